@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts vllm_build's classes together; every decision lies there.
+"""Passes the build library to setuptools, and makes no decisions itself.
 
-Importing this file does nothing but define what it exports.
+Importing this file has no effect except for its definitions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def get_vllm_version() -> str:
-    """The version of the distribution; needs neither torch nor a compiler.
+    """The version of the distribution. It can be computed without torch and without a compiler.
 
     Raises:
         ConfigurationError: a variable or ``VERSION`` is malformed, or the device contradicts the
@@ -59,7 +59,7 @@ def get_requirements() -> list[str]:
 
 
 def get_nvcc_cuda_version() -> Version:
-    """The release of the CUDA toolkit that a build would use.
+    """The version of the CUDA toolkit that a build would use.
 
     Raises:
         ToolchainError: nvcc is missing, broken or too old.

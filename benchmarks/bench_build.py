@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times whole builds of the CPU packages: cold, warm, no-op and after one edited file; and a developer's editable installs with pip.
+"""Times builds of the CPU packages and a developer's editable installs with pip.
 
-Each run is the command a user types, on a copy of the tree with an output folder and a compiler
-cache of its own; the toolchain channel is the user's. The share of CPU time is CPU seconds of all
-child processes over wall seconds times cores: what is missing to 100 % is waiting. ``--toolchain``
-begins with an empty cache and times the toolchain channel as well.
+Builds are timed cold, warm, without a change, and after one edited file. Each run is the command
+that a user types, on a copy of the tree with its own output folder and compiler cache; the
+toolchain channel is the user's. The share of CPU time is the CPU seconds of all child processes
+divided by wall seconds times cores; the rest is waiting. ``--toolchain`` begins with an empty cache
+and times the toolchain channel as well.
 
 The installs run in an environment of the channel (compiler, CMake, torch) without a compiler cache.
-What pip and setuptools need by themselves is the time of an editable install of a package with
-nothing in it: a second install of vllm is to take less than 3 s more.
+The editable install of an empty package shows how long pip and setuptools take. A second install of
+vllm should take less than 3 s more.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from vllm_build.conda import package_channel
 from vllm_build.conda.environments import conda_environment
@@ -44,7 +46,11 @@ TARGET = 3.0
 
 @dataclass(frozen=True)
 class Run:
-    """One timed command: wall and CPU in seconds, share of the cores' time, wall relative to the cold build."""
+    """A timed command.
+
+    ``wall`` and ``cpu`` are seconds, ``share`` is the share of the cores' time, and ``to_cold`` is
+    the wall time relative to the cold build.
+    """
 
     name: str
     wall: float
@@ -55,7 +61,10 @@ class Run:
 
 
 def timed(name: str, command: list[str], env: dict[str, str], cold: float | None) -> Run:
-    """Run ``command``, which may print the JSON of ``vllm-build package``; a failure ends the benchmark with its output."""
+    """Run and time ``command``; a failure ends the benchmark with its output.
+
+    With ``--json``, the command prints the document of ``vllm-build package``.
+    """
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     wall, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -99,7 +108,10 @@ ACTIVATE = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$f"; done;
 
 
 def measure_editable(folder: Path) -> list[Run]:
-    """Editable installs: of an empty package, of vllm from nothing, again, and after one edited file; the short ones the best of 3."""
+    """Time editable installs: an empty package, vllm from nothing, again, after one edited file.
+
+    Short installs are the best of 3.
+    """
     prefix, tree, empty = folder / "env", folder / "editable", folder / "empty"
     conda_environment.create(
         prefix,
@@ -134,7 +146,7 @@ def measure_editable(folder: Path) -> list[Run]:
             (timed(name, command, env, None) for _ in range(repeat)), key=lambda run: run.wall
         )
 
-    install("pip, the first time", empty)  # compiles pip's own modules
+    install("pip, the first time", empty)  # compiles pip's modules to bytecode
     runs = [
         install("editable: empty package", empty, 3),
         install("editable: first", tree),
@@ -146,7 +158,10 @@ def measure_editable(folder: Path) -> list[Run]:
 
 
 def measure(folder: Path, *, toolchain: bool) -> list[Run]:
-    """All runs in order; ``folder`` receives the copy of the tree, its output and the compiler cache."""
+    """Time all builds in order.
+
+    ``folder`` receives the copy of the tree, its output and the compiler cache.
+    """
     tree = folder / "tree"
     shutil.copytree(paths.source_root(), tree, ignore=IGNORED)
     env = {**os.environ, "CCACHE_DIR": str(folder / "ccache"), "PYTHONPATH": str(tree / "scripts")}
@@ -173,9 +188,9 @@ def main() -> None:
     parser.add_argument(
         "--toolchain",
         action="store_true",
-        help="time the toolchain channel from an empty cache, too",
+        help="also time the toolchain channel, from an empty cache",
     )
-    parser.add_argument("--only", choices=("packages", "editable"), help="one of the two halves")
+    parser.add_argument("--only", choices=("packages", "editable"), help="time only these runs")
     parser.add_argument(
         "--results",
         type=Path,
@@ -195,7 +210,10 @@ def main() -> None:
     )
     for run in (*runs, *editable):
         print(f"{run.name:36} {run.wall:8.1f} {run.cpu:8.1f} {run.share:10.0%} {run.to_cold:8.3f}")
-    document = {"cores": os.cpu_count(), "runs": [asdict(run) for run in (*runs, *editable)]}
+    document: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "runs": [asdict(run) for run in (*runs, *editable)],
+    }
     if editable:
         walls = {run.name: run.wall for run in editable}
         beyond = walls["editable: again"] - walls["editable: empty package"]

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times the GPU kernels op by op: ours, the official wheel's, torch eager (for attention SDPA); and how far ours are from the limits.
+"""Times the GPU kernels op by op: ours, the official wheel's, and torch eager (SDPA for attention).
 
-As ``bench_kernels.py``, and with the same parts: a process for each implementation, the same seeded
-inputs, results compared with PyTorch's before they are timed, turns, medians. The differences: a
-time is that between two events on the GPU's stream around many calls, queued while a kernel that
-only waits goes before them, so that Python's share is left out; the limits are the rates of torch's
-own copy and products on this card, in this run. Data of 8 MiB or more, weights and caches are taken
-from other memory at each call, four times the second-level cache in all; smaller data stays there.
-"±" is half the width of the middle half of the samples, where that is more than 1 %.
+The table also shows how far our kernels are from the limits of the card.
 
-``--dry-run`` needs no GPU: it makes each case's inputs small on the CPU and compares the calls with
-the schemas of the libraries, ours and the official ones.
+The method is that of ``bench_kernels.py``, with the same parts: a process for each implementation,
+the same seeded inputs, results compared with PyTorch's before they are timed, turns, medians. There
+are two differences. A time is measured between two events on the GPU's stream around many calls.
+The calls are queued behind a kernel that only waits, so the time of Python is not included. The
+limits are the rates of torch's copy and matrix products on this card, measured in the same run.
+Data of 8 MiB or more, weights and caches come from different memory at each call, four times the
+size of the L2 cache in total; smaller data stays in the cache. "±" is half the width of the middle
+half of the samples; it is shown if it exceeds 1 %.
+
+``--dry-run`` needs no GPU: it creates each case's inputs with small sizes on the CPU and compares
+the calls with the schemas of the libraries, ours and the official ones.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ PEERS = ("official", "eager")
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,7 +56,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="few shapes, few rounds: minutes")
     parser.add_argument(
-        "--only", metavar="OP", nargs="+", default=[], help="ops, as the table names them"
+        "--only", metavar="OP", nargs="+", default=[], help="ops, by their names in the table"
     )
     parser.add_argument(
         "--peers",
@@ -61,30 +64,30 @@ def arguments() -> argparse.Namespace:
         nargs="+",
         choices=NAMES,
         default=list(PEERS),
-        help=f"of {', '.join(NAMES)}",
+        help=f"any of {', '.join(NAMES)}",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="compare the calls with the libraries' schemas; runs nothing on a GPU",
+        help="only compare the calls with the libraries' schemas; needs no GPU",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         help="turns of every process; default: 7, quick: 3; 0 compares results only",
     )
-    parser.add_argument("--seconds", type=float, default=0.05, help="at least this long each turn")
+    parser.add_argument("--seconds", type=float, default=0.05, help="shortest time of a turn")
     parser.add_argument(
         "--results",
         type=Path,
         default=ROOT / "benchmarks" / "results" / "gpu.json",
-        help="JSON; the summary goes beside it",
+        help="JSON file; the summary is written next to it",
     )
     return parser.parse_args()
 
 
 def runner_of(options: argparse.Namespace) -> Runner:
-    """The interpreter that the processes run.
+    """The interpreter for the child processes.
 
     Raises:
         ConfigurationError: there is no such program.
@@ -92,7 +95,7 @@ def runner_of(options: argparse.Namespace) -> Runner:
     found = shutil.which(options.python)
     if found is None:
         raise ConfigurationError(
-            f"{options.python} is no program",
+            f"{options.python} is not a program",
             expected="a Python interpreter that has torch",
             remedy="--python PATH",
         )
@@ -101,11 +104,11 @@ def runner_of(options: argparse.Namespace) -> Runner:
 
 
 def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:
-    """Start the processes; those that cannot run are left out, with the reason.
+    """Start the processes; skip those that cannot run, with a warning.
 
     Raises:
         ToolchainError: this machine or interpreter has no GPU.
-        PackageTestError: the interpreter has no kernels of ours.
+        PackageTestError: the interpreter does not have our kernels.
     """
     peers: list[Peer] = []
     for name in dict.fromkeys(("ours", *options.peers)):
@@ -128,28 +131,32 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
 
 
 def _cannot_run(failed: str, runner: Runner) -> VllmBuildError:
-    """What is missing: torch, a GPU for it, or the kernels."""
+    """The error for what is missing: torch, a GPU, or the kernels."""
     if "No module named 'torch'" in failed:
         return ToolchainError(
             f"{runner.python} has no torch",
             expected="torch for CUDA 13",
-            remedy="PYTHON=… names another interpreter",
+            remedy="select another interpreter with PYTHON=…",
         )
     if failed.startswith("RuntimeError: torch "):
         return ToolchainError(
             failed.removeprefix("RuntimeError: "),
-            expected="a GPU of NVIDIA that torch sees; --dry-run does what needs none",
-            remedy="run it on a machine with a GPU",
+            expected="an NVIDIA GPU that torch sees",
+            remedy="run it on a machine with a GPU, or use --dry-run, which needs none",
         )
     return PackageTestError(
         f"{runner.python} has no vllm with kernels for CUDA: {failed}",
         expected="the packages or a wheel of this tree",
-        remedy="CONTRIBUTING.md says how a bare machine gets them",
+        remedy="install them; CONTRIBUTING.md describes how",
     )
 
 
 def dry_run(wanted: list[cases.Case], peers: list[Peer]) -> list[str]:
-    """Print which library takes which call; returns what does not fit: ours anywhere, or PyTorch's computation of the same."""
+    """Print which library accepts which call.
+
+    Returns:
+        The mismatches: calls that our library or PyTorch refuses, or that the official one does.
+    """
     wrong: list[str] = []
     print(f"{'':62} " + " ".join(f"{peer.name:>12}" for peer in peers))
     for case in dict.fromkeys(gpu_cases.tiny(case) for case in wanted):
@@ -177,7 +184,7 @@ def dry_run(wanted: list[cases.Case], peers: list[Peer]) -> list[str]:
 def document(
     results: list[report.Result], peers: list[Peer], limits: gpu_machine.GpuMachine
 ) -> dict[str, Any]:
-    """The whole run for JSON."""
+    """The results as a JSON document."""
     return {
         "limits": asdict(limits.limits),
         "limits_unknown": limits.problem,
@@ -188,7 +195,7 @@ def document(
 
 
 def time_ops(options: argparse.Namespace, wanted: list[cases.Case], peers: list[Peer]) -> list[str]:
-    """Measure, print, write; returns what is wrong with ours."""
+    """Measure, print and write the results; return the problems of our kernels."""
     limits = gpu_machine.GpuMachine(peers[0])
     rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
     compiled = cases.select(options.only, quick=True, ops=gpu_cases.OPS)
@@ -208,7 +215,10 @@ def time_ops(options: argparse.Namespace, wanted: list[cases.Case], peers: list[
 
 
 def main() -> int:
-    """Run the benchmark; the exit status is 1 when an op of ours is missing, fails, or computes something else."""
+    """Run the benchmark.
+
+    The exit status is 1 if one of our ops is missing, fails, or computes a wrong result.
+    """
     options, console = arguments(), Console()
     peers: list[Peer] = []
     try:

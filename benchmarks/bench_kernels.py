@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times the kernels op by op: ours, the official CPU wheel's, torch eager, torch.compile; and how far ours are from the machine's limits.
+"""Times the CPU kernels op by op: ours, the official wheel's, torch eager and torch.compile.
 
-Each implementation runs in a process of its own (two libraries with the same ops cannot share one)
-on the same seeded inputs. Results are compared with PyTorch's first; what differs is reported and
-not timed. The processes then take turns, one sample after the other, for several rounds; a ratio is
-the median over the rounds of two neighbouring times. Other work on the machine hits all of them
-alike.
+The table also shows how far our kernels are from the machine's limits.
 
-Data of 8 MiB or more, weights and caches are taken from other memory at each call, as the layers of
-a model do; smaller data stays in the caches, where the layer before would have left it. Times are
-of calls from Python, so a few microseconds of each are the call itself.
+Each implementation runs in its own process, because two libraries with the same ops cannot share
+one. All get the same seeded inputs. Results are compared with PyTorch's first; a different result
+is reported and not timed. The processes then take turns, one sample after the other, for several
+rounds. A ratio is the median over the rounds of two consecutive times, so other work on the machine
+affects both.
 
-Compiling a shape takes torch.compile about ten seconds, so it takes part at the shapes of a quick
-run; ``--compile-all`` lets it at all.
+Data of 8 MiB or more, weights and caches come from different memory at each call, as in the layers
+of a model. Smaller data stays in the caches, where the previous layer would have left it. Calls are
+made from Python, so a few microseconds of each time are the call itself.
 
-Without ``--python`` the packages of the output folder are installed into an environment below it,
-as ``make package`` has built them.
+torch.compile needs about ten seconds to compile a shape, so it only runs the shapes of a quick run.
+With ``--compile-all`` it runs all shapes.
+
+Without ``--python``, the packages that ``make package`` has built are installed into an environment
+below the output folder.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from kernels import cases, machine, official, plot, report, session
 from kernels.peers import NAMES, Peer, Runner
 
 from vllm_build.commands import package_options
-from vllm_build.conda import package_job
+from vllm_build.conda import package_request
 from vllm_build.conda.environments import conda_environment
 from vllm_build.util import paths
 from vllm_build.util.console import Console
@@ -45,12 +47,12 @@ BEGIN, END = (
     "<!-- bench-kernels: written by benchmarks/bench_kernels.py --docs -->\n",
     "<!-- end of bench-kernels -->\n",
 )
-#: Beside the packages: a compiler for torch.compile and the machine's limits.
+#: Needed in addition to the packages; the compiler is for torch.compile and the machine's limits.
 NEEDED = ("python 3.11.*", "gxx_linux-64", "numpy")
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,7 +62,7 @@ def arguments() -> argparse.Namespace:
         help="few shapes, few rounds: minutes instead of half an hour",
     )
     parser.add_argument(
-        "--only", metavar="OP", nargs="+", default=[], help="ops, as torch.ops names them"
+        "--only", metavar="OP", nargs="+", default=[], help="ops, by their names in torch.ops"
     )
     parser.add_argument(
         "--peers",
@@ -68,7 +70,7 @@ def arguments() -> argparse.Namespace:
         nargs="+",
         choices=NAMES,
         default=list(NAMES),
-        help=f"of {', '.join(NAMES)}",
+        help=f"any of {', '.join(NAMES)}",
     )
     parser.add_argument(
         "--compile-all", action="store_true", help="torch.compile at every shape: an hour more"
@@ -76,14 +78,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--python",
         type=Path,
-        help="an interpreter with vllm and torch, in place of the packages of the output folder",
+        help="an interpreter with vllm and torch, instead of the packages of the output folder",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         help="turns of every process; default: 7, quick: 3; 0 compares results only",
     )
-    parser.add_argument("--seconds", type=float, default=0.03, help="at least this long each turn")
+    parser.add_argument("--seconds", type=float, default=0.03, help="shortest time of a turn")
     parser.add_argument(
         "--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json"
     )
@@ -97,14 +99,14 @@ def arguments() -> argparse.Namespace:
 
 
 def environment_of_packages(options: argparse.Namespace, console: Console) -> Runner:
-    """An environment with the packages of the output folder.
+    """Create an environment with the packages of the output folder.
 
     Raises:
-        PackageTestError: they are not there.
+        PackageTestError: the packages are missing.
         ToolchainError: the environment cannot be solved.
     """
-    request = package_options.request(options, "cpu")
-    outputs = package_job.expected(request)
+    request = package_options.request(options, "cpu", console)
+    outputs = package_request.expected(request)
     missing = [
         o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()
     ]
@@ -124,7 +126,7 @@ def environment_of_packages(options: argparse.Namespace, console: Console) -> Ru
 
 
 def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:
-    """Start the processes; those that cannot run are left out, with the reason."""
+    """Start the processes; skip those that cannot run, with a warning."""
     peers = []
     for name in dict.fromkeys(("ours", *options.peers)):
         peer = Peer(name, runner)
@@ -150,7 +152,7 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
             continue
         if name == "official" and not peer.facts["torch"].startswith(official.TORCH):
             console.warn(
-                f"the official wheel {official.VERSION} is made for torch {official.TORCH}x, and "
+                f"the official wheel {official.VERSION} is built for torch {official.TORCH}x, but "
                 f"this is {peer.facts['torch']}"
             )
         peers.append(peer)
@@ -158,7 +160,7 @@ def make_peers(options: argparse.Namespace, runner: Runner, console: Console) ->
 
 
 def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Machine) -> list[str]:
-    """Print what the numbers come to; returns what is wrong with ours."""
+    """Print the summary; return the problems of our kernels."""
     found = limits.limits
     print()
     if limits.problem:
@@ -166,8 +168,8 @@ def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Ma
     else:
         print(
             f"this machine: reading {found.read / 1e9:.1f} GB/s, copying {found.copy / 1e9:.1f}, "
-            f"past the caches {found.streaming_copy / 1e9:.1f}, {found.flops / 1e9:.0f} GFLOP/s of "
-            "float32 multiply-adds, "
+            f"bypassing the caches {found.streaming_copy / 1e9:.1f}, "
+            f"{found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         )
     return session.conclude(results, peers)
@@ -176,7 +178,7 @@ def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Ma
 def document(
     results: list[report.Result], peers: list[Peer], limits: machine.Machine
 ) -> dict[str, Any]:
-    """The whole run for JSON."""
+    """The results as a JSON document."""
     return {
         "machine": machine.description(),
         "limits": asdict(limits.limits),
@@ -187,21 +189,21 @@ def document(
 
 
 def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
-    """Put the summary between its marks and draw the plot.
+    """Replace the summary between its marks in the documentation and draw the plot.
 
     Raises:
         PackageTestError: the page has no marks.
     """
     text = DOCS.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
-        raise PackageTestError(f"{DOCS} has no place for the table", expected=BEGIN.strip())
+        raise PackageTestError(f"{DOCS} has no marks for the table", expected=BEGIN.strip())
     before, _, rest = text.partition(BEGIN)
     about, found = machine.description(), limits.limits
     facts = (
-        f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, copying "
-        f"{found.copy / 1e9:.1f} GB/s "
-        f"(past the caches {found.streaming_copy / 1e9:.1f}), {found.flops / 1e9:.0f} GFLOP/s of "
-        "float32 multiply-adds."
+        f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, "
+        f"copying {found.copy / 1e9:.1f} GB/s "
+        f"(bypassing the caches {found.streaming_copy / 1e9:.1f}), "
+        f"{found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds."
     )
     lines = "\n".join(f"- {line}" for line in report.totals(results))
     columns = (
@@ -217,12 +219,15 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
     write_text(DOCS, before + BEGIN + middle + END + rest.partition(END)[2])
     write_text(
         PLOT,
-        plot.svg(results, f"{about['cpu']}, {about['cores']} cores; one dot a shape and dtype"),
+        plot.svg(results, f"{about['cpu']}, {about['cores']} cores; one dot per shape and dtype"),
     )
 
 
 def main() -> int:
-    """Run the benchmark; the exit status is 1 when an op of ours is missing, fails, or computes something else."""
+    """Run the benchmark.
+
+    The exit status is 1 if one of our ops is missing, fails, or computes a wrong result.
+    """
     options, console = arguments(), Console()
     cache = {
         "TORCHINDUCTOR_CACHE_DIR": str(paths.cache_root() / "benchmarks" / "inductor"),

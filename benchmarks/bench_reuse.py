@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes, requests and seconds of reusing the kernels of a remote wheel: ours, and the usual way, which is to download it whole each time.
+"""Measures the bytes, requests and seconds of reusing the kernels of a remote wheel.
 
-A server on this machine delays each answer and shares one line among its connections. The wheel has
-the size and the shape of a real one: libraries of two outputs, half of their bytes incompressible,
-between Python files. pip evaluates ``setup.py`` three times for one install; the usual way
-downloads at each, ours for the build alone. Each way ends with the libraries in a tree.
+It compares this project with the usual way, which downloads the whole wheel each time. A server on
+this machine delays each answer, and its connections share one line. The wheel has the size and the
+structure of a real one: libraries of two outputs, half of their bytes incompressible, between
+Python files. pip evaluates ``setup.py`` three times per install. The usual way downloads at each
+evaluation, and this project only for the build. Each way ends with the libraries in a tree.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 EVALUATIONS = 3
 NAME = "vllm-0.1.0-py3-none-any.whl"
-#: Shares of the wheel's bytes, by library.
+#: Output -> library -> share of the wheel's bytes.
 SHARES = {
     "vllm-kernels": {
         "vllm/_C.abi3.so": 0.45,
@@ -60,7 +61,16 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One way: bytes that came, those that had to, their ratio, requests of the wheel, seconds."""
+    """The measurement of one way.
+
+    Attributes:
+        way: its name.
+        fetched: bytes that the server sent.
+        needed: compressed bytes of the needed libraries.
+        ratio: ``fetched`` divided by ``needed``; 0 if nothing is needed.
+        requests: requests for the wheel.
+        seconds: duration.
+    """
 
     way: str
     fetched: int
@@ -71,22 +81,23 @@ class Row:
 
 
 def library(seed: int, size: int) -> bytes:
-    """Half incompressible, half of bytes with four bits of information each.
+    """A library of about ``size`` bytes, of which half are incompressible.
 
-    Repeated beyond the window of deflate.
+    The other half has four bits of information per byte. The content repeats at distances beyond
+    the window of deflate.
     """
-    choose = random.Random(seed)  # noqa: S311 - no secret
+    choose = random.Random(seed)  # noqa: S311 - not for secrets
     tables, code = choose.randbytes(1 << 20), bytes(choose.choices(range(16), k=1 << 20))
     half = size // 2 >> 20
     return elf(seed) + tables * half + code * half + choose.randbytes(size % (1 << 21))
 
 
 def wheel(folder: Path, size: int, changed: int) -> tuple[Path, list[Build]]:
-    """A wheel of about ``size`` bytes; ``changed`` differs the second output's libraries."""
+    """Write a wheel of about ``size`` bytes; ``changed`` selects the second output's libraries."""
     builds = []
     for number, (output, shares) in enumerate(SHARES.items()):
         version = changed if output == "vllm-flash-attn" else 0
-        # Deflate leaves three quarters of a library.
+        # Deflate compresses a library to three quarters.
         libraries = {
             name: library(100 * number + 10 * version + n, max(50_000, int(size * share / 0.75)))
             for n, (name, share) in enumerate(shares.items())
@@ -103,7 +114,7 @@ def wheel(folder: Path, size: int, changed: int) -> tuple[Path, list[Build]]:
         members[f"vllm/models/model_{n}.py"] = f"# model {n}\n".encode() * 200 + elf(n, 1500)
     members["vllm-0.1.0.dist-info/METADATA"] = b"Name: vllm\n"
     folder.mkdir(parents=True)
-    # As setuptools writes them: a folder's files, then its folders.
+    # The order of setuptools: the files of a folder, then its subfolders.
     order = sorted(
         members, key=lambda name: (name.startswith("vllm-"), name.rpartition("/")[0], name)
     )
@@ -114,7 +125,10 @@ def wheel(folder: Path, size: int, changed: int) -> tuple[Path, list[Build]]:
 
 
 def serve(pipe: Connection, folder: Path, latency: float, rate: float) -> None:
-    """The server's process: says its address, then, at each question, what it was asked since the last."""
+    """Run the server in its process.
+
+    It sends its address, and then, for each message, the traffic since the last one.
+    """
     with reuse_server.serving() as server:
         server.folder, server.seconds, server.rate = folder, latency, rate
         pipe.send(server.url)
@@ -130,7 +144,7 @@ def serve(pipe: Connection, folder: Path, latency: float, rate: float) -> None:
 
 
 def needed(path: Path, builds: list[Build]) -> int:
-    """Compressed bytes of the libraries."""
+    """The compressed size of the libraries."""
     with zipfile.ZipFile(path) as archive:
         return sum(
             archive.getinfo(name).compress_size for build in builds for name in build.libraries
@@ -138,10 +152,10 @@ def needed(path: Path, builds: list[Build]) -> int:
 
 
 def usual(url: str, tree: Path) -> None:
-    """Download the wheel and take the libraries out of it, at each evaluation."""
+    """Download the wheel and extract the libraries, at each evaluation."""
     for _ in range(EVALUATIONS):
         with tempfile.TemporaryDirectory() as folder:
-            file, _ = urllib.request.urlretrieve(url, Path(folder) / NAME)  # noqa: S310 - our own server
+            file, _ = urllib.request.urlretrieve(url, Path(folder) / NAME)  # noqa: S310 - this program's server
             with zipfile.ZipFile(file) as archive:
                 archive.extractall(
                     tree, [name for name in archive.namelist() if name.endswith(".so")]
@@ -149,7 +163,7 @@ def usual(url: str, tree: Path) -> None:
 
 
 def ours(context: Context, builds: list[Build], tree: Path, location: str) -> None:
-    """What the build does; metadata commands do nothing."""
+    """Reuse the kernels as the build does; metadata commands fetch nothing."""
     with context.cache.in_use():
         settings = (
             Settings(precompiled_location=location)
@@ -161,7 +175,7 @@ def ours(context: Context, builds: list[Build], tree: Path, location: str) -> No
         for decision in decisions.make(
             [build.wanted() for build in builds], opened, MACHINE, partial=False
         ):
-            assert decision.offer is not None  # noqa: S101 - the plan is for reuse alone
+            assert decision.offer is not None  # noqa: S101 - every output is reused
             assert decision.record is not None  # noqa: S101
             files |= decision.offer.libraries(decision.record)
         for source in opened:
@@ -170,7 +184,7 @@ def ours(context: Context, builds: list[Build], tree: Path, location: str) -> No
 
 
 def measure(way: str, call: Any, pipe: Connection, needs: int) -> Row:
-    """Time a call, and ask the server what it sent meanwhile."""
+    """Time a call, and ask the server for the traffic that it caused."""
     pipe.send("since")
     pipe.recv()
     begin = time.monotonic()
@@ -194,7 +208,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=200.0, help="size of the wheel")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before each answer")
     parser.add_argument(
-        "--rate", type=float, default=50.0, help="megabytes a second of all connections together"
+        "--rate", type=float, default=50.0, help="megabytes per second, of all connections together"
     )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -283,7 +297,7 @@ def main() -> None:
         console.json(document)
     for row in rows[1:]:
         if row.needed and row.ratio > 1.02:  # noqa: PLR2004 - the target
-            raise SystemExit(f"{row.way}: {row.ratio} times the bytes that are needed")
+            raise SystemExit(f"{row.way}: fetched {row.ratio} times the needed bytes")
 
 
 if __name__ == "__main__":

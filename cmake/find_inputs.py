@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For CMake without setup.py: writes plan.json for a device and prints as JSON what CMake is to know beside it.
+"""Writes plan.json and prints CMake's other inputs as JSON, for a build without setup.py.
 
-The variables of the build contract count as they do for setup.py: architectures, toolkit, jobs.
+The variables of the build contract have the same effect as for setup.py: architectures, toolkit and
+jobs.
 
 Usage: find_inputs.py DEVICE PLAN_FILE
 """
@@ -27,7 +28,7 @@ from vllm_build.util.errors import VllmBuildError  # noqa: E402
 
 
 def main() -> int:
-    """Write the plan, print the rest; the exit code is that of the failure, as for vllm-build."""
+    """Write the plan and print the other inputs; the exit status is the same as for vllm-build."""
     device, plan_file = sys.argv[1], Path(sys.argv[2])
     try:
         settings = Settings.from_environ(environ.snapshot())
@@ -51,8 +52,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     text = resolved.to_json()
-    # An unchanged plan keeps its time: Ninja configures again when it is newer than the build
-    # files.
+    # Do not touch an unchanged plan: Ninja configures again if it is newer than the build files.
     if not plan_file.is_file() or plan_file.read_text(encoding="utf-8") != text:
         plan_file.write_text(text, encoding="utf-8")
     found = {

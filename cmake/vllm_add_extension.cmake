@@ -7,7 +7,7 @@ include(vllm_compile_options)
 #[[
 vllm_add_extension(<json of one extension of the plan> <language of GPU code, or nothing>)
 
-Adds a MODULE library named after the extension, made of its own units and one OBJECT library a kernel, and its install rule.
+Adds a MODULE library named after the extension and its install rule. The library consists of its own units and one OBJECT library per kernel.
 
   {"name": "vllm._C", "module": "_C", "folder": "vllm", "component": "vllm-kernels", "sources": ["csrc/bindings/module.cc"],
    "kernels": [{"name": "norm-cpu", ...}], "torch": true}
@@ -27,18 +27,18 @@ function(vllm_add_extension json language)
   target_include_directories(${module} SYSTEM PRIVATE "${VLLM_PYTHON_INCLUDE_DIR}")
   if(torch)
     target_link_libraries(${module} PRIVATE vllm::torch_stable)
-    target_link_options(${module} PRIVATE LINKER:-z,defs) # a symbol nobody provides is found here, not on the user's machine
-  endif() # else a Python module: the interpreter's symbols come with the process, and link_check looks at the others
+    target_link_options(${module} PRIVATE LINKER:-z,defs) # report a missing symbol here, not on the user's machine
+  endif() # a plain Python module gets its symbols from the interpreter's process; link_check examines the others
   foreach(kernel IN LISTS kernels)
     vllm_add_kernel(${module} "${kernel}" "${language}" ${torch})
   endforeach()
 
-  # Where libtorch_cpu.so is from the library's own folder: a conda environment's lib, or the torch wheel beside us.
+  # Folders of libtorch_cpu.so, relative to our library: lib of a conda environment, or an installed torch wheel.
   string(REGEX REPLACE "[^/]+" ".." up "${folder}")
   set_target_properties(
     ${module}
     PROPERTIES
-      DEFINE_SYMBOL "" # CMake's own <target>_EXPORTS has no reader here
+      DEFINE_SYMBOL "" # no code uses CMake's macro <target>_EXPORTS
       PREFIX ""
       OUTPUT_NAME "${module}"
       SUFFIX "${VLLM_EXT_SUFFIX}"
@@ -46,8 +46,8 @@ function(vllm_add_extension json language)
       INSTALL_RPATH "$ORIGIN/${up}/../..;$ORIGIN/${up}/torch/lib"
   )
   target_link_options(${module} PRIVATE "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map" LINKER:--gc-sections)
-  # The linker defines these three when some library mentions them, as some builds of torch do, and puts them into our symbol table: which torch
-  # was there would decide our bytes. Asked for here, they are always defined (and local, by exports.map).
+  # If a library refers to these three symbols, as some builds of torch do, the linker defines them in our symbol table. Our bytes would then depend
+  # on the installed torch. Requesting them here makes them always defined (and local, because of exports.map).
   foreach(symbol _edata __bss_start _end)
     target_link_options(${module} PRIVATE "LINKER:-u,${symbol}")
   endforeach()

@@ -7,9 +7,9 @@ include(vllm_link_library)
 #[[
 vllm_add_kernel(<extension target> <json of one kernel of the plan> <language of GPU code, or nothing> <whether it is for libtorch>)
 
-Adds the kernel's units as an OBJECT library of their own and links it into the extension. Its definitions and its architectures are options of that
-library, so no other unit's command line changes when the kernel is switched or gets another architecture. Units of the memory class `heavy`
-are compiled in the Ninja pool of that name. Sources of a third-party project are relative to <PROJECT>_SRC_DIR.
+Adds the kernel's units as a separate OBJECT library and links it into the extension. Definitions and architectures are options of that library,
+so the command lines of other units do not change when a kernel is added, removed or compiled for another architecture. Units of the memory class
+`heavy` are compiled in the Ninja pool of that name. Sources of a third-party project are relative to <PROJECT>_SRC_DIR.
 
   vllm_add_kernel(_C [=[{"name": "norm-cpu", "sources": ["csrc/norm/norm_cpu.cc"], "definitions": ["VLLM_NORM_CPU"], "libraries": ["hwy"],
                          "options": [], "memory": "ordinary"}]=] "" ON)
@@ -42,7 +42,7 @@ function(vllm_add_kernel extension json language torch)
     if(NOT IS_DIRECTORY "${${folder}}")
       message(
         FATAL_ERROR
-        "${folder}: '${${folder}}' is no folder\n  expected: the sources of ${third_party}\n  to do: vllm-build fetch ${third_party}"
+        "${folder}: '${${folder}}' is not a folder\n  expected: the sources of ${third_party}\n  to do: vllm-build fetch ${third_party}"
       )
     endif()
     list(TRANSFORM third_party_sources PREPEND "${${folder}}/")

@@ -6,7 +6,7 @@ include(vllm_add_extension)
 #[[
 vllm_add_plan(<plan.json>)
 
-Adds every extension of the plan, and configures again when the plan changes. A plan of another format is an error.
+Adds every extension of the plan, and makes CMake run again when the plan changes. A plan with another format version is an error.
 
   {"format": 3, "device": "cpu", "language": "", "extensions": [{"name": "vllm._C", ...}], ...}
     -> vllm_add_extension() for vllm._C: target _C
@@ -23,7 +23,7 @@ function(vllm_add_plan file)
   if(NOT VLLM_HEAVY_JOBS MATCHES "^[1-9][0-9]*$")
     message(FATAL_ERROR "VLLM_HEAVY_JOBS is '${VLLM_HEAVY_JOBS}'\n  expected: a whole number of at least 1")
   endif()
-  # The depth stands in Ninja's file of rules, beside the command lines: another machine's depth compiles nothing again.
+  # Ninja's file of rules has the depth outside the command lines, so nothing is compiled again when it changes.
   set_property(GLOBAL APPEND PROPERTY JOB_POOLS heavy=${VLLM_HEAVY_JOBS})
   vllm_json_list(extensions "${plan}" extensions)
   foreach(extension IN LISTS extensions)

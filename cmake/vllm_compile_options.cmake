@@ -4,8 +4,8 @@ include_guard()
 #[[
 vllm_compile_options(<target>)
 
-Language level, visibility, the device (VLLM_PLAN_DEVICE) and flags that all our units share. Nothing here depends on the machine, the number of jobs or a temporary
-folder: the same source gives the same command line, and a compiler cache hits.
+Sets the language level, the visibility, the device (VLLM_PLAN_DEVICE) and the flags of all our units. Nothing here depends on the machine, the
+number of jobs or a temporary folder, so the same source has the same command line and a compiler cache hits.
 
   vllm_compile_options(_C)
     -> C++   -DVLLM_DEVICE_CPU -std=c++17 -fPIC -fvisibility=hidden ... -Wall -Wextra ...
@@ -25,8 +25,8 @@ function(vllm_compile_options target)
       HIP_STANDARD_REQUIRED ON
       HIP_EXTENSIONS OFF
       CUDA_ARCHITECTURES OFF
-      HIP_ARCHITECTURES OFF # the plan's, kernel by kernel
-      CUDA_RUNTIME_LIBRARY Static # loads beside any other CUDA runtime of its major version, and without one
+      HIP_ARCHITECTURES OFF # each kernel of the plan has its own
+      CUDA_RUNTIME_LIBRARY Static # works with any other CUDA runtime of its major version in the process, and without one
       POSITION_INDEPENDENT_CODE ON
       CXX_VISIBILITY_PRESET hidden
       CUDA_VISIBILITY_PRESET hidden
@@ -46,16 +46,16 @@ function(vllm_compile_options target)
     -Wconversion
     -Wno-sign-conversion
     -Wundef
-    -Wno-psabi # GCC's note that passing wide vectors changed with GCC 4.6: they never cross a library's border here
-    -fno-math-errno # sqrt is an instruction; nobody asks for errno
-    -ffp-contract=off # a product is rounded before it is added, on every instruction set, unless the code says MulAdd
+    -Wno-psabi # GCC's note that it passes wide vectors differently since GCC 4.6; no function between libraries has such arguments
+    -fno-math-errno # sqrt becomes an instruction; no code reads errno
+    -ffp-contract=off # round products before additions on every instruction set, unless the code calls MulAdd
     -ffunction-sections
     -fdata-sections
   )
   if(VLLM_WERROR)
     list(APPEND host -Werror)
   endif()
-  # Paths in messages and debug information are relative: where the tree lies does not shape the binary.
+  # Paths in messages and debug information are relative, so the location of the tree does not affect the binary.
   list(APPEND host "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=" "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=build")
   foreach(folder IN LISTS VLLM_TORCH_INCLUDE_DIRS)
     list(APPEND host "-ffile-prefix-map=${folder}/=")
@@ -64,15 +64,15 @@ function(vllm_compile_options target)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX,HIP>:${option}>)
   endforeach()
 
-  # What nvcc hands to the host compiler holds code that it generated; that code shadows, converts and tests undefined macros.
+  # nvcc passes generated code to the host compiler, and that code shadows names, converts implicitly and tests undefined macros.
   list(REMOVE_ITEM host -Wshadow -Wconversion -Wno-sign-conversion -Wundef)
   list(TRANSFORM host PREPEND -Xcompiler=)
   list(
     APPEND host
-    # As -ffp-contract=off: products and sums are joined where the code says fmaf. Not where a library's rules are others: VLLM_FAST_MATH.
+    # The same as -ffp-contract=off: only fmaf fuses a product and a sum. VLLM_FAST_MATH marks libraries with other rules.
     $<$<NOT:$<BOOL:$<TARGET_PROPERTY:VLLM_FAST_MATH>>>:--fmad=false>
-    -Xfatbin=-compress-all # code for each architecture is most of a library, and is unpacked once a process
-    --objdir-as-tempdir # intermediate files get the object's name, not a random one that would end up in the object
+    -Xfatbin=-compress-all # most of a library is code for several architectures; each process unpacks it once
+    --objdir-as-tempdir # name intermediate files after the object: a random name would end up in the object
     $<$<BOOL:${VLLM_WERROR}>:-Werror=all-warnings>
   )
   foreach(option IN LISTS host)

@@ -2,18 +2,17 @@
 #[[
 vllm_find_inputs()
 
-Sees that every input variable of CMakeLists.txt has a value. Values that the caller passed stay as they are (vllm_build passes all of them).
-With VLLM_DEVICE, missing ones are asked from the Python on PATH through cmake/find_inputs.py, which needs nothing but this source tree and an
-installed torch.
+Ensures that every input variable of CMakeLists.txt has a value. Values from the caller stay (vllm_build passes all of them). If VLLM_DEVICE is
+set, cmake/find_inputs.py finds the missing ones with the Python on PATH. It needs only this source tree and an installed torch.
 
   cmake --preset cpu                        (VLLM_DEVICE=cpu, nothing else)
     -> VLLM_PLAN                            <build folder>/plan.json, written now
     -> VLLM_TORCH_INCLUDE_DIRS              .../site-packages/torch/include
     -> VLLM_TORCH_CPU_LIBRARY               .../site-packages/torch/lib/libtorch_cpu.so
     -> VLLM_PYTHON_INCLUDE_DIR              .../include/python3.11
-    -> VLLM_HEAVY_JOBS                      how many heavy units fit into memory now
+    -> VLLM_HEAVY_JOBS                      number of heavy units that fit into memory now
     -> CMAKE_CUDA_COMPILER                  for CUDA, the nvcc that the plan was made for
-    -> FLASH_ATTENTION_SRC_DIR, CUTLASS_INCLUDE_DIR   when the plan has FlashAttention, its sources
+    -> FLASH_ATTENTION_SRC_DIR, CUTLASS_INCLUDE_DIR   sources that the plan needs
 ]]
 function(vllm_find_inputs)
   set(names VLLM_PLAN VLLM_TORCH_INCLUDE_DIRS VLLM_TORCH_CPU_LIBRARY VLLM_PYTHON_INCLUDE_DIR)
@@ -38,12 +37,12 @@ function(vllm_find_inputs)
     endif()
     foreach(name IN LISTS missing ITEMS VLLM_HEAVY_JOBS CMAKE_CUDA_COMPILER FLASH_ATTENTION_SRC_DIR CUTLASS_INCLUDE_DIR)
       string(JSON value ERROR_VARIABLE absent GET "${found}" ${name})
-      # What the caller set is in the cache already, and stays.
+      # Values from the caller are in the cache already and stay.
       if(NOT absent)
         set(${name} "${value}" CACHE STRING "found by cmake/find_inputs.py")
       endif()
     endforeach()
-    # A changed table is a changed plan.
+    # The plan depends on the table.
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/kernels.toml")
   elseif(missing)
     message(

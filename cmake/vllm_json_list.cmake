@@ -2,8 +2,8 @@
 #[[
 vllm_json_list(<out> <json> <key>)
 
-Sets <out> in the caller to the CMake list of a JSON array's items; objects and arrays inside it are kept as JSON text, with
-the semicolons in them escaped.
+Sets <out> in the caller to a CMake list of the items of a JSON array. Nested objects and arrays stay JSON text with escaped
+semicolons.
 
   vllm_json_list(sources [=[{"sources": ["a.cc", "b.cc"]}]=] sources)
     -> sources = a.cc;b.cc

@@ -6,18 +6,18 @@ include(vllm_link_flash_attention)
 #[[
 vllm_link_library(<target> <library>)
 
-Compiles and links a target with a library as kernels.toml names it. Unknown names are errors.
+Compiles and links a target with a library under its name in kernels.toml. An unknown name is an error.
 
   vllm_link_library(_C.norm-cpu hwy)
-    -> Highway from HIGHWAY_SRC_DIR when that is set, else from find_package(hwy)
+    -> Highway from HIGHWAY_SRC_DIR if that is set, else from find_package(hwy)
   vllm_link_library(cumem_allocator.cumem-cuda dl)
-    -> what dlopen() needs: -ldl before glibc 2.34, nothing since
+    -> the library with dlopen(): -ldl before glibc 2.34, and none since then
   vllm_link_library(_C.scaled-mm-int8-sm80 cutlass)
     -> CUTLASS's headers; --expt-relaxed-constexpr
   vllm_link_library(_vllm_fa2_C.fa2-hdim64 flash-attention)
     -> -isystem csrc/attention/flash_shims, FlashAttention's kernels and CUTLASS; --expt-relaxed-constexpr --expt-extended-lambda
   vllm_link_library(_vllm_fa3_C.fa3-hdim64 flash-attention-3)
-    -> the same with the kernels of version 3
+    -> the same, with the kernels of version 3
 ]]
 function(vllm_link_library target library)
   if(library STREQUAL "dl")
@@ -35,21 +35,21 @@ function(vllm_link_library target library)
   elseif(NOT library STREQUAL "hwy")
     message(
       FATAL_ERROR
-      "no library is called '${library}'\n  expected: hwy, dl, cutlass, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or teach cmake/vllm_link_library.cmake"
+      "no library is called '${library}'\n  expected: hwy, dl, cutlass, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or add the library to cmake/vllm_link_library.cmake"
     )
   endif()
 
   if(NOT TARGET hwy::hwy AND NOT TARGET hwy)
     if(HIGHWAY_SRC_DIR)
       if(NOT EXISTS "${HIGHWAY_SRC_DIR}/CMakeLists.txt")
-        message(FATAL_ERROR "HIGHWAY_SRC_DIR: ${HIGHWAY_SRC_DIR} holds no CMakeLists.txt\n  expected: the folder of Highway's sources")
+        message(FATAL_ERROR "HIGHWAY_SRC_DIR: ${HIGHWAY_SRC_DIR} contains no CMakeLists.txt\n  expected: the folder of Highway's sources")
       endif()
-      set(CMAKE_POLICY_DEFAULT_CMP0077 NEW) # its option() and
-      set(CMAKE_POLICY_DEFAULT_CMP0126 NEW) # set(CACHE) heed the variables below
+      set(CMAKE_POLICY_DEFAULT_CMP0077 NEW) # Highway's option() and
+      set(CMAKE_POLICY_DEFAULT_CMP0126 NEW) # set(CACHE) respect the variables below
       set(BUILD_SHARED_LIBS OFF)
       set(HWY_ENABLE_TESTS OFF)
       set(HWY_ENABLE_EXAMPLES OFF)
-      set(HWY_ENABLE_CONTRIB OFF) # compiled parts (sorting, thread pool) that nothing here uses
+      set(HWY_ENABLE_CONTRIB OFF) # compiled parts that we do not use (sorting, thread pool)
       set(HWY_ENABLE_INSTALL OFF)
       set(CMAKE_POSITION_INDEPENDENT_CODE ON)
       set(CMAKE_WARN_DEPRECATED OFF)
@@ -60,7 +60,7 @@ function(vllm_link_library target library)
         message(
           FATAL_ERROR
           "Highway >= 1.2 was not found\n  expected: hwy-config.cmake below a folder of CMAKE_PREFIX_PATH\n"
-          "  to do: run `make fetch` (in .venv: `vllm-build fetch highway`), which brings the locked sources into the cache; or install libhwy (conda); or set HIGHWAY_SRC_DIR to a folder of Highway's sources (-DHIGHWAY_SRC_DIR=… without setup.py)"
+          "  to do: run `make fetch` (in .venv: `vllm-build fetch highway`), which downloads the locked sources into the cache; or install libhwy (conda); or set HIGHWAY_SRC_DIR to a folder of Highway's sources (-DHIGHWAY_SRC_DIR=… without setup.py)"
         )
       endif()
     endif()

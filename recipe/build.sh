@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Compiles the extensions of one output, VLLM_COMPONENTS, into $SRC_DIR/stage. What to build is decided by setup.py; nothing is decided here.
+# Compiles the libraries of one package, PKG_NAME, and installs them. setup.py decides what to build.
 set -euo pipefail
 
-# A compiler missing from the build environment would silently be the host's: PATH ends with the caller's.
+# PATH ends with the caller's directories, so a compiler that the build environment lacks would
+# silently be the host's.
 for tool in "$CC" "$CXX" cmake ninja $([ "$VLLM_TARGET_DEVICE" != cuda ] || echo nvcc); do
   found=$(command -v "$tool" || true)
   case "$found" in
@@ -12,13 +13,20 @@ for tool in "$CC" "$CXX" cmake ninja $([ "$VLLM_TARGET_DEVICE" != cuda ] || echo
   esac
 done
 
-# The host prefix has a name as long as a path may be, and another one in every output folder. Reached through this link, headers have the same
-# path relative to the work directory in every build: the compiler cache hits, and no such name gets into a binary.
+# rattler-build sets SOURCE_DATE_EPOCH to the time of the build, which no package may contain.
+export SOURCE_DATE_EPOCH=315532800
+export CMAKE_GENERATOR=Ninja
+export VLLM_COMPONENTS="$PKG_NAME"
+
+# The host prefix has the longest permitted name, and each output folder has a different one. Through
+# this link, headers have the same path relative to the work directory in every build: the compiler
+# cache hits, and no such name gets into a binary.
 ln -sfn "$PREFIX" "$SRC_DIR/host"
 export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PREFIX"/"$SRC_DIR/host"}"
 
-# The relinker of rattler-build knows the archive's layout, not the installed one: it puts such a path first, as DT_RPATH. The link step does the
-# same, so that there is nothing left to rewrite and the sha256 in build_info stays that of the file; the paths that matter follow from CMake.
+# rattler-build's relinker knows the archive's layout but not the installed one. It puts the path
+# below first, as DT_RPATH. The link step does the same, so the relinker rewrites nothing and the
+# sha256 in build_info remains the file's. CMake appends the paths that take effect.
 export LDFLAGS="$LDFLAGS -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/$VLLM_RELINKED_RPATH'"
 
 if [ -n "${CCACHE_DIR:-}" ] && ! { mkdir -p "$CCACHE_DIR" && [ -w "$CCACHE_DIR" ] && ccache --zero-stats > /dev/null; }; then
@@ -26,12 +34,13 @@ if [ -n "${CCACHE_DIR:-}" ] && ! { mkdir -p "$CCACHE_DIR" && [ -w "$CCACHE_DIR" 
   unset CCACHE_DIR
 fi
 if [ -n "${CCACHE_DIR:-}" ]; then
-  # Sources and compiler lie below one folder, whose own place does not count.
+  # The sources and the compiler are below this folder, whose own path must not enter the hash.
   export CCACHE_BASEDIR="${SRC_DIR%/*}" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
 else
   export VLLM_DISABLE_CCACHE=1
 fi
-# The environment is isolated: every flag in it comes from the compilers' packages, which the package's name covers.
+# The environment is isolated: every flag in it comes from the compilers' packages, which the
+# package's name covers.
 export VLLM_RECIPE_BUILD=1
 export VLLM_DISABLE_SCCACHE=1 VLLM_SKIP_VERSION_SUFFIX=1 VLLM_WERROR=1 CMAKE_BUILD_TYPE=Release
 if [ "$VLLM_TARGET_DEVICE" = cpu ]; then
@@ -39,14 +48,16 @@ if [ "$VLLM_TARGET_DEVICE" = cpu ]; then
 fi
 
 if [ "$VLLM_TARGET_DEVICE" = cuda ]; then
-  # ccache hashes nvcc's two variables as they are, with the folder of this build in them. A program's name says the same as its path, which has
-  # been checked; of folders on the command line ccache knows which part does not count. The host compiler's content counts by itself.
+  # ccache hashes nvcc's two variables verbatim, including the folder of this build. The loop above
+  # has checked the compiler's path, so its name suffices here; CCACHE_EXTRAFILES hashes its content.
+  # Of paths on the command line ccache ignores the part below CCACHE_BASEDIR.
   # shellcheck disable=SC2155 # the loop above has found the compiler
   export NVCC_PREPEND_FLAGS="${NVCC_PREPEND_FLAGS//"-ccbin=$CXX"/"-ccbin=${CXX##*/}"}" CCACHE_EXTRAFILES="$(command -v "$CXX")"
   export CUDAFLAGS="${CUDAFLAGS:-} ${NVCC_APPEND_FLAGS//"$PREFIX"/"$SRC_DIR/host"}"
   unset NVCC_APPEND_FLAGS
-  # Linked statically: its license goes with our libraries. The recipe takes the texts from here.
-  "$PREFIX/bin/python" "$RECIPE_DIR/copy_licenses.py" "$BUILD_PREFIX" 'cuda-cudart-static_*' "$SRC_DIR/licenses/cuda-cudart-static"
+  # The CUDA runtime is linked statically, so our package carries its license texts. The recipe takes
+  # them from here.
+  "$PREFIX/bin/python" "$SRC_DIR/recipe/copy_licenses.py" "$BUILD_PREFIX" 'cuda-cudart-static_*' "$SRC_DIR/licenses/cuda-cudart-static"
 fi
 
 "$PREFIX/bin/python" setup.py build_ext --build-lib "$SRC_DIR/stage"
@@ -54,3 +65,7 @@ fi
 if [ -n "${CCACHE_DIR:-}" ]; then
   ccache --print-stats | awk '/^(direct_cache_hit|preprocessed_cache_hit|cache_miss)\t/ { print "ccache " $1 ": " $2 }'
 fi
+
+(cd "$SRC_DIR/stage" && find vllm \( -name '*.so' -o -path 'vllm/_build_info/*.json' \) -print0) | while IFS= read -r -d '' file; do
+  install -D "$SRC_DIR/stage/$file" "$SP_DIR/$file"
+done

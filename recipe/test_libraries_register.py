@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the libraries of one package into torch, without the Python package: each has to register operators.
+"""Loads the libraries of one package into torch and checks that each registers operators.
+
+The Python package is not needed.
 
 Usage: test_libraries_register.py <package>
 """
@@ -15,12 +17,12 @@ import torch
 
 
 def operators() -> set[str]:
-    """All operators that torch knows, with their overloads."""
+    """All operators that are registered in torch, with their overloads."""
     return set(torch._C._dispatch_get_all_op_names())  # noqa: SLF001 - there is no public list
 
 
 def main(package: str) -> int:
-    """Load every library that the package records; returns the exit status."""
+    """Load every library in the package's record and return the exit status."""
     site = Path(sysconfig.get_path("purelib"))
     info = json.loads(
         (site / "vllm" / "_build_info" / f"{package}.json").read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures that several folders of tests share."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from vllm_build.util.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# How long an example takes is a property of the machine and of what else it does, not of the code
-# under test.
+# The time that an example takes depends on the machine and its load, not on the code under test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
@@ -33,11 +32,14 @@ def console() -> Console:
 
 
 def pytest_configure() -> None:
-    """A shell starts what it puts in the background with SIGINT ignored, and children inherit that: tests of Ctrl-C need it as it is."""
+    """Restores the default action of SIGINT, which tests of Ctrl-C need.
+
+    A shell starts background jobs with SIGINT ignored, and child processes inherit this.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick answers first: tests that build something run last."""
+    """Runs the tests that build something last, so that quick failures come first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLM kernels for CPUs and accelerators.
 
-``import vllm`` costs next to nothing: it reads the version and imports neither torch nor a kernel
-library. The ops are in :mod:`vllm._custom_ops`, the machine in :mod:`vllm.platforms`, a report for
-bug trackers comes from ``python -m vllm.collect_env``.
+``import vllm`` is cheap: it reads the version and imports neither torch nor a kernel library. The
+ops are in :mod:`vllm._custom_ops`, and :mod:`vllm.platforms` describes the machine. ``python -m
+vllm.collect_env`` prints a report for bug trackers.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fake implementations: what an op does to shapes and dtypes, for ``torch.compile``, ``torch.export`` and ``opcheck``.
+"""Fake implementations for ``torch.compile``, ``torch.export`` and ``opcheck``.
 
-Ops that write into their arguments and return nothing have nothing to compute on fake tensors:
-their schema says it all, so the one implementation here serves every such op of a library, those of
-later releases too. Without it torch would run the kernel itself, on zeros. Of ops that return
-something, :data:`RETURNED` says what. Shapes are checked by the kernels alone; a second copy of
-those checks here would put guards on symbolic shapes and could disagree with the first.
+A fake implementation computes only the shapes and dtypes of an op's results. For an op that only
+writes into its arguments, the schema says everything. One implementation here therefore serves
+every such op of a library, including those of later releases; without it, torch would run the
+kernel itself, on zeros. :data:`RETURNED` lists the implementations of ops that return tensors. Only
+the kernels check shapes: a second copy of those checks here would put guards on symbolic shapes and
+could disagree with the first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _writes_in_place(*_args: object, **_kwargs: object) -> None:
-    """The fake of an op whose whole effect is on the data of its arguments."""
+    """Do nothing: the op only changes the data of its arguments."""
 
 
 def _token_of_each_row(logits: torch.Tensor, *_args: object) -> torch.Tensor:
@@ -42,7 +43,7 @@ def _cut_of_each_request(
     *_args: object,
     **_kwargs: object,
 ) -> torch.Tensor:
-    # Eight numbers about the batch, four about each request: csrc/bindings/attention.cc.
+    # Eight numbers for the batch and four for each request: csrc/bindings/attention.cc.
     return seq_lens.new_empty((8 + 4 * num_req,), dtype=torch.int32)
 
 
@@ -61,8 +62,8 @@ def _attended_caches(q: torch.Tensor, *args: object) -> list[torch.Tensor]:
 
 def _attended_hopper(q: torch.Tensor, *args: object) -> list[torch.Tensor]:
     out, starts = args[5], args[6]
-    # Packed queries or a batch of them; and two empty ones where upstream has what parts of the
-    # keys gave.
+    # Without cu_seqlens_q, the queries are a batch; with it, they are packed. The two empty tensors
+    # replace upstream's results for parts of the keys.
     shape = (q.shape[0], q.shape[2], q.shape[1]) if starts is None else (q.shape[1], q.shape[0])
     empty = [q.new_empty((0,), dtype=torch.float32) for _ in range(2)]
     return [
@@ -73,11 +74,11 @@ def _attended_hopper(q: torch.Tensor, *args: object) -> list[torch.Tensor]:
 
 
 def _divided(batch: int, queries: int, keys: int, *args: Any) -> torch.Tensor:
-    # csrc/attention/flash3/schedule.cc: two numbers for each sequence, one where there is no
-    # window, one where there is any mask.
+    # csrc/attention/flash3/schedule.cc: two numbers for each sequence, one more without a window,
+    # and one more with any mask.
     lengths, page, (causal, left, right), size = args[5], args[11], args[13:16], args[2]
     left, right = -1 if left >= keys - 1 else left, -1 if right >= queries - 1 else right
-    if queries == 1 and left < 0 and right < 0 and not (64 < size <= 128 and page is not None):  # noqa: PLR2004 - as there
+    if queries == 1 and left < 0 and right < 0 and not (64 < size <= 128 and page is not None):  # noqa: PLR2004 - same as in schedule.cc
         causal = False
     right = 0 if causal else right
     is_causal = left < 0 and right == 0
@@ -95,11 +96,12 @@ def _decoded(q: torch.Tensor, *args: object) -> tuple[torch.Tensor, torch.Tensor
     shape = (batch, queries, heads, head_size_v)
     lse = q.new_empty((batch, heads, queries), dtype=torch.float32)
     if not isinstance(parts, torch.Tensor):
-        # As many parts as the device has multiprocessors for: csrc/attention/flashmla/plan.cu.
+        # The number of parts depends on the device's multiprocessors:
+        # csrc/attention/flashmla/plan.cu.
         if not torch.cuda.is_available():
             raise NotImplementedError(
-                "without a GPU nobody knows the shape of tile_scheduler_metadata: pass it, and "
-                "num_splits"
+                "the shape of tile_scheduler_metadata is unknown without a GPU: pass "
+                "tile_scheduler_metadata and num_splits"
             )
         count = torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count
         parts = q.new_empty(
@@ -114,13 +116,14 @@ def _decoded(q: torch.Tensor, *args: object) -> tuple[torch.Tensor, torch.Tensor
     )
 
 
-#: Ops whose schema does not say it all: qualified name → a function of the op's arguments that
-#: makes empty tensors like those it returns.
+#: Implementations for ops whose schema is not enough, by qualified name. They take the op's
+#: arguments and return empty tensors like those that the op returns.
 RETURNED: dict[str, Callable[..., object]] = {
     "_C::fused_gumbel_argmax": _token_of_each_row,
     "_C::get_scheduler_metadata": _cut_of_each_request,
     "_C::greedy_argmax": _token_of_each_row,
-    "_C_cache_ops::swap_blocks_batch": _writes_in_place,  # through addresses, which its schema does not show
+    # Writes through addresses, which its schema does not show.
+    "_C_cache_ops::swap_blocks_batch": _writes_in_place,
     "_flashmla_C::dense_decode_fwd": _decoded,
     "_moe_C::grouped_topk": _weights_and_experts,
     "_vllm_fa2_C::fwd_kvcache": _attended_caches,
@@ -138,29 +141,31 @@ def _only_mutates(schema: torch.FunctionSchema) -> bool:
     return written and not schema.returns
 
 
-#: Keys with which an op needs no fake of its own.
+#: An op with a kernel for one of these dispatch keys needs no fake.
 _FILLED = ("Meta", "CompositeImplicitAutograd")
-#: A registration lasts as long as the object that made it.
+#: A registration lasts as long as its Library object.
 _registered: list[torch.library.Library] = []
 
 
 def register(namespaces: Iterable[str]) -> tuple[str, ...]:
-    """Register fakes for the ops of ``namespaces`` that have none: those that only mutate arguments, and those of :data:`RETURNED`.
+    """Register fakes for ops of ``namespaces`` that have none.
 
-    They go to the Meta key, where torch looks for them. ``torch.library.register_fake`` does that,
-    too, and reads the caller's source for each op: half a millisecond, which was more than half of
-    what importing the ops took.
+    These are the ops that only write into their arguments, and those of :data:`RETURNED`.
+
+    They are registered for the Meta key, where torch looks for them.
+    ``torch.library.register_fake`` does the same but also reads the caller's source for each op.
+    That takes half a millisecond per op, which was more than half of the time to import the ops.
 
     Returns:
-        The qualified names of the ops that got one, sorted.
+        The qualified names of the ops that got a fake, sorted.
     """
     libraries = {space: torch.library.Library(space, "FRAGMENT") for space in namespaces}
     _registered.extend(libraries.values())
     done = []
-    for name in sorted(torch._C._dispatch_get_all_op_names()):  # noqa: SLF001 - torch lists its ops nowhere else
+    for name in sorted(torch._C._dispatch_get_all_op_names()):  # noqa: SLF001 - torch has no public list of ops
         space, _, rest = name.partition("::")
-        # A library, or an earlier import of this module, may have filled it. What is made of other
-        # ops has theirs.
+        # A library or an earlier import of this module may have registered a fake. An op that is
+        # composed of other ops uses theirs.
         if space not in libraries or any(
             torch._C._dispatch_has_kernel_for_dispatch_key(name, key)  # noqa: SLF001
             for key in _FILLED

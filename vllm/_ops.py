@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the compiled libraries beside this package and loads them into torch's dispatcher.
+"""Finds the compiled libraries of this package and loads them into torch's dispatcher.
 
-The libraries register their ops when the dynamic linker loads them; nothing is imported as a Python
-module, so the same ``.abi3.so`` serves interpreters with and without the GIL. Loading one twice is
-harmless. Loading *another* library that defines the same ops is not: libtorch throws inside a
-static initialiser and the process aborts without a traceback. :func:`load` looks for that
-beforehand and raises instead.
+The libraries register their ops when the dynamic linker loads them. They are not imported as Python
+modules, so the same ``.abi3.so`` serves interpreters with and without the GIL. Loading a library
+twice is harmless. Loading *another* library that defines the same ops aborts the process;
+:mod:`vllm._conflicts` detects that first.
 """
 
 from __future__ import annotations
 
 import functools
-import mmap
 import re
 import sysconfig
 import threading
@@ -19,23 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vllm import _pins, build_info
+from vllm import _conflicts, _pins, build_info
 from vllm.platforms import host
 
-#: Links are not followed: some package managers link each file to a store of its own, where the
-#: libraries of another package do not lie.
+#: Links are not followed: some package managers link each file into a store, which does not contain
+#: the libraries of other packages.
 _PACKAGE = Path(__file__).absolute().parent
 
 
 @dataclass(frozen=True)
 class Library:
-    """A library this package knows how to load.
+    """A library that this package can load.
 
     Attributes:
-        name: file name without suffix, and the name users load it by.
-        folder: where it lies, relative to the package.
-        component: the conda package that brings it.
-        namespaces: where in ``torch.ops`` its ops appear.
+        name: file name without suffix; :func:`load` takes it.
+        folder: folder of the file, relative to the package.
+        component: the conda package that contains it.
+        namespaces: namespaces of ``torch.ops`` that its ops are in.
     """
 
     name: str
@@ -47,7 +45,7 @@ class Library:
 LIBRARIES = {
     library.name: library
     for library in (
-        # On the CPU the MoE ops live in _C; elsewhere in a library of their own.
+        # In CPU builds, _C contains the MoE ops; other builds have a separate library.
         Library(
             "_C",
             ".",
@@ -66,9 +64,9 @@ _lock = threading.RLock()
 _loaded: dict[str, Path] = {}
 
 
-@functools.cache  # every library and every namespace asks
+@functools.cache  # called for every library and namespace
 def _foreign() -> build_info.Foreign | None:
-    """The official wheel whose libraries are here instead of ours."""
+    """The official wheel whose libraries are installed instead of ours, or None."""
     try:
         return build_info.foreign()
     except build_info.BuildInfoError as error:
@@ -79,7 +77,10 @@ def _foreign() -> build_info.Foreign | None:
 
 
 def _candidates(library: Library) -> tuple[Path, ...]:
-    """Where the library may lie, best first: a build for this very interpreter's ABI, then the other, which loads as well."""
+    """Possible files of a library, best first.
+
+    A build for this interpreter's ABI comes first; the other kind loads as well.
+    """
     if (foreign := _foreign()) is not None:
         found = foreign.libraries.get(library.name)
         return (_PACKAGE.parent / found.file,) if found else ()
@@ -101,12 +102,12 @@ def _known(name: str) -> Library:
 
 
 def available() -> frozenset[str]:
-    """Names of the libraries that are installed, loaded or not. Imports nothing."""
+    """Names of the installed libraries, loaded or not. Imports nothing."""
     return frozenset(name for name, library in LIBRARIES.items() if _find(library))
 
 
 def loaded() -> dict[str, Path]:
-    """The libraries that this process has loaded, each with its file."""
+    """The libraries that this process has loaded, with their files."""
     return dict(_loaded)
 
 
@@ -115,7 +116,7 @@ def _missing(library: Library) -> ImportError:
         return ImportError(
             f"the kernels here are those of {foreign.distribution}, which has no library for "
             f"{library.name}.\n"
-            f"Build this tree to have it: pip install -e {_PACKAGE.parent}",
+            f"Build this tree to get it: pip install -e {_PACKAGE.parent}",
             name=f"vllm.{library.name}",
         )
     lines = [f"vllm's kernel library {library.name} is not installed. Looked for:"]
@@ -123,8 +124,8 @@ def _missing(library: Library) -> ImportError:
     if (_PACKAGE.parent / "VERSION").is_file():
         lines.append(f"This vllm is a source tree. Build it with: pip install -e {_PACKAGE.parent}")
         lines.append(
-            "(VLLM_TARGET_DEVICE=cpu chooses the CPU kernels), or start Python elsewhere to import "
-            "an installed vllm."
+            "(VLLM_TARGET_DEVICE=cpu selects the CPU kernels), or start Python in another folder "
+            "to import an installed vllm."
         )
     else:
         lines.append(
@@ -133,99 +134,19 @@ def _missing(library: Library) -> ImportError:
         )
         if library.component == "vllm-kernels":
             lines.append(
-                'The solver picks the build that fits the machine; "vllm-kernels=*=cpu_*" asks for '
-                "the CPU one."
+                'The solver selects the build that fits the machine; "vllm-kernels=*=cpu_*" '
+                "requests the CPU build."
             )
     return ImportError(
         "\n".join(lines), name=f"vllm.{library.name}", path=str(_candidates(library)[0])
     )
 
 
-def _mapped_files() -> list[Path]:
-    """Files that the dynamic linker has mapped into this process; empty where the kernel does not tell."""
-    try:
-        with Path("/proc/self/maps").open(encoding="utf-8", errors="surrogateescape") as lines:
-            found = {
-                fields[5].rstrip("\n")
-                for line in lines
-                if len(fields := line.split(maxsplit=5)) == 6  # noqa: PLR2004
-            }
-    except OSError:
-        return []
-    return sorted(
-        Path(name) for name in found if name.startswith("/") and re.search(r"\.so(\.|$)", name)
-    )
-
-
-def _is_mapped(path: Path) -> bool:
-    return any(mapped.exists() and mapped.samefile(path) for mapped in _mapped_files())
-
-
-def _holds_schema(data: mmap.mmap, op: str) -> bool:
-    """Whether ``op(`` stands in the data as a whole word; plain search, as a regular expression takes seconds on torch's libraries."""
-    word = op.encode() + b"("
-    at = data.find(word)
-    while at > 0 and (data[at - 1 : at].isalnum() or data[at - 1] == ord("_")):
-        at = data.find(word, at + 1)
-    return at >= 0
-
-
-def _defines(path: Path, ops: list[str]) -> list[str]:
-    """Those of ``ops`` (names without namespace) whose schema text the library holds: that is what it hands to torch to define them."""
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return [op for op in ops if _holds_schema(data, op)]
-    except (OSError, ValueError):  # unlinked since it was mapped, or empty
-        return []
-
-
-def _refuse_second_definition(library: Library, path: Path) -> None:
-    """Raise when something else has defined an op that ``path`` is about to define.
-
-    Raises:
-        ImportError: names the ops and, where it can be found out, the other library.
-    """
-    import torch  # noqa: PLC0415 - only here does anything need it
-
-    defined = [name.partition("::") for name in torch._C._dispatch_get_all_op_names()]  # noqa: SLF001 - torch lists its ops nowhere else
-    ops = sorted(
-        {op.partition(".")[0] for namespace, _, op in defined if namespace in library.namespaces}
-    )
-    if not ops or _is_mapped(path):
-        return
-    twice = _defines(path, ops)
-    if not twice:
-        return
-    torch_home = Path(torch.__file__).resolve().parent
-    # conda keeps torch's libraries in its prefix and links to them.
-    torch_files = {file.resolve() for file in (torch_home / "lib").glob("*")}
-    strangers = [
-        file
-        for file in _mapped_files()
-        if file != path and torch_home not in file.resolve().parents
-    ]
-    others = [
-        file for file in strangers if file.resolve() not in torch_files and _defines(file, twice)
-    ]
-    owner = (
-        ", ".join(map(str, others))
-        or "Python code (torch.library), or a library that cannot be identified"
-    )
-    named = ", ".join(f"{library.namespaces[0]}::{op}" for op in twice[:3]) + (
-        f" and {len(twice) - 3} more" if len(twice) > 3 else ""  # noqa: PLR2004
-    )
-    raise ImportError(
-        f"cannot load {path}: this process already has definitions of {named}.\n"
-        f"They come from {owner}.\n"
-        "Two libraries that define the same op abort a process. Import only one vllm per process, "
-        "or remove the other from sys.path.",
-        name=f"vllm.{library.name}",
-        path=str(path),
-    )
-
-
 def _torch_floor(library: Library) -> str | None:
-    """The lowest torch release, ``major.minor``, that the installed build of ``library`` asks for; None where no record says it."""
+    """The lowest torch release, ``major.minor``, that the installed ``library`` supports.
+
+    None if no record contains it.
+    """
     try:
         records = build_info.installed()
     except build_info.BuildInfoError as error:
@@ -238,8 +159,14 @@ def _torch_floor(library: Library) -> str | None:
 
 
 def _check_foreign(library: Library, path: Path) -> None:
-    """Libraries of an official wheel work with one torch and on some processors; on others they would end the process."""
-    import torch  # noqa: PLC0415 - only here does anything need it
+    """Refuse libraries of an official wheel that would end the process.
+
+    They work with one torch release and only on some processors.
+
+    Raises:
+        ImportError: torch or the processor does not fit.
+    """
+    import torch  # noqa: PLC0415 - `import vllm` must not import torch
 
     foreign = _foreign()
     if foreign is None:
@@ -253,7 +180,7 @@ def _check_foreign(library: Library, path: Path) -> None:
     if why:
         raise ImportError(
             f"{path}, which comes from {foreign.distribution}, {why}.\n"
-            "Build this tree instead, which serves every torch and every processor: pip install "
+            "Build this tree instead, which supports every torch and every processor: pip install "
             f"-e {_PACKAGE.parent}",
             name=f"vllm.{library.name}",
             path=str(path),
@@ -261,7 +188,7 @@ def _check_foreign(library: Library, path: Path) -> None:
 
 
 def _check_torch(library: Library, path: Path) -> None:
-    import torch  # noqa: PLC0415 - only here does anything need it
+    import torch  # noqa: PLC0415 - `import vllm` must not import torch
 
     floor = _torch_floor(library)
     release = re.match(r"([0-9]+)\.([0-9]+)", torch.__version__)
@@ -276,7 +203,7 @@ def _check_torch(library: Library, path: Path) -> None:
 
 
 def _differs(library: Library) -> str | None:
-    """How the library's component differs from the one that vllm requires; None where nothing is known to differ."""
+    """How the library's component differs from the one that vllm requires; None if unknown."""
     try:
         record = next(
             (record for record in build_info.installed() if record.component == library.component),
@@ -294,7 +221,7 @@ def _load(library: Library) -> None:
     if path is None:
         raise _missing(library)
     try:
-        import torch  # noqa: PLC0415 - `import vllm` stays cheap; the first op pays
+        import torch  # noqa: PLC0415 - `import vllm` must not import torch
 
         from vllm import _fake  # noqa: PLC0415 - imports torch
     except ModuleNotFoundError as error:
@@ -307,15 +234,15 @@ def _load(library: Library) -> None:
         ) from error
     _check_foreign(library, path)
     _check_torch(library, path)
-    _refuse_second_definition(library, path)
+    _conflicts.refuse_second_definition(library.name, library.namespaces, path)
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
         differs = _differs(library)
         raise ImportError(
             f"the dynamic linker cannot load {path}: {error}\n"
-            f"torch here is {torch.__version__}. A missing symbol or library means that the two do "
-            "not fit: install them from one channel."
+            f"torch here is {torch.__version__}. A missing symbol or library means that this torch "
+            "and the kernels do not fit together: install both from one channel."
             + (f"\nThese kernels are not those that vllm requires:\n{differs}" if differs else ""),
             name=f"vllm.{library.name}",
             path=str(path),
@@ -325,19 +252,20 @@ def _load(library: Library) -> None:
 
 
 def load(*names: str) -> frozenset[str]:
-    """Load libraries by name, or all that are installed.
+    """Load libraries by name, or all installed ones.
 
-    What is loaded already is left alone; threads may call this at any time.
+    Libraries that are already loaded are skipped. The function is thread-safe.
 
     Args:
-        names: keys of :data:`LIBRARIES`; none means every installed one.
+        names: keys of :data:`LIBRARIES`; without names, every installed library is loaded.
 
     Returns:
-        The names of all libraries that are loaded now.
+        The names of all loaded libraries.
 
     Raises:
-        ImportError: a library is not installed (with no names: none is), torch is missing or too
-            old, the file does not load, or another library in this process defines the same ops.
+        ImportError: a library is not installed (without names: no library is), torch is missing or
+            too old, the file does not load, or another library in this process defines the same
+            ops.
         ValueError: a name is unknown.
     """
     wanted = (
@@ -353,7 +281,7 @@ def load(*names: str) -> frozenset[str]:
 
 
 class _Absent:
-    """Stands in for an op namespace without a library: the first use of an op says what is missing."""
+    """An op namespace without a library: the first use of an op raises an error."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
@@ -363,7 +291,7 @@ class _Absent:
 
 
 class _Partial:
-    """An op namespace with ops that cannot be called: the first use of one says why."""
+    """An op namespace with ops that cannot be called: using one raises the reason."""
 
     def __init__(self, name: str, ops: Any, foreign: build_info.Foreign) -> None:
         self._name, self._ops, self._foreign = name, ops, foreign
@@ -374,16 +302,16 @@ class _Partial:
             raise ImportError(
                 f"{self._name}::{op} cannot be called: the kernels here are those of "
                 f"{self._foreign.distribution}, and {reason}.\n"
-                f"Build this tree to have it: pip install -e {_PACKAGE.parent}"
+                f"Build this tree to get it: pip install -e {_PACKAGE.parent}"
             )
         return getattr(self._ops, op)
 
 
 def namespace(name: str) -> Any:
-    """``torch.ops.<name>`` with the libraries that register ops there loaded, as far as they are installed.
+    """``torch.ops.<name>``, after loading the installed libraries that define its ops.
 
-    Where none is installed, that is reported when an op is used, not here: code that merely
-    mentions an op can be imported anywhere.
+    If no such library is installed, the error is raised when an op is used, not here. Code that
+    only mentions an op can therefore be imported anywhere.
 
     Raises:
         ImportError: see :func:`load`.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which builds of the kernels this installation of vllm requires, as far as a conda environment records it.
+"""The builds of the kernels that this installation of vllm requires.
 
-The conda package of vllm pins each package of kernels by version and digest. A solver keeps the
-pins; ``--no-deps``, ``--force`` and copied files do not. This module compares what is installed
-with the pins, so that messages can name both.
+The conda package of vllm pins each kernel package by version and digest. A solver honours the pins;
+``--no-deps``, ``--force`` and copied files do not. This module compares the installed kernels with
+the pins of the conda environment, so that messages can name both.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _PACKAGE = Path(__file__).absolute().parent
 
 @dataclass(frozen=True)
 class Pin:
-    """What vllm requires of one component: its version, and the first digits of its kernel digest."""
+    """The version and the first digits of the kernel digest that vllm requires of a component."""
 
     version: str
     digest: str
 
 
 def pins(prefix: Path | None = None, package: Path = _PACKAGE) -> dict[str, Pin]:
-    """Component -> what the conda package of vllm requires of it.
+    """The pin of each component, from the conda package of vllm.
 
-    Empty outside of a conda environment, and where ``package`` is not the vllm of that environment,
-    such as a source tree.
+    Empty outside a conda environment, and if ``package`` is not the vllm of that environment, such
+    as a source tree.
 
     Args:
-        prefix: the environment; default: this interpreter's.
+        prefix: the conda environment; default: this interpreter's.
         package: the folder of the package.
     """
     prefix = prefix or Path(sys.prefix)
@@ -47,13 +47,8 @@ def pins(prefix: Path | None = None, package: Path = _PACKAGE) -> dict[str, Pin]
             if record["name"] != "vllm":
                 continue
             requirements = [*(record.get("depends") or []), *(record.get("constrains") or [])]
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # collect_env reports records that cannot be read
-            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # collect_env reports unreadable records
         matches = (_PIN.fullmatch(str(requirement)) for requirement in requirements)
         found |= {
             match["component"]: Pin(match["version"], match["digest"]) for match in matches if match
@@ -62,7 +57,7 @@ def pins(prefix: Path | None = None, package: Path = _PACKAGE) -> dict[str, Pin]
 
 
 def describe(version: object, digest: object) -> str:
-    """A build of kernels in words; parts that are not known are left out."""
+    """Describe a build of the kernels in words; unknown parts are omitted."""
     known = [str(version) if isinstance(version, str) and version else "of unknown version"]
     known += [f"with digest {digest[:12]}"] if isinstance(digest, str) and digest else []
     return " ".join(known)
@@ -71,9 +66,12 @@ def describe(version: object, digest: object) -> str:
 def mismatch(
     component: str, version: str, digest: str, prefix: Path | None = None, package: Path = _PACKAGE
 ) -> str | None:
-    """How an installed component differs from what vllm requires, on several lines with the remedy; None where nothing is known to differ.
+    """How an installed component differs from the one that vllm requires, with the remedy.
 
-    Versions are compared without their local part, which says the device.
+    Versions are compared without their local part, which names the device.
+
+    Returns:
+        Several lines, or None if no difference is known.
     """
     pin = pins(prefix, package).get(component)
     if pin is None or (version.partition("+")[0] == pin.version and digest.startswith(pin.digest)):
@@ -82,7 +80,7 @@ def mismatch(
 
 
 def explain(component: str, found: str, expected: str) -> str:
-    """The lines of a message: what was expected, what was found, what to do."""
+    """The lines of a message: expected build, installed build, remedy."""
     return (
         f"  expected: {component} {expected}\n"
         f"  found:    {component} {found}\n"

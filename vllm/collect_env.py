@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m vllm.collect_env [--json]``: what is installed here and what it was built from, for bug reports.
+"""``python -m vllm.collect_env [--json]``: a report on this installation, for bug reports.
 
-Works without torch and without kernels, and says so. Nothing is sent anywhere. Values of variables
-whose name suggests a secret are left out.
+It lists what is installed and what the kernels were built from. It works without torch and without
+kernels. Nothing is sent anywhere. Variables whose name suggests a secret are listed without their
+value.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _PROBE_SECONDS = 300
 
-#: Conda packages that decide whether the kernels load and how fast they are.
+#: Conda packages that affect whether the kernels load and how fast they are.
 _CONDA_PACKAGES = re.compile(
-    r"vllm.*|(lib|py)torch(-.*)?|python(_abi|-freethreading)?|numpy|lib(gcc|stdcxx)(-.*)?|lib(gomp|hwy)|_openmp_mutex|llvm-openmp|mkl|cuda-version|hip|_x86_64.*"
+    r"vllm.*|(lib|py)torch(-.*)?|python(_abi|-freethreading)?|numpy|lib(gcc|stdcxx)(-.*)?"
+    r"|lib(gomp|hwy)|_openmp_mutex|llvm-openmp|mkl|cuda-version|hip|_x86_64.*"
 )
 _VARIABLES = re.compile(
-    r"(VLLM|TORCH|PYTORCH|OMP|GOMP|KMP|MKL|CUDA|NVIDIA|HIP|ROCM|ROCR|ZE|ONEAPI|SLURM)_.*|LD_(LIBRARY_PATH|PRELOAD)|PYTHON(PATH|HOME)|CONDA_PREFIX"
+    r"(VLLM|TORCH|PYTORCH|OMP|GOMP|KMP|MKL|CUDA|NVIDIA|HIP|ROCM|ROCR|ZE|ONEAPI|SLURM)_.*"
+    r"|LD_(LIBRARY_PATH|PRELOAD)|PYTHON(PATH|HOME)|CONDA_PREFIX"
 )
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
 _ADDRESS_LOGIN = re.compile(r"(?<=://)[^/@\s]*@|(?<![\w.@%+~-])[\w.%+~-]+:[^/@\s]+@")
@@ -86,9 +89,10 @@ def _platform() -> dict[str, Any]:
 
 
 def _components() -> list[dict[str, Any]]:
-    """The record of each component, with the state of each library; a damaged record is an entry with ``error``.
+    """The record of each component, with the state of each library.
 
-    ``differs`` says that the component is not the one that vllm requires.
+    A damaged record is an entry with ``error``. An entry with ``differs`` is not the component that
+    vllm requires.
     """
     found: list[dict[str, Any]] = []
     for path in sorted(build_info.DIRECTORY.glob("*.json")):
@@ -135,7 +139,7 @@ def _libraries() -> list[str] | dict[str, str]:
 
 
 def _probe() -> dict[str, Any]:
-    """Run :mod:`vllm._probe` with this process's module path in another process."""
+    """Run :mod:`vllm._probe` in another process that has this process's module path."""
     code = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vllm import _probe; "
         "_probe.main()"
@@ -180,7 +184,7 @@ def _tail(text: str) -> str:
 
 
 def _torch_package() -> str | None:
-    """The version that torch's metadata claims, whether or not torch can be imported."""
+    """The version in torch's metadata, whether or not torch can be imported."""
     try:
         return metadata.version("torch")
     except metadata.PackageNotFoundError:
@@ -188,7 +192,10 @@ def _torch_package() -> str | None:
 
 
 def _conda(prefix: Path) -> dict[str, str]:
-    """Name → ``version build`` of the packages of a conda environment that matter here; empty outside one."""
+    """Name → ``version build`` of the relevant packages of a conda environment.
+
+    Empty outside a conda environment.
+    """
     found: dict[str, str] = {}
     for path in sorted((prefix / "conda-meta").glob("*.json")):
         try:
@@ -211,7 +218,10 @@ def _variables() -> dict[str, str]:
 
 
 def collect() -> dict[str, Any]:
-    """The report as one JSON-compatible document; sections that could not be determined hold an ``error``."""
+    """Collect the report as a JSON-compatible document.
+
+    A section that could not be determined has the key ``error``.
+    """
     probed = _probe()
     failed = {"error": probed["error"]} if "error" in probed else {}
     return {
@@ -234,7 +244,7 @@ def collect() -> dict[str, Any]:
 
 
 def _lines(value: Any, indent: str) -> list[str]:
-    """A document as indented ``key: value`` lines; long lists of words are wrapped."""
+    """Format a document as indented ``key: value`` lines; long lists of words are wrapped."""
     if isinstance(value, dict):
         lines = []
         for key, item in value.items():
@@ -269,15 +279,15 @@ def _lines(value: Any, indent: str) -> list[str]:
 
 
 def render(report: dict[str, Any]) -> str:
-    """The report as text for people."""
+    """Format the report as text."""
     return "\n".join(_lines({key: value for key, value in report.items() if key != "schema"}, ""))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the report; the status is 0 whatever it says, as a broken environment is what it is for."""
+    """Print the report and return 0, even if the environment that it describes is broken."""
     parser = argparse.ArgumentParser(
         prog="python -m vllm.collect_env",
-        description="what is installed here, and what it was built from",
+        description="Report what is installed and what the kernels were built from.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     as_json = parser.parse_args(argv).json

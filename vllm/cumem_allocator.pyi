@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# The compiled module of csrc/allocator. All numbers are those of one allocation: device, bytes, address on the device, address of its
-# handle; `host` is an address of the host. What the driver refuses, and an allocation that does not exist, is a RuntimeError; nothing has
-# changed then.
+# The compiled module of csrc/allocator. The numbers describe one allocation: device, size in bytes,
+# address on the device, address of its handle. `host` is an address in host memory. If the driver
+# refuses a call or the allocation does not exist, RuntimeError is raised and nothing has changed.
 from collections.abc import Callable
 
 def init_module(

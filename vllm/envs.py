@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment variables that this package reads at run time, as typed attributes: ``from vllm import envs; envs.VLLM_TARGET_DEVICE``.
+"""The environment variables that this package reads at run time, as typed attributes.
 
-An attribute is evaluated each time it is read, so a change of ``os.environ`` counts at once. Unset,
-empty and blank mean the same. A malformed value raises ``ValueError`` with the variable, the value
-and what is accepted. What the *build* reads: docs/build.md.
+Example: ``from vllm import envs; envs.VLLM_TARGET_DEVICE``.
+
+An attribute is evaluated each time it is read, so a change of ``os.environ`` takes effect at once.
+Unset, empty and blank mean the same. A malformed value raises ``ValueError`` with the variable, its
+value and the accepted values. docs/build.md lists the variables that the *build* reads.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ class Variable:
     """One environment variable.
 
     Attributes:
-        parse: turns a non-empty value into the attribute's value, or raises ``ValueError`` with
-            what is accepted.
-        default: the attribute's value when the variable is unset or empty.
-        meaning: for people.
+        parse: converts a non-empty value to the attribute's value, or raises ``ValueError`` with
+            the accepted values.
+        default: the attribute's value if the variable is unset or empty.
+        meaning: description for people.
     """
 
     parse: Callable[[str], Any]
@@ -45,8 +47,8 @@ def _one_of(*accepted: str) -> Callable[[str], str]:
     return parse
 
 
-#: The instruction sets that the CPU kernels are compiled for, lowest first, by the host's
-#: architecture (csrc/core/cpu_targets.h).
+#: Architecture of the host → instruction sets that the CPU kernels are compiled for, lowest first
+#: (csrc/core/cpu_targets.h).
 CPU_ISAS = {"x86_64": ("sse2", "avx2", "avx3", "avx3_zen4")}
 
 
@@ -61,10 +63,9 @@ VARIABLES = {
     "VLLM_CPU_ISA": Variable(
         _cpu_isa,
         None,
-        "The best instruction set that the CPU kernels may use; they take the next lower one that "
-        "the CPU has. Unset: no limit. "
-        "The kernels read it once, at the first op. avx3 is AVX-512 as Skylake-X has it, avx3_zen4 "
-        "as Zen 4 and Sapphire Rapids have it.",
+        "The best instruction set that the CPU kernels may use. If the CPU lacks it, they use the "
+        "next lower one. Unset: no limit. The kernels read the variable once, at the first op. "
+        "avx3 is the AVX-512 of Skylake-X, avx3_zen4 that of Zen 4 and Sapphire Rapids.",
     ),
     "VLLM_TARGET_DEVICE": Variable(
         _one_of("cuda", "rocm", "cpu", "tpu", "xpu", "empty"),

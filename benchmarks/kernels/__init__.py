@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of ``bench_kernels.py``.
+"""The parts of ``bench_kernels.py`` and ``bench_gpu.py``.
 
-``child`` and what it imports need torch and run in child processes; the rest runs without.
+``child`` and the modules that it imports need torch and run in child processes. The others need no
+torch.
 """

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over a paged cache, and what belongs to it: 32 query heads, 8 of key and value, 128 wide."""
+"""Attention over a paged cache, and related ops.
+
+There are 32 query heads and 8 heads of keys and values, each with 128 elements.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,24 @@ if TYPE_CHECKING:
 HEADS, KV_HEADS, HEAD, BLOCK = 32, 8, 128, 32
 #: The layout that upstream chooses for blocks of 32 on CPUs without AMX.
 ISA = "vec"
-#: Latent attention as DeepSeek has it, a sixteenth part of its heads: latent, rotary part, tokens
-#: of a block.
+#: DeepSeek's latent attention with a sixteenth of its heads: heads, latent part, rotary part,
+#: tokens of a block.
 MLA_HEADS, LATENT, ROPE, MLA_BLOCK = 8, 512, 64, 16
 NOT_PAGED = "PyTorch calls one fused op on a contiguous cache; it has no pages"
 
 
 def batch_of(case: Case) -> tuple[list[int], list[int]]:
-    """Query lengths and contexts of the sequences."""
+    """Query lengths and context lengths of the sequences."""
     if case.variant == "prefill":
         return [case.shape["tokens"]], [case.shape["context"]]
     return [1] * case.shape["batch"], [case.shape["context"]] * case.shape["batch"]
 
 
 def sdpa(lengths: list[int], context: int) -> Any:
-    """The same attention in PyTorch, whose fused op (SDPA) runs on contiguous keys: sequences of equal lengths."""
+    """The same attention in PyTorch's fused op (SDPA).
+
+    It needs contiguous keys and sequences of equal lengths.
+    """
     sequences, queries = len(lengths), lengths[0]
 
     def in_torch(
@@ -53,8 +59,8 @@ def sdpa(lengths: list[int], context: int) -> Any:
 
 
 def flops(lengths: list[int], contexts: list[int]) -> float:
-    """Operations of causal attention."""
-    # Keys that a query sees, summed over the queries.
+    """Floating-point operations of causal attention."""
+    # Number of visible keys, summed over the queries.
     pairs = sum(n * c - n * (n - 1) // 2 for n, c in zip(lengths, contexts, strict=True))
     return 4.0 * pairs * HEADS * HEAD
 
@@ -90,12 +96,12 @@ def _scheduler(name: str, case: Case, dtype: torch.dtype) -> Workload:
         return lambda: function(*arguments)
 
     return Workload(
-        bind, lambda _: (), (seq_lens,), no_torch="what the op returns is private to the library"
+        bind, lambda _: (), (seq_lens,), no_torch="the result is private to the library"
     )
 
 
 def _blocks(contexts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A block table over blocks in random order, and the slot of every token."""
+    """A block table with blocks in random order, and the slot of every token."""
     per_sequence = max(contexts) // BLOCK
     table = torch.randperm(per_sequence * len(contexts)).int().view(len(contexts), per_sequence)
     slots = (table.long()[:, :, None] * BLOCK + torch.arange(BLOCK)).view(-1)
@@ -166,7 +172,7 @@ def _attend(name: str, case: Case, dtype: torch.dtype) -> Workload:
         flops=flops(lengths, contexts),
         no_compile=NOT_PAGED,
         cold=True,
-        slack=4.0,  # in 16 bits each rounds the probabilities in its own way
+        slack=4.0,  # with 16 bits, implementations round the probabilities differently
     )
 
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 OPS = "_C_cache_ops"
 KV_HEADS, HEAD, BLOCK = 8, 128, 16
 LATENT, ROPE = 512, 64
-COPIES = "a copy is a copy"
+COPIES = "a compiler cannot improve a copy"
 
 
 def _slots(tokens: int) -> tuple[int, torch.Tensor]:
-    """Blocks of a cache twice as large as needed, and a random slot for every token."""
+    """Number of blocks of a cache twice as large as needed, and a random slot for each token."""
     blocks = 2 * max(1, tokens // BLOCK)
     return blocks, torch.randperm(blocks * BLOCK)[:tokens]
 
@@ -55,7 +55,7 @@ def _reshape(name: str, case: Case, dtype: torch.dtype) -> Workload:
     more = {
         "reads": size(key, value),
         "writes": size(key, value),
-        "no_compile": "it writes in place itself",
+        "no_compile": "the PyTorch code writes in place too",
     }
     return simple((name, OPS), arguments, in_torch, (key, value, slots), (keys, values), **more)
 
@@ -77,7 +77,7 @@ def _concat(name: str, case: Case, dtype: torch.dtype) -> Workload:
     more = {
         "reads": size(latent, rope),
         "writes": size(latent, rope),
-        "no_compile": "it writes in place itself",
+        "no_compile": "the PyTorch code writes in place too",
     }
     return simple((name, OPS), arguments, in_torch, (latent, rope, slots), (cache,), **more)
 
@@ -107,7 +107,7 @@ def _swap(name: str, case: Case, dtype: torch.dtype) -> Workload:
     blocks = case.shape["blocks"]
     source = rand(blocks, BLOCK, KV_HEADS, HEAD, dtype=dtype)
     target = torch.empty_like(source)
-    # Which block goes where is the host's to know, on a GPU as well.
+    # The host must know the mapping of blocks, even on a GPU.
     order, numbers = torch.randperm(blocks, device="cpu"), torch.arange(blocks, device="cpu")
     each = size(source) // blocks
     if name == "swap_blocks":
@@ -158,5 +158,5 @@ def _sample(name: str, case: Case, dtype: torch.dtype) -> Workload:
         in_torch,
         (logits,),
         reads=size(logits),
-        unchecked="" if greedy else "each draws its own random numbers",
+        unchecked="" if greedy else "implementations draw different random numbers",
     )

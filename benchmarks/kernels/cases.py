@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ops are measured, at which shapes. No torch here: the parent process has none."""
+"""The ops that are measured, and their shapes.
+
+This module does not import torch, because the parent process has none.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ Shape = dict[str, int]
 
 @dataclass(frozen=True)
 class Case:
-    """One op at one shape.
+    """An op with one shape.
 
     Attributes:
-        op: name as in ``torch.ops``; variants of an op are told apart by ``variant``.
-        dtype: of the floating-point tensors that the caller has.
-        shape: sizes, read by the op's workload and shown in tables.
-        optional: what is measured may be without the op; that is reported, and nothing is wrong
-            with it.
+        op: name in ``torch.ops``; ``variant`` distinguishes variants of an op.
+        dtype: dtype of the floating-point inputs.
+        shape: sizes, which the op's workload uses and tables show.
+        optional: the library may lack the op; this is reported but is not an error.
     """
 
     op: str
@@ -29,7 +31,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The case as tables name it."""
+        """The case's name in tables."""
         sizes = " ".join(f"{name} {_short(size)}" for name, size in self.shape.items())
         return " ".join(
             part
@@ -39,23 +41,23 @@ class Case:
 
     @property
     def quick(self) -> bool:
-        """Whether a quick run takes it: bfloat16, few or very many tokens."""
+        """Whether a quick run includes it: bfloat16, with the sizes in ``QUICK``."""
         return self.dtype == BFLOAT16 and all(
             self.shape.get(name, size) == size for name, size in QUICK.items()
         )
 
 
-#: What a quick run holds fixed, where a shape has it.
+#: Sizes of a quick run, for shapes that have them.
 QUICK = {"tokens": 2048, "hidden": 4096, "context": 4096}
 
 
 def _short(size: int) -> str:
-    return f"{size // 1024}k" if size >= 4096 and size % 1024 == 0 else str(size)  # noqa: PLR2004 - 1024 and 2048 are clearer in full
+    return f"{size // 1024}k" if size >= 4096 and size % 1024 == 0 else str(size)  # noqa: PLR2004 - 1024 and 2048 are clearer as numbers
 
 
 @dataclass(frozen=True)
 class Op:
-    """The shapes of one op."""
+    """An op and its shapes."""
 
     name: str
     shapes: tuple[Shape, ...]
@@ -65,16 +67,16 @@ class Op:
 
 
 TOKENS = (1, 16, 256, 2048)
-#: Activations between the layers of a model: every token count at one hidden size, the larger one
-#: at both ends.
+#: Activations between the layers of a model: all token counts with one hidden size, the smallest
+#: and the largest with a larger one.
 ROWS = (
     *({"tokens": t, "hidden": 4096} for t in TOKENS),
     {"tokens": 1, "hidden": 8192},
     {"tokens": 2048, "hidden": 8192},
 )
-#: What works on all heads of a token: 32 of the query, 8 of key and value, 128 wide.
+#: For ops on all heads of a token: 32 query heads, 8 heads of keys and values, 128 elements each.
 HEADS = tuple({"tokens": t} for t in TOKENS)
-#: Contexts of a decode step by sequences of the batch.
+#: Sequences and context lengths of a decode step.
 DECODE = tuple({"batch": b, "context": c} for b in (1, 16) for c in (1024, 4096, 8192))
 PREFILL = (
     {"tokens": 256, "context": 256},
@@ -160,15 +162,15 @@ OPS = (
 
 
 def select(only: list[str], *, quick: bool, ops: tuple[Op, ...] = OPS) -> list[Case]:
-    """The cases of a run; ``only`` names ops of ``ops``, all of them when it is empty.
+    """The cases of a run. ``only`` names the ops; empty means all.
 
     Raises:
-        ValueError: an op is not known.
+        ValueError: an op is unknown.
     """
     unknown = set(only) - {op.name for op in ops}
     if unknown:
         raise ValueError(
-            f"no such op: {', '.join(sorted(unknown))}; known are "
+            f"no such op: {', '.join(sorted(unknown))}; known ops: "
             f"{', '.join(sorted({op.name for op in ops}))}"
         )
     wanted = [op for op in ops if not only or op.name in only]

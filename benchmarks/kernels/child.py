@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A child process: one implementation of the ops, told over pipes what to prepare and when to run.
+"""A child process that runs one implementation of the ops.
 
-Two libraries that define the same ops cannot live in one process, so each peer has its own. One
-JSON object a line comes in, one goes out: ``{"do": "case", …}`` prepares a case and compares its
-result with PyTorch's, ``{"do": "time", "seconds": s}`` times it, ``{"do": "limits"}`` measures the
-GPU, ``{"do": "fit", …}`` only looks whether the library takes a case's arguments (``fit``).
+Two libraries that define the same ops cannot share a process, so each peer has its own. The process
+reads one JSON object per line and answers with one. ``{"do": "case", …}`` prepares a case and
+compares its result with PyTorch's. ``{"do": "time", "seconds": s}`` times it. ``{"do": "limits"}``
+measures the GPU. ``{"do": "fit", …}`` only checks whether the library accepts a case's arguments
+(``fit``).
 
-usage: python -m kernels.child PEER cpu|cuda [LIBRARY...]
+Usage: python -m kernels.child PEER cpu|cuda [LIBRARY...]
 """
 
 from __future__ import annotations
@@ -25,38 +26,39 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kernels import attention, caches, devices, flash, indexer, matmul, moe, rowwise, stand_ins
+from kernels import (
+    attention,
+    caches,
+    devices,
+    flash,
+    indexer,
+    matmul,
+    moe,
+    quantisation,
+    rotary,
+    rowwise,
+    stand_ins,
+)
+from kernels.agreement import Different, compare
 from kernels.cases import Case
 from kernels.fit import fit
-from kernels.workload import BUILDERS, FP8, Workload, size
+from kernels.workload import BUILDERS, Workload, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Data that the op moves at least this much of is taken from other memory at each call, as
-#: consecutive layers of a model would do.
+#: If an op moves at least this many bytes, each call uses different memory, as consecutive layers
+#: of a model do.
 COLD_FROM = 8 << 20
 COLD_COPIES = 64
-#: Beyond this many operations a byte, arithmetic takes far longer than fetching the data: one copy
-#: serves.
+#: Above this many operations per byte, arithmetic takes far longer than loading the data, so one
+#: copy suffices.
 ARITHMETIC = 100
-TOPICS = (attention, caches, flash, indexer, matmul, moe, rowwise)
-
-#: Error relative to the value, and relative to the root mean square of the result, that rounding
-#: explains.
-TOLERANCE = {
-    torch.float32: (1e-4, 1e-4),
-    torch.bfloat16: (2**-6, 2**-6),
-    torch.float16: (2**-9, 2**-9),
-}
-
-
-class Different(Exception):  # noqa: N818 - a finding, not an error of the program
-    """The op computes something else than PyTorch does."""
+TOPICS = (attention, caches, flash, indexer, matmul, moe, quantisation, rotary, rowwise)
 
 
 def seed(case: Case, copy: int) -> None:
-    """Make the inputs of a case the same in every process."""
+    """Seed the generator so that a case has the same inputs in every process."""
     digest = hashlib.sha256(
         repr((case.op, case.dtype, case.variant, sorted(case.shape.items()), copy)).encode()
     ).digest()
@@ -64,13 +66,13 @@ def seed(case: Case, copy: int) -> None:
 
 
 def build(case: Case, copy: int = 0) -> Workload:
-    """The workload of a case; copies differ in their numbers and lie in other memory."""
+    """Create the workload of a case; copies have other values and other memory."""
     seed(case, copy)
     return BUILDERS[case.op](case.op, case, getattr(torch, case.dtype))
 
 
 def checksum(workload: Workload) -> str:
-    """What tells whether two processes have the same inputs."""
+    """A hash that shows whether two processes have the same inputs."""
     digest = hashlib.sha256()
     for tensor in workload.args:
         if isinstance(tensor, torch.Tensor):
@@ -80,39 +82,11 @@ def checksum(workload: Workload) -> str:
 
 
 def footprint(workload: Workload) -> int:
-    """Bytes of memory that a workload's tensors take; what is read and written again counts once."""
+    """Bytes of a workload's tensors; a tensor that is read and written counts once."""
     tensors = {
         t.data_ptr(): t for t in (*workload.args, *workload.outputs) if isinstance(t, torch.Tensor)
     }
     return max(1, size(*tensors.values()))
-
-
-def compare(got: torch.Tensor, want: torch.Tensor, slack: float = 1.0) -> None:
-    """Compare one result with PyTorch's.
-
-    Raises:
-        Different: they differ by more than rounding explains.
-    """
-    if got.shape != want.shape:
-        raise Different(f"shape {list(got.shape)}, PyTorch has {list(want.shape)}")
-    if not got.is_floating_point() and got.dtype != torch.int8:
-        wrong = int((got != want).sum())
-        if wrong:
-            raise Different(f"{wrong} of {got.numel()} integers differ")
-        return
-    if got.dtype in (torch.int8, FP8):
-        a, b = got.float(), want.float()
-        # A value next to the middle of two steps may go to either of them.
-        allowed = torch.full_like(b, 1.01) if got.dtype == torch.int8 else b.abs() * 0.15 + 2**-8
-    else:
-        relative, absolute = TOLERANCE[got.dtype]
-        a, b = got.float(), want.float()
-        allowed = slack * (b.abs() * relative + b.square().mean().sqrt() * absolute)
-    wrong = int((~((a - b).abs() <= allowed)).sum())
-    if wrong:
-        raise Different(
-            f"{wrong} of {got.numel()} elements differ, by up to {float((a - b).abs().max()):.3g}"
-        )
 
 
 class Peer:
@@ -128,12 +102,12 @@ class Peer:
         self._count = 1
 
     def load(self, *, fit_only: bool = False) -> dict[str, Any]:
-        """Load the ops; returns facts about this process.
+        """Load the ops; return facts about this process.
 
-        ``fit_only``: nothing will run, so no GPU is needed.
+        With ``fit_only`` nothing will run, so no GPU is needed.
 
         Raises:
-            RuntimeError: nothing can run here.
+            RuntimeError: the device cannot be used.
             ImportError, OSError: the libraries are missing or do not load.
         """
         facts = {"torch": torch.__version__, "python": platform.python_version(), "from": "PyTorch"}
@@ -142,12 +116,12 @@ class Peer:
                 raise RuntimeError(problem)
             facts |= self.device.facts()
         if self.name == "ours":
-            from vllm import _ops, build_info  # noqa: PLC0415 - the other processes have no vllm, and must not
+            from vllm import _ops, build_info  # noqa: PLC0415 - the other processes must not import vllm
 
             _ops.load()
             facts["from"] = str(_ops.loaded()["_C"])
             facts["libraries"] = ", ".join(sorted(_ops.loaded()))
-            with contextlib.suppress(AttributeError):  # the kernels for CPUs alone have it
+            with contextlib.suppress(AttributeError):  # only the CPU kernels have it
                 facts["isa"] = torch.ops._C.cpu_isa()  # noqa: SLF001 - torch's name for the namespace
             facts["version"] = next(
                 (record.version for record in build_info.installed()), "unknown"
@@ -173,10 +147,11 @@ class Peer:
 
     @staticmethod
     def _compiled(workload: Workload) -> Callable[[], object]:
-        """The compiled function writes where the op does: the copies fuse with what computes them.
+        """Compile the workload; the compiled function writes to the op's outputs.
 
-        What the op writes into its inputs is returned as new tensors: inductor 2.13 fails on two
-        inputs written in place (KeyError 'buf1').
+        The copies to the outputs are fused with the computation. Results that the op writes into
+        its inputs are returned as new tensors, because inductor 2.13 fails for two inputs written
+        in place (KeyError 'buf1').
         """
         apart = [all(out is not a for a in workload.args) for out in workload.outputs]
         outputs = [out for out, own in zip(workload.outputs, apart, strict=True) if own]
@@ -197,11 +172,11 @@ class Peer:
         return lambda: compiled(outputs, *workload.args)
 
     def prepare(self, case: Case) -> dict[str, Any]:
-        """Build a case, check its result, and stand ready to time it.
+        """Build a case, check its result and prepare to time it.
 
         Raises:
             AttributeError: the library has no such op.
-            Different: the result is not PyTorch's.
+            Different: the result differs from PyTorch's.
         """
         self.calls, self.keep = [], []
         self.device.settle()
@@ -220,7 +195,7 @@ class Peer:
 
     def _prepare(self, case: Case) -> dict[str, Any]:
         if self.name == "compile":
-            torch._dynamo.reset()  # noqa: SLF001 - or every shape stays compiled, and the cache of shapes overflows
+            torch._dynamo.reset()  # noqa: SLF001 - without it, compiled shapes accumulate and the cache overflows
         workload = build(case)
         facts = {
             "checksum": checksum(workload),
@@ -249,10 +224,10 @@ class Peer:
         return facts
 
     def check(self, case: Case, workload: Workload, call: Callable[[], object]) -> None:
-        """Call once and compare the results with PyTorch's on equal inputs.
+        """Call the op once and compare the results with PyTorch's for equal inputs.
 
         Raises:
-            Different: they are not the same.
+            Different: they differ.
         """
         if self.name == "eager" or workload.unchecked or workload.no_torch:
             call()
@@ -268,17 +243,22 @@ class Peer:
                 for out in workload.outputs
             ]
         for got, want in zip(results, wanted, strict=True):
-            compare(got, want, workload.slack)  # type: ignore[arg-type]
+            compare(got, want, workload.slack)
 
     def _sample(self) -> float:
-        """Nanoseconds of one call, the mean of as many as a sample holds."""
+        """Nanoseconds per call, the mean over a sample."""
         ns = self.device.sample(self.calls, self._turn, self._count)
         self._turn += self._count
         return ns
 
     def time(self, seconds: float) -> dict[str, Any]:
-        """Nanoseconds of a call: the median and the least of the samples of ``seconds``, and the middle half's width over the median."""
-        samples, end = [], time.perf_counter_ns() + seconds * 1e9
+        """Time calls for ``seconds``.
+
+        The answer has the median and the minimum of the samples in nanoseconds per call, and the
+        width of the middle half of the samples relative to the median.
+        """
+        samples: list[float] = []
+        end = time.perf_counter_ns() + seconds * 1e9
         while not samples or time.perf_counter_ns() < end:
             samples.append(self._sample())
         median = statistics.median(samples)
@@ -296,7 +276,7 @@ def _case(request: dict[str, Any]) -> Case:
 
 
 def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
-    """Do what one line asks for; what goes wrong becomes part of the answer."""
+    """Execute a request; errors become part of the answer."""
     try:
         if request["do"] == "case":
             return peer.prepare(_case(request))
@@ -310,7 +290,7 @@ def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
         return {"missing": True} if missing else {"failed": f"AttributeError: {error}"}
     except Different as error:
         return {"different": str(error)}
-    except Exception as error:  # noqa: BLE001 - the parent reports it and goes on with the next case
+    except Exception as error:  # noqa: BLE001 - the parent reports it and continues with the next case
         words = (
             f"{type(error).__name__}: "
             f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}"
@@ -319,7 +299,7 @@ def answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_broken(peer: Peer) -> bool:
-    """Whether the process has to be replaced: after an error on the GPU, every later call fails as well."""
+    """Whether the process must be replaced: after a GPU error, all later calls fail."""
     try:
         peer.calls, peer.keep = [], []
         peer.device.settle()
@@ -329,8 +309,8 @@ def _is_broken(peer: Peer) -> bool:
 
 
 def main() -> None:
-    """Serve the pipe until it is closed."""
-    # What libraries print must not come between the answers.
+    """Answer requests until standard input is closed."""
+    # Output of libraries must not mix with the answers.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     torch.set_grad_enabled(False)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child process measures on: where tensors are made, how a call is timed, how much memory is out of the caches."""
+"""The devices that a child process measures on.
+
+A device decides where tensors are created, how calls are timed, and how much data exceeds the
+caches.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ if TYPE_CHECKING:
 
     Calls = Sequence[Callable[[], object]]
 
-#: A sample is at least this long: shorter ones measure the clock.
+#: Shortest sample; in shorter ones, the clock dominates.
 SAMPLE_NS = 50_000
-#: The same on a GPU, whose events tell half a microsecond; and the most calls in one sample: the
-#: queue has room for a thousand kernels.
+#: Shortest sample on a GPU, whose events have a resolution of half a microsecond; and the largest
+#: number of calls in a sample: the queue holds a thousand kernels.
 GPU_SAMPLE_NS, GPU_CALLS = 200_000, 64
-#: What nvidia-smi knows of the state of a card.
+#: nvidia-smi's queries for the state of a card.
 STATE = (
     "clocks.sm",
     "clocks.mem",
@@ -35,10 +39,10 @@ STATE = (
 
 
 class Cpu:
-    """This machine's cores; a call is timed by the clock."""
+    """The cores of this machine; calls are timed with the clock."""
 
     name = "cpu"
-    #: All copies of a case's data together: several times the last cache of most CPUs.
+    #: Total size of all copies of a case's data: several times the last-level cache of most CPUs.
     cold_total = 256 << 20
 
     def __init__(self) -> None:
@@ -46,28 +50,28 @@ class Cpu:
 
     @staticmethod
     def problem() -> str:
-        """Why nothing can run here; empty: it can."""
+        """Why nothing can run here; empty if something can."""
         return ""
 
     @staticmethod
     def tensors() -> AbstractContextManager[Any]:
-        """Where tensors are made that nobody says a device for."""
+        """A context in which tensors are created on the device by default."""
         return nullcontext()
 
     @staticmethod
     def facts() -> dict[str, Any]:
-        """What a report says of the device."""
+        """Facts about the device for a report."""
         return {"threads": torch.get_num_threads()}
 
     def settle(self) -> None:
-        """Wait for what runs, and give back memory that nobody uses."""
+        """Wait for running work and free unused memory."""
 
     def count(self, ns: float) -> int:
-        """Calls in a sample, where one takes ``ns``."""
+        """Number of calls in a sample, if a call takes ``ns``."""
         return max(1, int(SAMPLE_NS / ns))
 
     def sample(self, calls: Calls, first: int, count: int) -> float:
-        """Nanoseconds of one call, the mean of ``count``, from the ``first`` on, in turn."""
+        """Nanoseconds per call: the mean of ``count`` calls, beginning with ``first``."""
         clock = time.perf_counter_ns
         begin = clock()
         for i in range(first, first + count):
@@ -76,11 +80,11 @@ class Cpu:
 
 
 class Cuda:
-    """One GPU; the time between two events on its stream, without the time that Python takes to queue the calls.
+    """One GPU; times are measured between two events on its stream.
 
-    A kernel that only waits goes first, for longer than queueing takes, so that the GPU has all
-    calls at hand when it begins. A call that waits for the GPU itself cannot be queued ahead;
-    ``late`` then says that the time is the host's as well.
+    They exclude the time that Python needs to queue the calls: a kernel that only waits runs first,
+    for longer than queueing takes, so that all calls are queued when the GPU begins. A call that
+    waits for the GPU cannot be queued ahead; ``late`` then tells that the time includes the host's.
     """
 
     name = "cuda"
@@ -95,7 +99,7 @@ class Cuda:
         self.cold_total = max(
             self.cold_total, 4 * torch.cuda.get_device_properties(0).L2_cache_size
         )
-        torch.cuda._sleep(1000)  # noqa: SLF001 - its only name
+        torch.cuda._sleep(1000)  # noqa: SLF001 - no public name
         cycles = 10_000_000
         self._cycles_per_ns = cycles / min(
             self.between_events(lambda: torch.cuda._sleep(cycles))  # noqa: SLF001
@@ -104,7 +108,7 @@ class Cuda:
 
     @staticmethod
     def problem() -> str:
-        """Why nothing can run here; empty: it can."""
+        """Why nothing can run here; empty if something can."""
         if torch.cuda.is_available():
             return ""
         if torch.version.cuda is None:
@@ -118,12 +122,13 @@ class Cuda:
 
     @staticmethod
     def tensors() -> AbstractContextManager[Any]:
-        """Where tensors are made that nobody says a device for."""
-        return torch.device("cuda")
+        """A context in which tensors are created on the device by default."""
+        device: AbstractContextManager[Any] = torch.device("cuda")
+        return device
 
     @staticmethod
     def facts() -> dict[str, Any]:
-        """What a report says of the device."""
+        """Facts about the device for a report."""
         found = torch.cuda.get_device_properties(0)
         capability = f"{found.major}.{found.minor}"
         return {
@@ -135,18 +140,18 @@ class Cuda:
         }
 
     def settle(self) -> None:
-        """Wait for what runs, and give back memory that nobody uses: the other processes are on the same card."""
+        """Wait for running work and free unused memory, for the other processes on the card."""
         if self._usable:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
     def count(self, ns: float) -> int:
-        """Calls in a sample, where one takes ``ns``."""
+        """Number of calls in a sample, if a call takes ``ns``."""
         return max(1, min(GPU_CALLS, int(GPU_SAMPLE_NS / ns)))
 
     @staticmethod
     def between_events(work: Callable[[], object]) -> float:
-        """Nanoseconds of what is queued on the GPU."""
+        """Nanoseconds that the GPU needs for the work queued by ``work``."""
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         begin.record()
         work()
@@ -155,7 +160,7 @@ class Cuda:
         return float(begin.elapsed_time(end)) * 1e6
 
     def sample(self, calls: Calls, first: int, count: int) -> float:
-        """Nanoseconds of one call on the GPU, the mean of ``count``, from the ``first`` on, in turn."""
+        """Nanoseconds per call on the GPU, as in :meth:`Cpu.sample`."""
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         started = time.perf_counter_ns()
         torch.cuda._sleep(int(self._wait_ns * self._cycles_per_ns))  # noqa: SLF001
@@ -164,14 +169,14 @@ class Cuda:
             calls[i % len(calls)]()
         end.record()
         self.late = begin.query()
-        # Half as much again as queueing took now; never more than a tenth of a second.
+        # 1.5 times the time that queueing took now, and at most a tenth of a second.
         self._wait_ns = min(1e8, 1.5 * (time.perf_counter_ns() - started) + 2e4)
         end.synchronize()
         return float(begin.elapsed_time(end)) * 1e6 / count
 
 
 def state() -> dict[str, str]:
-    """Clocks, temperature and power of the card now; empty where nvidia-smi is not to be had."""
+    """Clocks, temperature and power of the card; empty without nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
@@ -187,20 +192,20 @@ def state() -> dict[str, str]:
 
 
 def _fastest(work: Callable[[], object]) -> float:
-    """Seconds of the shortest of ten."""
+    """Seconds of the fastest of ten runs."""
     work()
-    return min(Cuda.betweenbetween_events(work) for _ in range(10)) * 1e-9
+    return min(Cuda.between_events(work) for _ in range(10)) * 1e-9
 
 
 def _copied() -> float:
-    """Bytes a second that torch's copy reads and writes."""
+    """Bytes per second that torch's copy reads and writes."""
     size = min(1 << 30, torch.cuda.mem_get_info()[0] // 8)
     source, target = torch.zeros(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
-    return 2 * size / _fastest(lambda: target.copy_(source))
+    return float(2 * size / _fastest(lambda: target.copy_(source)))
 
 
 def _multiplied(dtype: torch.dtype) -> float:
-    """Operations a second of torch's product of square matrices."""
+    """Operations per second of torch's product of square matrices."""
     rows = 8192
     x = (
         torch.randint(-127, 128, (rows, rows), dtype=dtype)
@@ -211,16 +216,19 @@ def _multiplied(dtype: torch.dtype) -> float:
 
     def product() -> torch.Tensor:
         if dtype == torch.int8:
-            return torch._int_mm(x, x.t())  # noqa: SLF001 - its only name
+            return torch._int_mm(x, x.t())  # noqa: SLF001 - no public name
         if dtype == torch.float8_e4m3fn:
-            return torch._scaled_mm(x, x.t(), one, one, out_dtype=torch.bfloat16)  # noqa: SLF001 - its only name
+            return torch._scaled_mm(x, x.t(), one, one, out_dtype=torch.bfloat16)  # noqa: SLF001 - no public name
         return torch.mm(x, x.t())
 
     return 2.0 * rows**3 / _fastest(product)
 
 
 def limits() -> dict[str, Any]:
-    """What the card does at most, by torch's own copy and products: bytes moved and operations a second; and its state meanwhile."""
+    """Measure the card's limits with torch's copy and products, and its state meanwhile.
+
+    The limits are bytes moved and operations per second.
+    """
     dtypes = [torch.bfloat16, torch.float16, torch.float32, torch.int8]
     if torch.cuda.get_device_capability() >= (8, 9):
         dtypes.append(torch.float8_e4m3fn)

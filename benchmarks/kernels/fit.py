@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an op takes a case's arguments, on a machine that cannot run it: torch compares them with the schema before it looks for code."""
+"""Checks whether an op accepts a case's arguments, on a machine that cannot run the op.
+
+torch compares the arguments with the schema before it looks for a kernel.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 if TYPE_CHECKING:
     from kernels.workload import Workload
 
-#: What the libraries register ops in.
+#: Namespaces of the libraries' ops.
 NAMESPACES = ("_C", "_C_cache_ops", "_moe_C", "_vllm_fa2_C", "_vllm_fa3_C", "_flashmla_C")
 
 
@@ -18,8 +21,8 @@ class _Taken(Exception):  # noqa: N818 - an answer, not an error
     """The arguments fit the schema."""
 
 
-class _Stop(TorchDispatchMode):  # type: ignore[misc] - torch has no types here
-    """Ends a call of a library's op where its code would begin."""
+class _Stop(TorchDispatchMode):  # type: ignore[misc]  # torch is unknown to the check
+    """Stops a call of a library's op before its kernel would run."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -29,12 +32,16 @@ class _Stop(TorchDispatchMode):  # type: ignore[misc] - torch has no types here
 
 
 def fit(peer: str, workload: Workload) -> dict[str, Any]:
-    """``{"fits": …}``: of a library the schema, of PyTorch the shapes and dtypes that it computes; ``{"skipped": why}``.
+    """Check a workload.
+
+    Returns:
+        ``{"fits": "the schema"}`` for a library, ``{"fits": "runs"}`` if PyTorch computes results
+        of the op's shapes and dtypes, or ``{"skipped": why}``.
 
     Raises:
         AttributeError: there is no such op.
-        ValueError: what PyTorch computes has other shapes or dtypes than the op's outputs; or an op
-            was never called.
+        ValueError: PyTorch's results have other shapes or dtypes than the op's outputs, or no op
+            was called.
         RuntimeError: torch refuses the arguments.
     """
     if peer not in ("ours", "official"):
@@ -53,4 +60,4 @@ def fit(peer: str, workload: Workload) -> dict[str, Any]:
             workload.bind()()
         except _Taken:
             return {"fits": "the schema"}
-    raise ValueError("the call reaches no op of a library")
+    raise ValueError("the call does not use an op of the library")

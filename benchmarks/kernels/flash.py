@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention 2 and 3 over packed and paged keys, and FlashMLA: the heads of ``attention``.
+"""FlashAttention 2 and 3 over packed and paged keys, and FlashMLA.
 
-In PyTorch: SDPA on contiguous keys.
+The heads are those of ``attention``. PyTorch uses SDPA on contiguous keys.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
     from kernels.cases import Case
 
-#: Latent attention with all of DeepSeek's heads, which share one key; pages as FlashMLA has them.
+#: Latent attention with all of DeepSeek's heads, which share one key, and FlashMLA's page size.
 MLA_HEADS, MLA_PAGE = 128, 64
 SCALE = HEAD**-0.5
 
 
 class Batch:
-    """Queries, keys and values of sequences, packed; keys and values in pages as well where the case says how large these are."""
+    """Packed queries, keys and values of sequences.
+
+    If the case has a page size, keys and values are also stored in pages.
+    """
 
     def __init__(self, case: Case, dtype: torch.dtype) -> None:
         self.lengths, self.contexts = batch_of(case)
@@ -51,7 +54,7 @@ class Batch:
             self.caches = (self._paged(self.key), self._paged(self.value))
 
     def _paged(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows in pages, which lie in the table's order."""
+        """Store the rows in pages, in the order of the table."""
         assert self.table is not None  # noqa: S101 - set by the caller
         pages = torch.empty(self.table.numel(), self.page, KV_HEADS, HEAD, dtype=rows.dtype)
         pages[self.table.flatten().long()] = rows.view(pages.shape)
@@ -69,7 +72,7 @@ class Batch:
             flops=flops(self.lengths, self.contexts),
             no_compile=NOT_PAGED,
             cold=True,
-            slack=4.0,  # in 16 bits each rounds the probabilities in its own way
+            slack=4.0,  # with 16 bits, implementations round the probabilities differently
             keep=list(self.caches),
         )
 
@@ -77,7 +80,7 @@ class Batch:
 @builds("_vllm_fa2_C.varlen_fwd")
 def _varlen(name: str, case: Case, dtype: torch.dtype) -> Workload:
     b = Batch(case, dtype)
-    # With a table the lengths are those of `used`; the op wants the other argument all the same.
+    # With a table, `used` has the lengths, but the op requires the other argument too.
     used = b.used if b.page else None
     first = (
         b.query,
@@ -173,9 +176,7 @@ def _schedule(name: str, case: Case, dtype: torch.dtype) -> Workload:
         function = op(name)
         return lambda: function(*arguments)
 
-    return Workload(
-        bind, lambda _: (), (used,), no_torch="what the op returns is private to the library"
-    )
+    return Workload(bind, lambda _: (), (used,), no_torch="the result is private to the library")
 
 
 @builds("_flashmla_C.dense_decode_fwd")
@@ -189,7 +190,7 @@ def _mla(name: str, case: Case, dtype: torch.dtype) -> Workload:
 
     def bind() -> Any:
         function = op(name)
-        # The plan of the first layer serves the others.
+        # The plan of the first layer is used for all layers.
         _, _, plan, splits = function(*first, None, None, None)
         return lambda: function(*first, plan, splits, None)[0]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ops are measured on a GPU, at which shapes; and the same at sizes that any machine computes in no time."""
+"""The ops that are measured on a GPU, their shapes, and small shapes for any machine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HEADS = tuple({"tokens": t} for t in TOKENS)
 BATCHES = tuple(
     {"batch": b, "context": c} for b in (1, 16, 64) for c in (1024, 4096, 16384) if b * c <= 1 << 18
 )
-#: Pages of 16 tokens are upstream's choice; of 256, whole blocks of every kernel.
+#: Upstream uses pages of 16 tokens; pages of 256 are whole blocks for every kernel.
 DECODE = tuple({**shape, "page": page} for page in (16, 256) for shape in BATCHES)
-#: Queries and keys of one sequence, packed; and a chunk behind a long prefix, which lies in pages.
+#: Packed queries and keys of one sequence; and a chunk after a long prefix, in pages.
 PREFILL = (
     *({"tokens": t, "context": t} for t in (512, 4096, 16384)),
     {"tokens": 2048, "context": 16384, "page": 16},
@@ -64,8 +64,8 @@ OPS = (
     Op("moe_sum", HEADS),
     Op("greedy_argmax", LOGITS, (FLOAT32,)),
     Op("fused_gumbel_argmax", LOGITS, (FLOAT32,)),
-    # Libraries of their own and products for some architectures alone: a package may be without
-    # them, which is said and is no failure.
+    # Separate libraries, and products for some architectures only. A package may lack them, which
+    # is reported and not a failure.
     Op("cutlass_scaled_mm", GEMM, HALF, variant="fp8", optional=True),
     Op("cutlass_scaled_mm", GEMM, HALF, variant="int8", optional=True),
     Op("_vllm_fa2_C.varlen_fwd", PREFILL, HALF, variant="prefill", optional=True),
@@ -77,16 +77,16 @@ OPS = (
     Op("_flashmla_C.dense_decode_fwd", BATCHES, HALF, optional=True),
 )
 
-#: Ops of the GPU that are not timed, with the reason.
+#: GPU ops that are not timed, with the reason.
 NOT_TIMED = {
     "_C::cutlass_scaled_mm_azp": (
-        "the products of cutlass_scaled_mm, with more for the epilogue to read"
+        "the same products as cutlass_scaled_mm, with more inputs of the epilogue"
     ),
-    "_C_custom_ar": "needs several GPUs, each with a process of its own",
-    "_C_cuda_utils": "asks the driver for a number",
+    "_C_custom_ar": "needs several GPUs, each with its own process",
+    "_C_cuda_utils": "only queries the driver",
 }
 
-#: Small, and of the form that every op accepts: whole blocks and groups, and keys for every query.
+#: Small sizes that every op accepts: whole blocks and groups, and keys for every query.
 _TINY = {
     "tokens": 64,
     "hidden": 256,
@@ -100,6 +100,6 @@ _TINY = {
 
 
 def tiny(case: Case) -> Case:
-    """The same call with small tensors."""
+    """The same case with small tensors."""
     shape: Shape = {name: min(size, _TINY[name]) for name, size in case.shape.items()}
     return replace(case, shape=shape)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the card does at most, measured by a child process in the same run, and how long a case must take at least by that."""
+"""The limits of the card, and the shortest possible time of a case.
+
+A child process measures the limits in the same run.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class GpuLimits:
-    """The best of all measurements of a run.
+    """The best measurements of a run.
 
     Attributes:
-        copy: bytes a second read and written by torch's copy of a gigabyte.
-        flops: operations a second of torch's product of square matrices, by dtype.
+        copy: bytes per second, read and written, of torch's copy of a gigabyte.
+        flops: operations per second of torch's product of square matrices, by dtype.
     """
 
     copy: float = 0.0
@@ -25,9 +28,10 @@ class GpuLimits:
     def shortest(
         self, reads: int, writes: int, flops: float, arithmetic: str = ""
     ) -> tuple[float, str]:
-        """The nanoseconds that moving the bytes or computing takes at least, whichever is more, and which one it is.
+        """The shortest possible time in nanoseconds, and the unit of the limiting rate.
 
-        A dtype that torch has no product of on this card counts for its bytes alone.
+        The time is that of moving the bytes or of computing, whichever is longer. If torch has no
+        product of a dtype on this card, only the bytes count.
         """
         memory = (reads + writes) / self.copy
         rate = self.flops.get(arithmetic, 0.0)
@@ -36,20 +40,20 @@ class GpuLimits:
 
 
 class GpuMachine:
-    """Asks a child process for the limits as often as it is told to and keeps the best."""
+    """Measures the limits in a child process and keeps the best."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self.limits = GpuLimits()
         self.problem = ""
-        #: Clocks, temperature and power after each measurement.
+        #: Clocks, temperature and power at each measurement.
         self.states: list[dict[str, str]] = []
 
     def measure(self) -> None:
         """Measure once more."""
         found: dict[str, Any] = self._peer.ask({"do": "limits"})
         if "copy" not in found:
-            self.problem = str(found.get("failed", "the process does not answer"))
+            self.problem = str(found.get("failed", "the process did not answer"))
             return
         self.limits.copy = max(self.limits.copy, found["copy"])
         for dtype, rate in found["flops"].items():
@@ -64,7 +68,7 @@ class GpuMachine:
         return f"this card: copying {self.limits.copy / 1e9:.0f} GB/s; products in TFLOP/s: {rates}"
 
     def clocks(self) -> str:
-        """How the clocks went."""
+        """The clocks during the run, in words."""
         seen = [
             f"{state['clocks.sm']} at {state['temperature.gpu']} °C, {state['power.draw']}"
             for state in self.states

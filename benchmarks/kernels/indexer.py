@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache of an indexer's keys, as DeepSeek has it: 128 codes of float8 and one scale a token, blocks of 64."""
+"""The cache of DeepSeek's indexer keys.
+
+A token has 128 float8 codes and one scale; blocks have 64 tokens.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,17 @@ SEQUENCES = 4
 
 
 def _stored(k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes, and scales that are powers of two, both as bytes."""
+    """Codes and power-of-two scales, both as bytes."""
     x = k.float()
     scale = (x.abs().amax(-1, keepdim=True).clamp(1e-4) / FP8_MAX).log2().ceil().exp2()
     return (x / scale).to(FP8).view(torch.uint8), scale.view(torch.uint8)
 
 
 def _parts(cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A block's codes come first, [blocks, BLOCK, WIDTH], and its scales after them, [blocks, BLOCK, SCALE]."""
+    """Views of the codes, [blocks, BLOCK, WIDTH], and the scales, [blocks, BLOCK, SCALE].
+
+    In a block, the codes come first.
+    """
     blocks = cache.view(cache.shape[0], -1)
     return blocks[:, : BLOCK * WIDTH].unflatten(1, (BLOCK, WIDTH)), blocks[
         :, BLOCK * WIDTH :
@@ -50,7 +56,7 @@ def _write(name: str, case: Case, dtype: torch.dtype) -> Workload:
     more = {
         "reads": size(k),
         "writes": tokens * (WIDTH + SCALE),
-        "no_compile": "it writes in place itself",
+        "no_compile": "the PyTorch code writes in place too",
     }
     return simple(
         (name, OPS), (k, cache, slots, WIDTH, "ue8m0"), in_torch, (k, slots), (cache,), **more
@@ -60,7 +66,7 @@ def _write(name: str, case: Case, dtype: torch.dtype) -> Workload:
 @builds("cp_gather_indexer_k_quant_cache")
 def _gather(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens = case.shape["tokens"]
-    # Whole blocks for each sequence, so that the table is full.
+    # Each sequence has whole blocks, so the table is full.
     each = max(1, tokens // SEQUENCES // BLOCK)
     total = each * SEQUENCES * BLOCK
     cache = torch.empty(total // BLOCK, BLOCK, WIDTH + SCALE, dtype=torch.uint8)

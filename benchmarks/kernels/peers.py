@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The child processes from the parent's side: started when needed, started again after a crash."""
+"""The child processes, from the parent's side.
+
+They are started when needed and restarted after a crash.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ NAMES = ("ours", "official", "eager", "compile")
 FOLDER = Path(__file__).resolve().parents[1]
 
 
-#: What ``conda activate`` does for compilers: they are found by CXX.
+#: Does the part of ``conda activate`` that sets CXX for compilers.
 _ACTIVATE = (
     'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do [ -e "$f" ] && . "$f"; done; exec "$@"'
 )
@@ -28,12 +31,12 @@ _ACTIVATE = (
 
 @dataclass(frozen=True)
 class Runner:
-    """An interpreter, and how to run programs beside it.
+    """An interpreter and its environment.
 
     Attributes:
         python: the interpreter.
-        env: the environment of programs.
-        conda: the environment is a conda prefix that has not been activated.
+        env: environment variables of its programs.
+        conda: whether the environment is a conda prefix that has not been activated.
     """
 
     python: Path
@@ -47,14 +50,14 @@ class Runner:
 
 @dataclass
 class Peer:
-    """One implementation in its own process.
+    """An implementation in its own process.
 
     Attributes:
         name: one of ``NAMES``.
-        runner: what runs it.
-        libraries: of the official peer, what to load.
+        runner: the interpreter that runs it.
+        libraries: libraries that the official peer loads.
         device: "cpu" or "cuda".
-        facts: what the process said about itself.
+        facts: facts that the process reported.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Peer:
     _errors: IO[str] | None = None
 
     def start(self) -> None:
-        """Start the process and wait until its ops are loaded; ``facts`` then says how that went."""
+        """Start the process, wait until its ops are loaded, and set ``facts``."""
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long as the process
         words = [
             str(self.runner.python),
@@ -107,7 +110,7 @@ class Peer:
         return lines[-1][:200] if lines else "it said nothing"
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request and wait for the answer; a process that crashed at the last one is replaced first."""
+        """Send a request and wait for the answer; a crashed process is restarted first."""
         if self._process is None:
             self.start()
         if self._process is None or self._process.stdin is None:
@@ -116,14 +119,14 @@ class Peer:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended; reading says how
+            pass  # it has ended; _read reports how
         answer = self._read()
         if answer.pop("restart", False):
             self.stop()
         return answer
 
     def prepare(self, case: Case, do: str = "case") -> dict[str, Any]:
-        """Have the process prepare a case, or with ``do="fit"`` look whether its library takes the arguments."""
+        """Prepare a case; with ``do="fit"``, only check whether the library accepts it."""
         return self.ask(
             {
                 "do": do,

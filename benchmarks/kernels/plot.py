@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plot: for each op and peer one dot a case, how many times as long as ours the peer takes.
+"""Draws the plot: for each op and peer, one dot per case.
 
-Plain SVG, written by hand.
+A dot's position is the peer's time divided by ours. The SVG is written without a library.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kernels.report import Result
 
-#: Distinct for readers who do not see colours as most do, and by their order within a row.
+#: Distinguishable with colour blindness, and by their order within a row.
 COLOURS = {"official": "#0072b2", "eager": "#999999", "compile": "#d55e00"}
 NAMES = {"official": "official wheel", "eager": "torch eager", "compile": "torch.compile"}
 LEFT, TOP, ROW, WIDTH = 290, 62, 24, 620
@@ -49,7 +49,7 @@ def _axis(bottom: float) -> list[str]:
 
 
 def svg(results: Sequence[Result], subtitle: str) -> str:
-    """The document."""
+    """Draw the SVG document."""
     measured = [
         result for result in results if any(result.ratio(peer) is not None for peer in OTHERS)
     ]

@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single members of a wheel on the package index that pip is configured with, by HTTP ranges: a few megabytes instead of all of them.
+"""Fetches single members of a wheel from the package index that pip is configured with.
 
-pip says where the wheel is and what its sha256 should be. What cannot be read in ranges (a server
-without them, an index that wants a password, which pip does not tell) is an error of its own:
-:class:`NoRangesError`.
+pip tells the wheel's address and sha256. The members are fetched by HTTP range requests, so a few
+megabytes suffice. If that is impossible because the server ignores ranges, or because the index
+wants a password, which pip does not tell, :class:`NoRangesError` is raised.
 """
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import json
-import os
-import ssl
 import subprocess
 import sys
 import tempfile
-import zipfile
 from contextlib import contextmanager
-from http.client import HTTPException
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
-from urllib.request import Request, url2pathname, urlopen
+from urllib.request import url2pathname
 
+from vllm_build.reuse.archives.wheel_file import Archive
+from vllm_build.reuse.net import remote_file
+from vllm_build.reuse.net.reuse_context import Meter
+from vllm_build.reuse.net.transport import AbsentError, LoginError, Transport
+from vllm_build.reuse.records.output_record import Library
+from vllm_build.reuse.records.refusal import RefusedError
 from vllm_build.util import environ
 from vllm_build.util.errors import FetchError, IntegrityError
 from vllm_build.util.files import sha256_of
@@ -32,20 +34,15 @@ from vllm_build.util.processes import pip_process
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Requests are at least this long: the directory of a wheel is one of them, and a member of 100 MB
-#: a dozen.
-CHUNK = 8 << 20
-PARTIAL = 206
-#: Answers to a request without a password that needs one.
-CLOSED = (401, 403, 407)
+    from vllm_build.reuse.net.remote_file import RemoteFile
 
 
 class NoRangesError(FetchError):
-    """The wheel cannot be read in parts; downloading all of it may work."""
+    """The wheel cannot be read by ranges; downloading it whole may work."""
 
 
 def locate(requirement: str, sha256: str, platform: str) -> str:
-    """Where pip would fetch the wheel of an exact requirement from.
+    """The address that pip would fetch the wheel of an exact requirement from.
 
     Raises:
         FetchError: pip finds none.
@@ -103,140 +100,97 @@ def locate(requirement: str, sha256: str, platform: str) -> str:
     return str(information["url"])
 
 
-def _certificates() -> ssl.SSLContext:
-    """What pip trusts: its own setting first, the system's otherwise."""
-    file = pip_process.settings("install", os.environ).get("cert") or os.environ.get(
-        "REQUESTS_CA_BUNDLE"
-    )
-    return ssl.create_default_context(cafile=file or None)
+@dataclass(frozen=True)
+class Wheel:
+    """An open wheel.
 
-
-class RangeFile(io.RawIOBase):
-    """A file of an HTTP server, read in ranges.
-
-    Raises:
-        NoRangesError: the server sends no ranges, or wants a password.
-        FetchError: it does not answer.
+    Attributes:
+        archive: its members.
+        file: the remote file; None for a wheel on a disk.
+        meter: counts the received bytes.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url, self._position = url, 0
-        self._context = _certificates() if urlsplit(url).scheme == "https" else None
-        #: Bytes that were sent, for a report.
-        self.received = 0
-        with self._request(0, 0) as answer:
-            total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            if answer.status != PARTIAL or not total.isdigit():
-                raise NoRangesError(
-                    f"the package index does not send parts of files (status {answer.status})"
-                )
-        self._size = int(total)
-
-    def _request(self, first: int, last: int) -> Any:
-        request = Request(self._url, headers={"Range": f"bytes={first}-{last}"})  # noqa: S310 - pip's own answer, http or https
-        try:
-            return urlopen(request, timeout=60, context=self._context)  # noqa: S310
-        except HTTPError as error:
-            error.close()
-            if error.code in CLOSED:
-                raise NoRangesError(
-                    f"the package index wants a password for parts of files (status {error.code})"
-                ) from error
-            raise FetchError(
-                f"the package index answers with status {error.code}", remedy="try again"
-            ) from error
-        except (OSError, HTTPException) as error:
-            raise FetchError(
-                f"the package index does not answer: {error}", remedy="check the network"
-            ) from error
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Read a range into a buffer; a connection that ends early is an error and not the end of the file."""
-        wanted = min(len(buffer), self._size - self._position)
-        if wanted <= 0:
-            return 0
-        with self._request(self._position, self._position + wanted - 1) as answer:
-            if answer.status != PARTIAL:
-                raise NoRangesError(
-                    "the package index sent all of a file instead of a part (status "
-                    f"{answer.status})"
-                )
-            try:
-                data = answer.read()
-            except (OSError, HTTPException) as error:
-                raise FetchError(
-                    f"the connection to the package index broke: {error}", remedy="try again"
-                ) from error
-        if len(data) != wanted:
-            raise FetchError(
-                f"the package index sent {len(data)} bytes, expected {wanted}", remedy="try again"
-            )
-        buffer[:wanted] = data
-        self._position += wanted
-        self.received += wanted
-        return wanted
+    archive: Archive
+    file: RemoteFile | None
+    meter: Meter
 
 
 @contextmanager
-def open_wheel(url: str) -> Iterator[zipfile.ZipFile]:
-    """The wheel at an address; ``file:`` addresses are opened in place.
+def open_wheel(url: str) -> Iterator[Wheel]:
+    """Open the wheel at an address; a ``file:`` address is opened in place.
 
     Raises:
-        NoRangesError, FetchError: as ``RangeFile``.
-        IntegrityError: it is no zip file.
+        NoRangesError: the server ignores ranges or wants a password.
+        FetchError: the wheel cannot be fetched.
+        IntegrityError: it is not a wheel.
     """
-    parts = urlsplit(url)
-    local = parts.scheme == "file"
-    with (
-        Path(url2pathname(parts.path)).open("rb")
-        if local
-        else io.BufferedReader(RangeFile(url), CHUNK) as raw
-    ):
+    parts, meter = urlsplit(url), Meter()
+    if parts.scheme == "file":
+        with Path(url2pathname(parts.path)).open("rb") as stream:
+            yield Wheel(_archive(stream, url), None, meter)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
         try:
-            archive = zipfile.ZipFile(raw)
-        except zipfile.BadZipFile as error:
-            raise IntegrityError(f"what the package index sends is no wheel: {error}") from error
-        with archive:
-            yield archive
+            transport = _transport(https=parts.scheme == "https")
+            file, _ = remote_file.open_ranged(transport, url, (scratch, scratch), meter)
+        except LoginError as error:
+            raise NoRangesError(
+                f"the package index wants a password for parts of files: {error.message}"
+            ) from error
+        except AbsentError as error:
+            raise FetchError(f"{url}: no such file", remedy="try again") from error
+        if file is None:
+            raise NoRangesError("the package index does not send parts of files")
+        yield Wheel(_archive(file, url), file, meter)
 
 
-def extract(archive: zipfile.ZipFile, members: Mapping[str, str], folder: Path) -> None:
-    """Put members, given with their sha256, into ``folder`` under their own last names; what is there already is not read again.
+def _archive(stream: BinaryIO | RemoteFile, url: str) -> Archive:
+    try:
+        return Archive(stream, url)
+    except RefusedError as error:
+        raise IntegrityError(f"the package index sent no valid wheel: {error.message}") from error
+
+
+def _transport(*, https: bool) -> Transport:
+    """A transport that trusts the certificates that pip trusts."""
+    env = environ.snapshot()
+    transport = Transport(timeout=60, attempts=2, netrc=env.get("NETRC", ""))
+    if not https:
+        return transport
+    certificates = pip_process.settings("install", env).get("cert")
+    return dataclasses.replace(
+        transport, certificates=certificates or env.get("REQUESTS_CA_BUNDLE", "")
+    )
+
+
+def extract(wheel: Wheel, members: Mapping[str, str], folder: Path) -> None:
+    """Extract members into ``folder``; files that exist are not read again.
+
+    Args:
+        wheel: the wheel.
+        members: path in the wheel -> sha256.
+        folder: gets the members under their file names.
 
     Raises:
-        IntegrityError: a member is missing or has other bytes.
-        FetchError: as ``RangeFile``.
+        IntegrityError: a member is missing, damaged or has another sha256.
+        FetchError: the bytes cannot be fetched.
     """
-    for member, sha256 in members.items():
-        target = folder / Path(member).name
-        if target.is_file():
-            continue
+    missing = {
+        member: sha256
+        for member, sha256 in members.items()
+        if not (folder / Path(member).name).is_file()
+    }
+    for member in missing:
+        if member not in wheel.archive.members:
+            raise IntegrityError(f"{member} of the wheel cannot be read: there is no such member")
+    if wheel.file is not None:
+        wheel.file.fetch([wheel.archive.window(member) for member in missing])
+    for member, sha256 in missing.items():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            try:
-                found = Path(archive.extract(member, scratch))
-            except (KeyError, zipfile.BadZipFile) as error:
-                raise IntegrityError(f"{member} of the wheel cannot be read: {error}") from error
-            if sha256_of(found) != sha256:
-                raise IntegrityError(
-                    f"{member} of the wheel has sha256 {sha256_of(found)}", expected=sha256
-                )
-            found.rename(target)
+            found = Path(scratch) / "member"
+            size = wheel.archive.members[member].file_size
+            wheel.archive.extract(Library(member, sha256, size), found)
+            if (actual := sha256_of(found)) != sha256:
+                raise IntegrityError(f"{member} of the wheel has sha256 {actual}", expected=sha256)
+            found.rename(folder / Path(member).name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as a table, as a summary by op for the documentation, and as JSON-ready facts."""
+"""Results as a table, as a summary by op for the documentation, and as JSON."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from kernels.machine import Limits
 
 OTHERS = ("official", "eager", "compile")
-#: What can be said of a peer beside its time, the gravest first.
+#: Reasons why a peer has no time, the most serious first.
 FINDINGS = ("missing", "failed", "different", "skipped")
-#: A middle half of the samples that is wider than this is shown beside the time.
+#: If the middle half of the samples is wider than this, its width is shown next to the time.
 NOTEWORTHY = 0.02
 
 
 @dataclass
 class Result:
-    """One case, measured.
+    """The measurements of a case.
 
     Attributes:
-        case: what was measured.
-        facts: bytes, operations, and whether the data came from memory.
-        times: by peer, the times of its rounds in nanoseconds, in order.
-        best: by peer, the shortest sample in nanoseconds.
-        spread: by peer, of each round the width of the middle half of the samples, over their
-            median.
-        host_bound: peers whose calls could not be queued ahead on the GPU: their times are the
-            host's as well.
-        findings: by peer, why it has no time: ("missing" | "failed" | "different" | "skipped",
-            text).
+        case: the case.
+        facts: bytes, operations, and whether the data was read from memory.
+        times: times of the rounds in nanoseconds, in order, by peer.
+        best: shortest sample in nanoseconds, by peer.
+        spread: for each round, the width of the middle half of the samples relative to their
+            median, by peer.
+        host_bound: peers whose calls could not be queued ahead on the GPU; their times include the
+            host's.
+        findings: the reason why a peer has no time, by peer: ("missing" | "failed" | "different" |
+            "skipped", text).
     """
 
     case: Case
@@ -48,18 +48,22 @@ class Result:
     findings: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def ns(self, peer: str) -> float | None:
-        """The median of a peer's rounds."""
+        """The median of a peer's rounds in nanoseconds."""
         return statistics.median(self.times[peer]) if self.times.get(peer) else None
 
     def ratio(self, peer: str) -> float | None:
-        """How much longer a peer takes than ours: the median over the rounds, each of which ran both, one after the other."""
+        """A peer's time divided by ours: the median over the rounds.
+
+        In each round, both ran one after the other.
+        """
         pairs = list(zip(self.times.get(peer, ()), self.times.get("ours", ()), strict=False))
         return statistics.median(theirs / ours for theirs, ours in pairs) if pairs else None
 
     def limit(self, limits: Limits | GpuLimits) -> tuple[float, float, str] | None:
-        """Rate in units of 1e9 a second, its share of the machine's, and the unit; ``None`` where the data stays in a cache.
+        """Our rate in 1e9 per second, its share of the machine's limit, and the unit.
 
-        Of the shortest sample: the machine's limits are the best of several measurements, too.
+        None if the data stays in a cache. The shortest sample is used, because the machine's limits
+        are the best of several measurements too.
         """
         ns = self.best.get("ours")
         facts = self.facts
@@ -81,7 +85,7 @@ class Result:
         return amount / ns, shortest / ns, unit
 
     def document(self, limits: Limits | GpuLimits) -> dict[str, Any]:
-        """The facts for JSON."""
+        """The result as a JSON document."""
         found = self.limit(limits)
         return {
             **asdict(self.case),
@@ -112,7 +116,7 @@ class Result:
 
 
 def duration(ns: float) -> str:
-    """Nanoseconds, in the unit that suits."""
+    """Format nanoseconds in a suitable unit."""
     for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if ns >= factor:
             return f"{ns / factor:.3g} {unit}"
@@ -124,7 +128,7 @@ def _cell(result: Result, peer: str) -> str:
     if ratio is not None:
         return f"{ratio:.2f}x"
     alone = result.ns(peer)
-    if alone is not None:  # ours has no time to compare it with
+    if alone is not None:  # there is no time of ours to compare with
         return duration(alone)
     kind = result.findings.get(peer, ("", ""))[0]
     return {"missing": "absent", "skipped": "-", "": ""}.get(kind, kind)
@@ -156,7 +160,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def slower(results: Sequence[Result], peer: str = "official") -> list[Result]:
-    """The cases in which ours takes longer than a peer, the worst first."""
+    """The cases in which ours takes longer than a peer, the slowest first."""
     found = [
         (ratio, result)
         for result in results
@@ -166,7 +170,7 @@ def slower(results: Sequence[Result], peer: str = "official") -> list[Result]:
 
 
 def problems(results: Sequence[Result]) -> list[str]:
-    """What is wrong with ours: ops that are missing, fail or compute something else, by op."""
+    """Ops of ours that are missing, fail or compute wrong results."""
     found: dict[tuple[str, str, str], int] = {}
     for result in results:
         kind, text = result.findings.get("ours", ("", ""))
@@ -182,7 +186,10 @@ def problems(results: Sequence[Result]) -> list[str]:
 
 
 def absent(results: Sequence[Result]) -> list[str]:
-    """Whose ops are not there, by peer; of the others it is not wrong, and of ours where a package may be without them."""
+    """Ops that a peer lacks, by peer.
+
+    Ours are included only if they are optional.
+    """
     found: dict[str, dict[str, None]] = {}
     for result in results:
         for peer, (kind, _) in result.findings.items():
@@ -192,7 +199,7 @@ def absent(results: Sequence[Result]) -> list[str]:
 
 
 def oddities(results: Sequence[Result]) -> list[str]:
-    """What peers refused or computed otherwise; they have no time in these cases."""
+    """Calls that a peer refused or computed differently; they have no time."""
     found: dict[tuple[str, str, str, str], int] = {}
     for result in results:
         for peer, (kind, text) in result.findings.items():
@@ -206,7 +213,7 @@ def oddities(results: Sequence[Result]) -> list[str]:
 
 
 def totals(results: Sequence[Result]) -> list[str]:
-    """One line a peer: geometric mean and the least ratio."""
+    """One line per peer: the geometric mean and the smallest ratio."""
     lines = []
     for peer in OTHERS:
         ratios = [
@@ -230,7 +237,7 @@ def _summary_cell(results: Sequence[Result], peer: str) -> str:
 
 
 def _largest(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
-    """Rate and share of the limit of the case that moves or computes most, by dtype."""
+    """Rate and share of the limit for the case with the most bytes and operations, by dtype."""
     cells = []
     for dtype in dict.fromkeys(result.case.dtype for result in results):
         own = [result for result in results if result.case.dtype == dtype and result.limit(limits)]
@@ -247,7 +254,7 @@ def _largest(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
 
 
 def summary(results: Sequence[Result], limits: Limits | GpuLimits) -> str:
-    """The table of the documentation, in Markdown: one row an op."""
+    """The table for the documentation, in Markdown, with one row per op."""
     rows = [
         (
             "| op | cases | official | eager | compiled | rate at the largest case (share of the "

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run: the child processes take turns over the cases, the table grows, the numbers come to something. The same for CPUs and GPUs."""
+"""A run of the benchmark, on a CPU or a GPU.
+
+The child processes take turns over the cases, and the table is printed as it grows.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ if TYPE_CHECKING:
     from kernels.machine import Machine
     from kernels.peers import Peer
 
-#: The machine's limits are measured again after so many cases.
+#: Number of cases after which the machine's limits are measured again.
 CASES = 100
 
 
 def measure(case: Case, peers: Sequence[Peer], rounds: int, seconds: float) -> report.Result:
-    """Prepare a case everywhere, then let the processes take turns."""
+    """Prepare a case in all processes, then let them take turns."""
     result, ready, sums = report.Result(case), [], {}
     for peer in peers:
         answer = peer.prepare(case)
@@ -39,7 +42,7 @@ def measure(case: Case, peers: Sequence[Peer], rounds: int, seconds: float) -> r
         raise SystemExit(f"{case.op} {case.label}: the processes have different inputs: {sums}")
     for turn in range(rounds):
         for peer in (*ready[turn % len(ready) :], *ready[: turn % len(ready)]) if ready else ():
-            # The threads of the process before spin for a moment before they sleep.
+            # Threads of the previous process spin for a moment before they sleep.
             time.sleep(0.002)
             answer = peer.ask({"do": "time", "seconds": seconds})
             if "ns" in answer:
@@ -62,7 +65,7 @@ def run(
     rounds: int,
     seconds: float,
 ) -> list[report.Result]:
-    """Measure cases, printing the table as it grows; torch.compile takes part in those of ``compiled``."""
+    """Measure cases and print the table; torch.compile only runs the cases in ``compiled``."""
     results: list[report.Result] = []
     op = ""
     for number, case in enumerate(wanted):
@@ -79,7 +82,7 @@ def run(
 
 
 def conclude(results: Sequence[report.Result], peers: Sequence[Peer]) -> list[str]:
-    """Print what the numbers come to; returns what is wrong with ours."""
+    """Print the summary; return the problems of our kernels."""
     for peer in peers:
         print(f"{peer.name}: {', '.join(f'{key} {value}' for key, value in peer.facts.items())}")
     for line in (*report.totals(results), *report.absent(results), *report.oddities(results)):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the official libraries for CUDA ask of a machine and it may not have; compiled when needed.
+"""Compiles stand-ins for functions that the official CUDA libraries need and a machine may lack.
 
-Libraries that are built by GCC 13 call a function of its libstdc++ once, to set up ``std::cout``;
-older ones do that by themselves. On a machine without CUDA, empty functions under the names of the
-driver's and of torch's let the libraries load, so that their schemas can be read; who calls one of
-those ends the process.
+Libraries that are built with GCC 13 call a function of its libstdc++ once, to set up ``std::cout``;
+an older libstdc++ does that by itself. On a machine without CUDA, stand-ins with the names of
+functions of the driver and of torch let the libraries load, so that their schemas can be read.
+Calling a stand-in ends the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-#: By the library that has them: what the official libraries of 0.33 leave undefined.
+#: Library -> functions of it that the official libraries of 0.33 use.
 FUNCTIONS = {
     "libcuda.so.1": (
         "cuDriverGetVersion",
@@ -58,15 +58,15 @@ def _load(source: str, soname: str) -> None:
         done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
         if done.returncode:
             raise OSError(
-                f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()[-200:]}"
+                f"{compiler} cannot compile a stand-in for {soname}: {done.stderr.strip()[-200:]}"
             )
-        # Stays mapped when the file is gone.
+        # The library stays mapped after the file is deleted.
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
 def _runtime() -> None:
-    """The CUDA runtime of the package nvidia-cuda-runtime, where torch has not brought it."""
-    import nvidia  # type: ignore[import-not-found]  # noqa: PLC0415 - only machines without torch for CUDA come here
+    """Load the CUDA runtime of the package nvidia-cuda-runtime, if torch did not bring it."""
+    import nvidia  # type: ignore[import-not-found]  # noqa: PLC0415 - only needed without torch for CUDA
 
     found = [
         file for folder in nvidia.__path__ for file in Path(folder).glob("*/lib/libcudart.so.13")
@@ -79,7 +79,9 @@ def _runtime() -> None:
 
 
 def load(*, cuda: bool) -> None:
-    """Load what is missing; with ``cuda`` stand-ins for the driver and for torch's part for CUDA as well.
+    """Load missing functions.
+
+    With ``cuda``, stand-ins for the driver and for torch's CUDA part are loaded too.
 
     Raises:
         OSError: there is no compiler, or no CUDA runtime.

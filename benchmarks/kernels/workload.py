@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child process runs for one case: seeded inputs, the op, the same in PyTorch.
+"""What a child process runs for a case: seeded inputs, the op, and PyTorch's equivalent.
 
-Builders register themselves by op.
+Builders are registered by op.
 """
 
 from __future__ import annotations
@@ -14,41 +14,43 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
     Call = Callable[[], object]
 
 FP8 = torch.float8_e4m3fn
-#: Beyond this many elements inputs repeat a random block: time does not depend on the values, and
-#: random numbers cost seconds.
+#: Inputs with more elements repeat a random block: times do not depend on the values, and
+#: generating random numbers takes seconds.
 _POOL = 1 << 21
 
 
 @dataclass
 class Workload:
-    """One case on inputs of its own.
+    """A case with its inputs.
 
     Attributes:
-        bind: sets up what the op needs beforehand (packed weights, filled caches) and returns the
-            call that is timed.
-        torch: the same computation in PyTorch: called with ``args`` it returns its results, in the
+        bind: prepares what the op needs (packed weights, filled caches) and returns the call to
+            time.
+        torch: the same computation in PyTorch: called with ``args``, it returns the results in the
             order of ``outputs``.
-        args: inputs of ``torch``.
-        outputs: what the op writes; empty where it returns its results.
-        reads, writes: bytes that must move between memory and cores at least.
-        flops: floating-point operations, where these can be the limit.
-        arithmetic: the dtype that is multiplied; empty: the case's.
-        no_torch: why PyTorch has nothing to compare with; empty: ``torch`` computes the same.
-        no_compile: why there is nothing to gain from compiling ``torch``; empty: it is compiled.
-        unchecked: why results of two implementations differ; empty: they are compared.
-        slack: how many times the usual tolerance results may differ, where intermediate results are
-            rounded.
-        cold: the data would not be in a cache in a running model: weights, and caches of other
-            layers' size.
+        args: arguments of ``torch``.
+        outputs: tensors that the op writes; empty if it returns its results.
+        reads, writes: minimal number of bytes to move between memory and cores.
+        flops: floating-point operations, if they can be the limit.
+        arithmetic: dtype of the multiplications; empty means the case's.
+        no_torch: why PyTorch has no equivalent; empty if ``torch`` computes the same.
+        no_compile: why compiling ``torch`` has no benefit; empty if it is compiled.
+        unchecked: why results of two implementations differ; empty if they are compared.
+        slack: factor of the usual tolerance, if intermediate results are rounded.
+        cold: whether the data would not be in a cache in a running model: weights, and caches of
+            the size of other layers'.
+        keep: objects that must live as long as the workload.
     """
 
     bind: Callable[[], Call]
-    torch: Callable[..., Sequence[torch.Tensor]]
+    torch: Callable[..., Sequence[Tensor]]
     args: tuple[Any, ...]
-    outputs: tuple[torch.Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
     reads: int = 0
     writes: int = 0
     flops: float = 0.0
@@ -75,13 +77,13 @@ def builds(*ops: str) -> Callable[[Any], Any]:
 
 
 def rand(*shape: int, dtype: torch.dtype, scale: float = 1.0) -> torch.Tensor:
-    """Normal numbers from torch's seeded generator, repeated where there are very many."""
+    """Normally distributed numbers from torch's seeded generator; large tensors repeat a block."""
     count = 1
     for size in shape:
         count *= size
     if count <= _POOL:
         return (torch.randn(shape) * scale).to(dtype)
-    # A block of an odd length: the repetition falls together with no row.
+    # The block has an odd length, so repetitions never align with rows.
     block = (torch.randn(_POOL - 1) * scale).to(dtype)
     return block.repeat(-(-count // block.numel()))[:count].view(shape)
 
@@ -92,10 +94,10 @@ def size(*tensors: torch.Tensor | None) -> int:
 
 
 def op(name: str, namespace: str = "_C") -> Any:
-    """An op of the loaded libraries; a name with a namespace of its own before a dot keeps to that.
+    """An op of the loaded libraries; a name may include its namespace, before a dot.
 
     Raises:
-        AttributeError: it has no such op.
+        AttributeError: there is no such op.
     """
     own, _, last = name.rpartition(".")
     return getattr(getattr(torch.ops, own or namespace), last)
@@ -109,7 +111,10 @@ def simple(
     outputs: tuple[torch.Tensor, ...],
     **more: Any,
 ) -> Workload:
-    """A workload whose call is the op on ``arguments``; reads and writes follow from ``args`` and ``outputs`` unless given."""
+    """A workload that calls the op with ``arguments``.
+
+    Unless given, reads and writes are computed from ``args`` and ``outputs``.
+    """
     name, namespace = call
 
     def bind() -> Call:

@@ -16,7 +16,7 @@ openssl pkey -in "$work/private.pem" -pubout -out "$work/public.pem"
 .venv/bin/vllm-build publish --store "$work/store" --key "$work/private.pem" "$output"/linux-64/vllm-kernels-*-cpu_*.conda
 .venv/bin/vllm-build store check "$work/store" --key "$work/public.pem"
 
-# Another machine: the store and the public key are all it has. The libraries must match these sources exactly.
+# On another machine, which has only the store and the public key. The libraries must match these sources exactly.
 export VLLM_TARGET_DEVICE=cpu VLLM_USE_PRECOMPILED=1 VLLM_PRECOMPILED_STORES="$work/store" VLLM_PRECOMPILED_KEY="$work/public.pem"
 .venv/bin/vllm-build reuse
 CC=false CXX=false .venv/bin/pip wheel . --no-deps --no-build-isolation --wheel-dir "$work/dist"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks a conda environment to exact files, and installs exactly these.
+"""Locks a conda environment to exact files, and installs exactly these files.
 
-    python lock.py lock LOCK_FILE CHANNEL... -- SPEC...     solve, write the lock
-    python lock.py install LOCK_FILE PREFIX                 compare every local file with its sha256, install
+    python lock.py lock LOCK_FILE CHANNEL... -- SPEC...     solve and write the lock
+    python lock.py install LOCK_FILE PREFIX                 verify every local file and install
 
-The lock is the format that pixi reads and writes. py-rattler, which this needs, is in ``.venv``
+The lock has the format that pixi reads and writes. This needs py-rattler, which is in ``.venv``
 (requirements/tools.txt).
 """
 
@@ -50,21 +50,23 @@ async def lock(path: Path, channels: list[str], specs: list[str]) -> list[RepoDa
 
 
 def verify(record: RepoDataRecord) -> None:
-    """Compare a file of a ``file://`` channel with the lock; rattler does this only while it downloads.
+    """Compare a file of a ``file://`` channel with the lock.
+
+    rattler does this only for files that it downloads.
 
     Raises:
-        SystemExit: they differ.
+        SystemExit: the file differs.
     """
     address = urlparse(record.url)
     if address.scheme != "file":
         return
     found = hashlib.sha256(Path(url2pathname(address.path)).read_bytes()).digest()
     if found != record.sha256:
-        raise SystemExit(f"{record.url} is not the file that was locked")
+        raise SystemExit(f"{record.url} differs from the locked file")
 
 
 async def install_locked(path: Path, prefix: Path) -> list[RepoDataRecord]:
-    """Install the packages of the lock, and no others."""
+    """Install exactly the packages of the lock."""
     locked = LockFile.from_path(path)
     environment, here = locked.environment(ENVIRONMENT), str(Subdir.current())
     found = [
@@ -97,6 +99,6 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    # py-rattler 0.28 sometimes crashes while the interpreter ends; everything is written by now.
+    # py-rattler 0.28 sometimes crashes at exit. Everything has been written, so skip the cleanup.
     sys.stdout.flush()
     os._exit(0)

@@ -7,7 +7,7 @@ output=$(realpath "${1:-output}")
 work=${2:+$(realpath -m "$2")}
 cd "$(dirname "$0")/../.."
 work=${work:-$PWD/build/examples/locked-environment}
-# The channel with vllm's dependencies: the one that the packages were built with.
+# The channel with vllm's dependencies is the one that the packages were built with.
 toolchain=$(.venv/bin/vllm-build toolchain --json | .venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["url"])')
 
 mkdir -p "$work"

@@ -6,8 +6,8 @@ set -euo pipefail
 output=$(realpath -m "${1:-output}")
 cd "$(dirname "$0")/../.."
 
-# With a network: the build's tools into .venv; the toolchain channel and the third-party sources into the user's cache.
+# With a network: put the build's tools into .venv, and the toolchain channel and third-party sources into the user's cache.
 make toolchain fetch
 
-# Without one: a namespace that has no network interface. Everything comes from the cache.
+# Without a network: build in a namespace that has no network interface. Everything comes from the cache.
 unshare --map-root-user --net .venv/bin/vllm-build package cpu --output "$output"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks for banned phrases in prose: ``check_prose.py [FILE...]``; without files, in all that ``prose.toml`` names.
+"""Finds banned phrases in prose: ``check_prose.py [FILE...]``.
 
-The phrases are those that make a reader go back to the beginning of a sentence. Code is not prose:
-in Markdown, fenced blocks and code spans are left out. In other files only comments are checked,
-and in Python docstrings as well.
+Without files, it checks the paths in ``prose.toml``. The phrases make readers go back to the
+beginning of a sentence. In Markdown, fenced blocks and code spans are not checked. In other files,
+only comments are checked, and in Python also docstrings.
 """
 
 from __future__ import annotations
@@ -33,19 +33,18 @@ _CODE_SPAN = re.compile(r"``.+?``|`[^`\n]*`")
 _LINK_TARGET = re.compile(r"\]\([^)]*\)|<https?:[^>]*>")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\A\s*(?:[-*] |\d+\. )?")
 _TITLE = re.compile(r"\s*(#|\|)")
-#: Lines of Markdown that are no sentences of a paragraph: headings, tables, list markers,
-#: directives, comments.
+#: Lines of Markdown that begin a new text: headings, tables, list items, directives and comments.
 _BLOCK = re.compile(r"^\s*(#{1,6} |\||<!--|[-*] |\d+\. |:\w+:|$)")
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A banned phrase, and what to write instead.
+    """A banned phrase.
 
     Attributes:
-        pattern: found anywhere in a text, or at the beginning of a sentence.
-        instead: advice.
-        first: only at the beginning of a sentence.
+        pattern: the phrase.
+        instead: advice on a better phrase.
+        first: whether the phrase is banned only at the beginning of a sentence.
     """
 
     pattern: re.Pattern[str]
@@ -58,10 +57,10 @@ class Text:
     """A paragraph, comment or part of a docstring.
 
     Attributes:
-        line: the line that it begins at.
+        line: the number of its first line.
         text: its words.
-        title: it is a heading, a row of a table or a docstring's summary, which may be noun phrases
-            such as "What you get".
+        title: whether it is a heading, a row of a table or a docstring's summary. These may be noun
+            phrases such as "What you get".
     """
 
     line: int
@@ -70,7 +69,7 @@ class Text:
 
 
 def read_table(path: Path = TABLE) -> tuple[list[Phrase], list[str], list[str]]:
-    """The phrases, the paths to check and the paths to leave out."""
+    """The phrases, the paths to check and the paths to skip."""
     with path.open("rb") as file:
         table = tomllib.load(file)
     phrases = []
@@ -84,7 +83,7 @@ def read_table(path: Path = TABLE) -> tuple[list[Phrase], list[str], list[str]]:
 
 
 def _paragraphs(lines: list[tuple[int, str]]) -> Iterator[Text]:
-    """Lines that follow one another, joined; a heading, a row of a table or an item of a list begins a text of its own."""
+    """Consecutive lines, joined; headings, rows of tables and list items are separate texts."""
     begin, words, before = 0, list[str](), -1
     for number, line in lines:
         if _BLOCK.match(line) or number != before + 1:
@@ -139,7 +138,7 @@ def of_python(source: str) -> Iterator[Text]:
 
 
 def of_comments(source: str, mark: str) -> Iterator[Text]:
-    """Comments that begin with ``mark``, alone on their line or after code."""
+    """Comments that begin with ``mark``, also those after code."""
     found = (re.match(rf"(?:.*\s|){mark}+!?(?:\s(.*)|)$", line) for line in source.splitlines())
     yield from _paragraphs(
         [(number, match[1] or "") for number, match in enumerate(found, 1) if match]
@@ -175,7 +174,7 @@ def findings(path: Path, phrases: list[Phrase]) -> Iterator[str]:
 
 
 def files(names: list[str], skip: list[str]) -> Iterator[Path]:
-    """The files of the given paths, which may be relative to the root."""
+    """The files at the given paths, which may be folders and may be relative to the root."""
     for name in names:
         path = ROOT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -189,7 +188,7 @@ def files(names: list[str], skip: list[str]) -> Iterator[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    """Check; 1 when something was found."""
+    """Check the files; return 1 if there are findings."""
     phrases, names, skip = read_table()
     found = [line for path in files(arguments or names, skip) for line in findings(path, phrases)]
     sys.stdout.write("".join(f"{line}\n" for line in found))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The build library of vllm: decides what is built, how, and from what; CMake, Ninja and rattler-build execute it."""
+"""The build library of vllm. It plans builds; CMake, Ninja and rattler-build execute them."""

@@ -5,8 +5,8 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # Signals wait, across an exec too, until there is somebody who says what ended the build:
-    # `signals.install` lets them through.
+    # Block the signals until the code that reports them is ready: `signals.install` unblocks them.
+    # They stay blocked across an exec.
     signal.pthread_sigmask(
         signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     )

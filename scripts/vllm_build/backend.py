@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PEP 517 backend: setuptools', with the build requirements that the device needs.
+"""PEP 517 backend: setuptools' backend, with the build requirements of the device.
 
-torch and the build programs are asked for only where kernels are compiled, and only where the
-machine has none that will do. Errors of the build are printed as they are, without the traceback
-that would bury them in pip's output.
+torch and the build programs are required only if kernels are compiled and the machine has no
+suitable ones. Errors of the build are printed without a traceback, which would hide them in pip's
+output.
 """
 
 from __future__ import annotations
@@ -50,20 +50,19 @@ Result = TypeVar("Result")
 def _read_only(why: str) -> ConfigurationError:
     return ConfigurationError(
         f"the source tree {paths.source_root()} cannot be written: {why}",
-        expected="a tree that can be written, for editable installs and source distributions; "
-        "wheels need none",
+        expected="a writable tree, for editable installs and source distributions (wheels do not "
+        "need one)",
         remedy="copy the tree, or build a wheel: VLLM_BUILD_ROOT=FOLDER pip wheel TREE",
     )
 
 
 def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
-    """Make a hook end with the error's own words and exit status."""
+    """Make a hook report an error as its message and exit status, without a traceback."""
 
     @functools.wraps(hook)
     def run(*arguments: Any, **options: Any) -> Result:
         try:
-            # pip that is killed tells its hooks nothing: they would compile on, and nobody would
-            # take the result.
+            # A killed pip does not end its hooks: they would go on compiling for nothing.
             with signals.ending("the build"), signals.ending_with_parent():
                 return hook(*arguments, **options)
         except (VllmBuildError, OSError, FileError) as error:
@@ -83,16 +82,15 @@ def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def _precompiled_requirements(settings: Settings) -> list[str]:
-    """What reads a conda package, and what verifies a signature, where they may be needed.
+    """The packages that read conda packages and verify signatures, if they may be needed.
 
-    Which stores are channels only a question to them would tell.
+    Any store may be a channel: only a request to it would tell.
     """
     location = settings.precompiled_location
     conda = location.endswith(".conda") if location else bool(settings.precompiled_stores)
-    wanted = (
-        ["zstandard>=0.22; python_version < '3.14'"] if conda else []
-    )  # of the standard library since
-    # A file by itself is pinned by its sha256, or refused.
+    # The standard library reads zstandard from Python 3.14.
+    wanted = ["zstandard>=0.22; python_version < '3.14'"] if conda else []
+    # A single file needs no signature: its sha256 is known, or it is refused.
     return (
         [*wanted, signer_keys.REQUIREMENT] if settings.precompiled_key and not location else wanted
     )
@@ -101,7 +99,7 @@ def _precompiled_requirements(settings: Settings) -> list[str]:
 def _requirements(
     of_setuptools: Callable[[Config], list[str]], config_settings: Config
 ) -> list[str]:
-    """What setuptools asks for, and what compiling for the device needs beside it."""
+    """The requirements of setuptools, and those of compiling for the device."""
     settings = Settings.from_environ(environ.snapshot())
     target = device.resolve(settings)
     with distribution.staging(), distribution.resolved(settings, target):
@@ -131,19 +129,19 @@ def _compile_requirements(settings: Settings, target: Target) -> list[str]:
 
 @_plainly
 def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
-    """What a wheel build needs beside ``build-system.requires``."""
+    """The requirements of a wheel build in addition to ``build-system.requires``."""
     return _requirements(build_meta.get_requires_for_build_wheel, config_settings)
 
 
 @_plainly
 def get_requires_for_build_editable(config_settings: Config = None) -> list[str]:
-    """What an editable build needs beside ``build-system.requires``."""
+    """The requirements of an editable build in addition to ``build-system.requires``."""
     return _requirements(build_meta.get_requires_for_build_editable, config_settings)
 
 
 @_plainly
 def get_requires_for_build_sdist(config_settings: Config = None) -> list[str]:
-    """A source distribution compiles nothing."""
+    """The requirements of a source distribution: setuptools', as nothing is compiled."""
     with distribution.source_distribution():
         return list(build_meta.get_requires_for_build_sdist(config_settings))
 
@@ -152,7 +150,7 @@ def get_requires_for_build_sdist(config_settings: Config = None) -> list[str]:
 def prepare_metadata_for_build_wheel(
     metadata_directory: str, config_settings: Config = None
 ) -> str:
-    """The metadata of the wheel; needs no torch, compiler or network."""
+    """Write the metadata of the wheel; this needs no torch, compiler or network."""
     return str(build_meta.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
 
 
@@ -160,7 +158,7 @@ def prepare_metadata_for_build_wheel(
 def prepare_metadata_for_build_editable(
     metadata_directory: str, config_settings: Config = None
 ) -> str:
-    """The metadata of the editable wheel."""
+    """Write the metadata of the editable wheel."""
     return str(build_meta.prepare_metadata_for_build_editable(metadata_directory, config_settings))
 
 
@@ -177,8 +175,8 @@ def build_wheel(
 def build_editable(
     wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
 ) -> str:
-    """Build the kernels into the tree, and a wheel that points there; returns its file name."""
-    # Asked first: setuptools turns a failure to write into a KeyError of its own.
+    """Build the kernels into the tree and a wheel that points there; returns its file name."""
+    # Checked first: setuptools turns a failure to write into a KeyError.
     if not files.may_write(paths.source_root()):
         raise _read_only("an editable install writes its version and kernels into it")
     with distribution.staging():

@@ -31,7 +31,7 @@ from vllm_build.util.redaction import say, traceback_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: In the order that `vllm-build --help` lists them.
+#: In the order of `vllm-build --help`.
 COMMANDS = (
     package,
     toolchain,
@@ -56,7 +56,7 @@ COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises its complaints, so that they end as every other error does: one message, one status, one document."""
+    """A parser that raises errors, so that they are reported like all others."""
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.
@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
         )
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Write the help; argparse would keep to itself that it cannot be written."""
+        """Write the help; argparse itself would ignore that it cannot be written."""
         answer(message) if file is sys.stdout else say(message)
 
 
@@ -98,7 +98,7 @@ def _statuses() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, one subcommand per module of :mod:`vllm_build.commands`."""
+    """The parser of the command line, one subcommand per module of :mod:`vllm_build.commands`."""
     top = _Parser(
         prog="vllm-build",
         description="Builds vllm's kernels and conda packages.",
@@ -120,7 +120,8 @@ def _run(argv: Sequence[str], console: Console) -> int:
     """Run one command; returns its exit status.
 
     Raises:
-        VllmBuildError: it failed. BrokenPipeError: the reader of the output has gone.
+        VllmBuildError: it failed.
+        BrokenPipeError: the reader of the output has gone.
     """
     given: dict[str, object] = {}
     invocation = Invocation(environ.snapshot())
@@ -128,7 +129,7 @@ def _run(argv: Sequence[str], console: Console) -> int:
         arguments = parser().parse_args(argv)
         console.json_mode, console.verbose = arguments.json, arguments.verbose
         given.update(vars(arguments))
-        # Every value before any work; these two show what is malformed themselves.
+        # Check all variables before any work. These two commands report malformed ones themselves.
         if arguments.command not in (settings, doctor):
             build_settings.require(invocation.environ)
         arguments.invocation = invocation
@@ -148,7 +149,7 @@ def _run(argv: Sequence[str], console: Console) -> int:
 
 
 def _write(document: Any, console: Console) -> int:
-    """Write the one document of ``--json``; returns 0, or the status of what went wrong with stdout."""
+    """Write the document of ``--json``; returns 0, or the status of a failed write."""
     try:
         console.write(document)
     except BrokenPipeError:
@@ -160,9 +161,9 @@ def _write(document: Any, console: Console) -> int:
 
 
 def _say(why: object, console: Console) -> None:
-    """Say why the work stopped.
+    """Report why the command failed.
 
-    Where that cannot be written either, the status and the document have to do.
+    If stderr cannot be written either, only the status and the document report it.
 
     Raises:
         BrokenPipeError: the reader of the messages has gone.
@@ -186,7 +187,7 @@ def _closed() -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status (see :mod:`vllm_build.util.errors`)."""
     words = sys.argv[1:] if argv is None else argv
-    # For a line that cannot be parsed: it gives a document, too.
+    # A command line that cannot be parsed is also reported as a document.
     before_end = words[: words.index("--")] if "--" in words else words
     console = Console(
         json_mode="--json" in before_end, verbose=bool({"-v", "--verbose"} & set(before_end))
@@ -205,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         status, failure = interrupt.status, interrupt.document()
         with contextlib.suppress(BrokenPipeError):
             _say(
-                f"{interrupt}; what was complete is kept, the rest is removed at the next start",
+                f"{interrupt}; completed results are kept, and the next run removes the rest",
                 console,
             )
     except BrokenPipeError:
@@ -219,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _end(words: Sequence[str], console: Console) -> tuple[int, dict[str, Any] | None]:
-    """Run one command and say why it failed; returns its exit status, and the failure for ``--json``."""
+    """Run one command and report its failure; returns status and failure (for ``--json``)."""
     try:
         return _run(words, console), None
     except VllmBuildError as failure:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the ``vllm-build`` command begins: streams, an isolated interpreter, signals and a folder, before anything else is imported."""
+"""The entry point of the ``vllm-build`` command.
+
+It prepares streams, an isolated interpreter, signals and the current folder before it imports
+anything else.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,11 @@ from vllm_build.util.redaction import say
 
 
 def _isolate(argv: list[str]) -> None:
-    """Replace this process by one that reads none of the user's PYTHON… variables, for ``python -m vllm_build``.
+    """Replace this process by an isolated interpreter, for ``python -m vllm_build``.
 
-    ``vllm-build`` itself is isolated from its first instruction (``scripts/bin/vllm-build``). Here
-    the interpreter has started, so this library was found; what it imports would still come from
-    ``PYTHONPATH`` or the current folder.
+    ``vllm-build`` is isolated from its first instruction (``scripts/bin/vllm-build``). With
+    ``python -m`` the interpreter has found this library already, but further imports would still
+    search ``PYTHONPATH`` and the current folder.
     """
     if sys.flags.isolated or not sys.executable:
         return
@@ -32,10 +36,12 @@ def _isolate(argv: list[str]) -> None:
 
 
 def _require_folder() -> None:
-    """Refuse a current folder that is gone: libraries ask for it when they are imported, and relative paths mean nothing there.
+    """Refuse to run if the current folder was removed.
+
+    Some libraries ask for it when they are imported, and relative paths have no meaning without it.
 
     Raises:
-        ConfigurationError: it is gone, or cannot be reached.
+        ConfigurationError: the folder was removed, or cannot be reached.
     """
     try:
         os.getcwd()  # noqa: PTH109 - pathlib would do the same
@@ -43,12 +49,12 @@ def _require_folder() -> None:
         raise ConfigurationError(
             f"the current folder cannot be used: {error.strerror}",
             expected="a current folder that exists",
-            remedy="change to a folder that exists, and start the command again",
+            remedy="change to a folder that exists, and run the command again",
         ) from error
 
 
 def _end(message: str, document: dict[str, Any], words: list[str]) -> int:
-    """Say why nothing was done; returns the exit status."""
+    """Report why the command did not start; returns the exit status."""
     for stream, text in (
         (sys.stderr, f"error: {message}\n"),
         (sys.stdout, json.dumps(document, indent=2) + "\n"),
@@ -66,8 +72,8 @@ def _end(message: str, document: dict[str, Any], words: list[str]) -> int:
 def _run(argv: list[str] | None, words: list[str]) -> int:
     try:
         signals.install()
-        # Half a second of imports. An exception inside of a C module's initialisation comes out as
-        # another one.
+        # The imports take half a second. A signal's exception during the initialisation of a C
+        # module would turn into another exception.
         with signals.deferred():
             _require_folder()
             from vllm_build import cli  # noqa: PLC0415 -- signals first

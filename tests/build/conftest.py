@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for toolkits and torch: small shell scripts and files, so that every rule can be tried without its hardware."""
+"""Fake toolkits and torch, made of shell scripts and files: tests of all rules need no hardware."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import shlex
 import signal
 import sys
 import sysconfig
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fake_cmake
 import pytest
+from command_runs import MARK, marked
+from login_server import LOGIN
+from reuse_server import serving
 from toolchain_tree import Tree
 
 from vllm_build.checks import library_audit
 from vllm_build.native import cmake, native_build
 from vllm_build.target import torch_flavour
 from vllm_build.target.toolkits import cuda_toolkit, rocm_toolkit, sycl_toolkit, toolkit_search
-from vllm_build.util.processes import signals
+from vllm_build.util.processes import children, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from reuse_server import Server
 
     from vllm_build.util.console import Console
 
@@ -56,13 +62,13 @@ def program() -> Program:
 
 @pytest.fixture
 def nvcc(program: Program) -> Program:
-    """Writes an nvcc of a release below a folder's ``bin``."""
+    """Writes an nvcc of a given release into a folder's ``bin``."""
     return lambda home, release="12.9": program(home / "bin" / "nvcc", NVCC.format(release))
 
 
 @pytest.fixture
 def hipcc(program: Program) -> Program:
-    """Writes a hipcc of a version below a folder's ``bin``."""
+    """Writes a hipcc of a given version into a folder's ``bin``."""
     return lambda home, version="6.4.43483": program(
         home / "bin" / "hipcc", f"HIP version: {version}-a187df25c\nAMD clang version 19.0.0"
     )
@@ -70,7 +76,7 @@ def hipcc(program: Program) -> Program:
 
 @pytest.fixture
 def icpx(program: Program) -> Program:
-    """Writes an icpx of a version below a folder's ``bin``."""
+    """Writes an icpx of a given version into a folder's ``bin``."""
     return lambda home, version="2025.1.0": program(
         home / "bin" / "icpx",
         f"Intel(R) oneAPI DPC++/C++ Compiler {version} ({version}.20250317)\n"
@@ -80,7 +86,10 @@ def icpx(program: Program) -> Program:
 
 @pytest.fixture
 def torch() -> Torch:
-    """Writes the files of a torch below a ``site-packages``; importing it fails, because nothing in a build may do that."""
+    """Writes the files of a torch into a ``site-packages``.
+
+    Importing this torch fails, because no part of a build may import torch.
+    """
 
     def write(
         site: Path,
@@ -115,7 +124,7 @@ def torch() -> Torch:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Hides this machine's toolkits and torch; returns the folder that stands for this interpreter's ``site-packages``."""
+    """Hides this machine's toolkits and torch; returns the folder used as ``site-packages``."""
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.setattr(toolkit_search, "site_folders", lambda: [site])
@@ -156,7 +165,11 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def tools(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program, torch: Torch
 ) -> Path:
-    """cmake, ninja, a compiler and torch's files, and nothing else; returns the folder where the stand-in for cmake keeps its notes."""
+    """Provides only a fake cmake, ninja, a compiler and torch's files.
+
+    Returns:
+        The folder in which the fake cmake records its calls.
+    """
     here = fake_cmake.install(tmp_path / "path", bare, program, torch)
     monkeypatch.setattr(cmake.sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setattr(library_audit, "_CHECKS", {})
@@ -171,7 +184,7 @@ def tools(
 
 @pytest.fixture
 def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    """A tree whose packages are locked, with a cache of its own."""
+    """A tree with locked packages and a separate cache."""
     made = Tree(tmp_path, console)
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(made.cache))
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -185,7 +198,7 @@ def toolchain_tree(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def hearing() -> Iterator[None]:
-    """Signals that this process was started to ignore (``nohup``, a shell's background job) act on it during a test."""
+    """Lets signals act that this process was started to ignore, as by ``nohup``, during a test."""
     ignored = [number for number in signals.ENDING if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
         signal.signal(
@@ -194,3 +207,42 @@ def hearing() -> Iterator[None]:
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts the supervisor as a module with site-packages if the run measures coverage."""
+    if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
+        monkeypatch.setattr(
+            children,
+            "_SUPERVISOR",
+            [sys.executable, "-I", "-B", "-m", "vllm_build.util.processes.supervisor"],
+        )
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Marks the processes that the test starts; those that are left at the end are killed."""
+    value = uuid.uuid4().hex
+    monkeypatch.setenv(MARK, value)
+    yield value
+    for pid in marked(value):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def no_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hides this machine's netrc, cache and proxies."""
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-such-netrc"))
+    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def login_server() -> Iterator[Server]:
+    """A server that asks for :data:`login_server.LOGIN`."""
+    with serving() as running:
+        running.login = LOGIN
+        running.files["/file"] = b"content"
+        yield running

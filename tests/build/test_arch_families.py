@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of chips and families, against what NVIDIA's own assembler of each release says; and the spelling that an error suggests."""
+"""The tables of chips and families agree with NVIDIA's assemblers; errors suggest a spelling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERY = sorted({name for names in FACTS["targets"].values() for name in names.sp
 
 
 def ours(name: str) -> str:
-    """``100f`` as lists spell it."""
+    """Converts ``100f`` to the spelling of architecture lists."""
     digits = name.rstrip("af")
     return f"{digits[:-1]}.{digits[-1]}{name[len(digits) :]}"
 

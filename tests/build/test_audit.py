@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audits must be able to fail: real libraries that break each promise, taken from the packages of this environment."""
+"""Audits that fail: libraries of this environment's packages that violate each rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vllm_build.util.errors import PackageTestError, ToolchainError
 
 @pytest.fixture
 def full_api_library(tmp_path: Path) -> Path:
-    """A library that uses CPython's full API, under a name that claims the limited one."""
+    """A library that uses CPython's full API, with a name for the limited one."""
     (source,) = (p for p in Path(zstandard.__file__).parent.glob("backend_c.*.so"))
     return Path(shutil.copy(source, tmp_path / "liar.abi3.so"))
 
@@ -55,7 +55,7 @@ def test_audits_of_a_build_are_those_that_are_installed(
     monkeypatch.setattr(library_audit.programs, "look_for", lambda _: None)
     assert library_audit.where_installed([full_api_library], abi3=True) == ()
     monkeypatch.setattr(library_audit.sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(ToolchainError, match="abi3audit is not installed beside"):
+    with pytest.raises(ToolchainError, match="abi3audit is not installed next to"):
         library_audit.audit(full_api_library, glibc=(2, 31))
 
 

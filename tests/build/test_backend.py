@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PEP 517 hooks: what a build asks for, and what setuptools is told."""
+"""The PEP 517 hooks: the build requirements, and the arguments for setuptools."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vllm_build.util.errors import BusyError, ConfigurationError, ToolchainError
 from vllm_build.wheels import cmake_ext, distribution, package_commands
 
 if TYPE_CHECKING:
-    from conftest import Program, Torch
+    from tests.build.conftest import Program, Torch
 
 HEADER = (
     "#define TORCH_VERSION_MAJOR {}\n#define TORCH_VERSION_MINOR {}\n"
@@ -32,7 +32,7 @@ HEADER = (
 
 
 def with_headers(package: Path, release: tuple[int, int] = (2, 11)) -> None:
-    """Give a torch what a compile needs of it."""
+    """Add the headers and libraries that a compile needs to a torch."""
     marker = package / "include" / "torch" / "headeronly" / "version.h"
     marker.parent.mkdir(parents=True)
     marker.write_text(HEADER.format(*release), encoding="utf-8")
@@ -42,7 +42,7 @@ def with_headers(package: Path, release: tuple[int, int] = (2, 11)) -> None:
 
 @pytest.fixture
 def hooks(bare: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """setuptools' own answers are not what is under test."""
+    """Replaces setuptools' hooks, which are not under test."""
     for name in ("wheel", "editable", "sdist"):
         monkeypatch.setattr(
             build_meta, f"get_requires_for_build_{name}", lambda _: ["from-setuptools"]
@@ -110,15 +110,14 @@ def test_an_sdist_is_for_no_device(
     tmp_path: Path,
     hook: str,
 ) -> None:
-    """Neither a device without kernels nor one that contradicts torch nor a broken toolkit is in its way."""
+    """The device may lack kernels or conflict with torch, and the toolkit may be broken."""
     assert bare.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cuda")
     monkeypatch.setenv("CUDA_HOME", str(nvcc(tmp_path / "old", "9.0").parents[1]))
     told = []
 
     def setup(*_: Any) -> list[str]:
-        # What setuptools' hook does to learn of build requirements: it runs setup.py with a command
-        # line of its own.
+        # setuptools' hook runs setup.py with this command line to find the build requirements.
         told.append(
             distribution.arguments(
                 root, Settings.from_environ(os.environ), ["setup.py", "egg_info"]
@@ -252,7 +251,7 @@ def test_a_device_that_contradicts_torch(root: Path, bare: Path, torch: Torch) -
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> package_commands.versioned_build_py:
-    """The command, on a package of one module with a stale version beside it."""
+    """The command for a package that has one module and an outdated ``_version.py``."""
     tree = tmp_path / "tree"
     (tree / "vllm").mkdir(parents=True)
     (tree / "vllm" / "__init__.py").touch()
@@ -285,9 +284,9 @@ def test_the_version_is_written_beside_the_modules(
 
 
 def test_an_editable_install_writes_it_into_the_tree(
-    modules: package_commands.versioned_build_py, tmp_path: Path
+    modules: package_commands.versioned_build_py, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules.editable_mode = True
+    monkeypatch.setattr(modules, "editable_mode", True)
     modules.run()
     assert '__version__ = "1.0+cpu"' in (tmp_path / "tree" / "vllm" / "_version.py").read_text(
         encoding="utf-8"

@@ -1,247 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The benchmark of GPU kernels, without a GPU: cases, reports and runs of scripted processes."""
+
 from __future__ import annotations
 
 import argparse
-import contextlib
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
-import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from bench_modules import (
+    FOLDER,
+    bench_modules,  # noqa: F401 - a fixture
+)
 
 from vllm_build.kernels import op_table
 from vllm_build.util import paths
-from vllm_build.util.console import Console
-from vllm_build.util.errors import FetchError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-FOLDER = paths.source_root() / "benchmarks"
-MEMBER = "vllm/_C_stable_libtorch.abi3.so"
-LIBRARY = bytes(range(256)) * 4096
+    from kernels.peers import Peer
 
 
-@pytest.fixture(scope="module")
-def kernels() -> Iterator[Any]:
-    """The torch-free modules of the benchmark."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import kernels.cases
-        import kernels.gpu_cases
-        import kernels.gpu_machine
-        import kernels.official_gpu
-        import kernels.peers
-        import kernels.remote_wheel
-        import kernels.report
-        import kernels.session
-
-        yield kernels
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in [
-            name for name in sys.modules if name.split(".")[0] in ("kernels", "bench_gpu")
-        ]:
-            del sys.modules[name]
-
-
-# -------------------------------------------------------------------------------------------------------------
-# members of a wheel
-@pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    """Megabytes that nobody wants, and a library."""
-    path = tmp_path / "vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("vllm/before.bin", os.urandom(2 << 20))
-        archive.writestr(MEMBER, LIBRARY)
-        archive.writestr("vllm/after.bin", os.urandom(2 << 20))
-    return path
-
-
-class Index(BaseHTTPRequestHandler):
-    """Serves one file; ``server.manner`` says how."""
-
-    def do_GET(self) -> None:
-        server: Any = self.server
-        data = server.data
-        if server.manner.isdigit():
-            self.send_error(int(server.manner))
-            return
-        span = self.headers.get("Range", "")
-        if server.manner == "whole" or not span:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            with contextlib.suppress(ConnectionError):  # nobody wants all of it
-                self.wfile.write(data)
-            return
-        first, last = (int(number) for number in span.removeprefix("bytes=").split("-"))
-        part = data[first : last + 1]
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        # After the first request, which asks for one byte.
-        self.wfile.write(
-            part[: len(part) // 2] if server.manner == "short" and len(part) > 1 else part
-        )
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def index(wheel: Path) -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Index)
-    server.data, server.manner = wheel.read_bytes(), "ranges"
-    server.url = f"http://127.0.0.1:{server.server_address[1]}/{wheel.name}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def members() -> dict[str, str]:
-    return {MEMBER: hashlib.sha256(LIBRARY).hexdigest()}
-
-
-def test_a_member_costs_its_own_bytes(
-    kernels: Any, index: Any, members: dict[str, str], tmp_path: Path
-) -> None:
-    remote = kernels.remote_wheel
-    remote.CHUNK, before = 1 << 16, remote.CHUNK
-    try:
-        with remote.open_wheel(index.url) as archive:
-            remote.extract(archive, members, tmp_path)
-            assert archive.fp.raw.received < 1 << 20
-            received = archive.fp.raw.received
-            remote.extract(archive, members, tmp_path)
-            assert archive.fp.raw.received == received, "what is there is not read again"
-    finally:
-        remote.CHUNK = before
-    assert (tmp_path / "_C_stable_libtorch.abi3.so").read_bytes() == LIBRARY
-
-
-def test_other_bytes_than_pinned(
-    kernels: Any, index: Any, members: dict[str, str], tmp_path: Path
-) -> None:
-    remote = kernels.remote_wheel
-    with remote.open_wheel(index.url) as archive:
-        with pytest.raises(
-            IntegrityError, match=rf"{MEMBER} of the wheel has sha256 {members[MEMBER]}"
-        ):
-            remote.extract(archive, {MEMBER: "0" * 64}, tmp_path)
-        with pytest.raises(IntegrityError, match="vllm/none of the wheel cannot be read"):
-            remote.extract(archive, {"vllm/none": "0" * 64}, tmp_path)
-    assert not list(tmp_path.glob("*.so"))
-    index.data = index.data[:-1000]
-    with pytest.raises(IntegrityError, match="no wheel"), remote.open_wheel(index.url):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("manner", "words"),
-    [("whole", "does not send parts"), ("401", "wants a password"), ("403", "wants a password")],
-)
-def test_an_index_without_ranges(kernels: Any, index: Any, manner: str, words: str) -> None:
-    index.manner = manner
-    with (
-        pytest.raises(kernels.remote_wheel.NoRangesError, match=words),
-        kernels.remote_wheel.open_wheel(index.url),
-    ):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("manner", "words"),
-    [("500", "answers with status 500"), ("short", "bytes, expected|connection .* broke")],
-)
-def test_an_index_that_fails(kernels: Any, index: Any, manner: str, words: str) -> None:
-    index.manner = manner
-    with (
-        pytest.raises(FetchError, match=words) as found,
-        kernels.remote_wheel.open_wheel(index.url),
-    ):
-        pass
-    assert not isinstance(found.value, kernels.remote_wheel.NoRangesError)
-
-
-def test_an_index_that_is_gone(kernels: Any, index: Any) -> None:
-    index.shutdown()
-    index.server_close()
-    with (
-        pytest.raises(FetchError, match="does not answer"),
-        kernels.remote_wheel.open_wheel(index.url),
-    ):
-        pass
-
-
-def test_the_whole_wheel_where_there_are_no_ranges(
-    kernels: Any,
-    index: Any,
-    wheel: Path,
-    members: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    official = kernels.official_gpu
-    asked: list[Any] = []
-
-    def download(items: Any, folder: Path, **_: object) -> None:
-        asked.extend(items)
-        (folder / wheel.name).write_bytes(wheel.read_bytes())
-
-    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(official.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(official, "MEMBERS", {"_C": (MEMBER, members[MEMBER])})
-    monkeypatch.setattr(official.remote_wheel, "locate", lambda *_: index.url)
-    monkeypatch.setattr(official.pypi, "download", download)
-    index.manner = "whole"
-    (library,) = official.libraries(frozenset({"_C", "_moe_C"}), Console())
-    assert library.read_bytes() == LIBRARY
-    assert asked == [(official.NAME, official.VERSION, official.SHA256)]
-    index.manner = "500"
-    assert official.libraries(frozenset({"_C"}), Console()) == [library], "from the cache"
-
-
-def test_pip_says_where_the_wheel_is(
-    kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An index on this disk, which pip reads without a server."""
-    name = "vllm_bench_sample-1.0-cp38-abi3-manylinux_2_28_x86_64.whl"
-    with zipfile.ZipFile(tmp_path / name, "w") as archive:
-        archive.writestr(
-            "vllm_bench_sample-1.0.dist-info/METADATA",
-            "Metadata-Version: 2.1\nName: vllm-bench-sample\nVersion: 1.0\n",
-        )
-        archive.writestr(
-            "vllm_bench_sample-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\n"
-        )
-        archive.writestr("vllm_bench_sample-1.0.dist-info/RECORD", "")
-        archive.writestr("sample.so", LIBRARY)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    sha256 = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    url = kernels.remote_wheel.locate("vllm-bench-sample==1.0", sha256, "manylinux_2_28_x86_64")
-    with kernels.remote_wheel.open_wheel(url) as found:
-        assert found.read("sample.so") == LIBRARY
-    with pytest.raises(FetchError, match=r"pip finds no vllm-bench-sample==2\.0"):
-        kernels.remote_wheel.locate("vllm-bench-sample==2.0", sha256, "manylinux_2_28_x86_64")
-
-
-# --------------------------------------------------------------------------------------------------------------------------
-# cases
-def test_every_op_of_a_gpu_is_timed_or_said_not_to_be(kernels: Any) -> None:
+def test_every_gpu_op_is_timed_or_listed_as_untimed(kernels: Any) -> None:
     table = op_table.load(paths.source_root())
     listed = {
         schema.partition("(")[0] for keys in table.values() for schema in keys.get("CUDA", ())
@@ -272,8 +56,6 @@ def test_small_cases_are_few_and_small(kernels: Any) -> None:
         kernels.cases.select(["onednn_mm"], quick=True, ops=kernels.gpu_cases.OPS)
 
 
-# -------------------------------------------------------------------------------------------------------------------------
-# reports
 def limits(kernels: Any) -> Any:
     return kernels.gpu_machine.GpuLimits(copy=2e12, flops={"bfloat16": 500e12, "int8": 1000e12})
 
@@ -326,7 +108,7 @@ def test_a_row_has_ratios_rates_and_the_spread(kernels: Any) -> None:
     assert document["spread"] == {"ours": 0.1}
 
 
-def test_what_is_absent_is_said(kernels: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_absent_ops_are_reported(kernels: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = [
         result(kernels, "_vllm_fa3_C.fwd"),
         result(kernels, "gelu_tanh", ours=[1000.0]),
@@ -345,7 +127,7 @@ def test_what_is_absent_is_said(kernels: Any, capsys: pytest.CaptureFixture[str]
 
 
 class Scripted:
-    """A child process that says what it is told to."""
+    """A child process with given answers."""
 
     def __init__(self, name: str, answers: list[dict[str, Any]]) -> None:
         self.name, self.answers, self.facts = name, answers, {"torch": "2.11"}
@@ -389,10 +171,8 @@ def test_a_run_with_limits_and_turns(kernels: Any, capsys: pytest.CaptureFixture
     assert "1980 MHz at 60 °C, 500 W" in machine.clocks()
 
 
-def test_a_whole_run_is_written_down(
-    kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import bench_gpu  # type: ignore[import-not-found]
+def test_a_run_is_saved(kernels: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import bench_gpu
 
     facts = {
         "checksum": "1",
@@ -417,7 +197,7 @@ def test_a_whole_run_is_written_down(
     options = argparse.Namespace(
         rounds=1, quick=False, only=[], seconds=0.0, results=tmp_path / "gpu.json"
     )
-    assert bench_gpu.time_ops(options, chosen, [ours]) == [
+    assert bench_gpu.time_ops(options, chosen, cast("list[Peer]", [ours])) == [
         "b: different: 3 elements differ (1 cases)"
     ]
     document = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
@@ -435,7 +215,7 @@ def test_a_whole_run_is_written_down(
 def test_a_process_that_is_broken_is_replaced(
     kernels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after an error on a GPU, when every later call of a process fails."""
+    """After a GPU error, all later calls of a process fail."""
     script = (
         'import sys\nprint("{}", flush=True)\nfor line in sys.stdin:\n'
         '    print(\'{"failed": "illegal", "restart": true}\', flush=True)\n'
@@ -457,8 +237,6 @@ def test_a_process_that_is_broken_is_replaced(
         peer.stop()
 
 
-# -------------------------------------------------------------------------------------------------------------
-# without a GPU
 def bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ,
@@ -479,6 +257,6 @@ def test_a_machine_without_a_gpu_is_told_what_is_missing(tmp_path: Path) -> None
     assert "expected: torch for CUDA 13" in done.stderr
     assert "Traceback" not in done.stderr
     done = bench(tmp_path, "--python", str(tmp_path / "none"))
-    assert (done.returncode, "none is no program" in done.stderr) == (2, True)
+    assert (done.returncode, "none is not a program" in done.stderr) == (2, True)
     done = bench(tmp_path, "--only", "nonsense")
     assert (done.returncode, "no such op: nonsense" in done.stderr) == (2, True)

@@ -1,37 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The benchmark of CPU kernels: cases, limits, reports and the plot."""
+
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from bench_modules import bench_modules  # noqa: F401 - a fixture
 
-from vllm_build.util import paths
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-FOLDER = paths.source_root() / "benchmarks"
 OTHERS = {"official": [200.0, 150.0, 400.0], "eager": [50.0, 60.0, 40.0]}
-
-
-@pytest.fixture(scope="module")
-def kernels() -> Iterator[Any]:
-    """The torch-free modules of the benchmark."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import kernels.cases
-        import kernels.machine
-        import kernels.plot
-        import kernels.report
-
-        yield kernels
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in [name for name in sys.modules if name.split(".")[0] == "kernels"]:
-            del sys.modules[name]
 
 
 @pytest.fixture
@@ -55,15 +34,15 @@ def test_the_limit_is_memory_or_arithmetic_whichever_takes_longer(kernels: Any) 
     assert limits.shortest(1000, 1000, 0) == (
         pytest.approx(200.0),
         "GB/s",
-    )  # copied past the caches
-    assert limits.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")  # read alone
+    )  # a copy that bypasses the caches
+    assert limits.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")  # only reading
     assert limits.shortest(3000, 1000, 0) == (pytest.approx(300.0), "GB/s")
     slow_reads = kernels.machine.Limits(read=20e9, copy=8e9, streaming_copy=50e9, flops=100e9)
     assert slow_reads.shortest(1000, 0, 0) == (pytest.approx(50.0), "GB/s")
     assert slow_reads.shortest(1000, 1000, 0) == (
         pytest.approx(50.0),
         "GB/s",
-    )  # the writing goes along
+    )  # writing takes no additional time
     assert limits.shortest(1000, 1000, 1e5) == (pytest.approx(1000.0), "GFLOP/s")
 
 
@@ -74,7 +53,7 @@ def test_the_share_of_the_limit_is_of_the_shortest_sample(kernels: Any, result: 
     assert result.limit(limits) is None
 
 
-def test_what_is_wrong_with_ours_is_a_problem_and_with_others_an_oddity(
+def test_faults_of_ours_are_problems_and_faults_of_others_are_oddities(
     kernels: Any, result: Any
 ) -> None:
     assert kernels.report.problems([result]) == []
@@ -98,7 +77,7 @@ def test_selection(kernels: Any) -> None:
     assert {case.op for case in quick} == {case.op for case in every}
     assert len(quick) < len(every) / 4
     assert {case.op for case in kernels.cases.select(["moe_sum"], quick=False)} == {"moe_sum"}
-    with pytest.raises(ValueError, match=r"no such op: nonsense; known are .*rms_norm"):
+    with pytest.raises(ValueError, match=r"no such op: nonsense; known ops: .*rms_norm"):
         kernels.cases.select(["nonsense"], quick=False)
 
 

@@ -48,7 +48,7 @@ def test_a_file_from_the_future(tree: Path, name: str) -> None:
         ConfigurationError, match=r"newer than this machine's clock: .* by 3(600|599) s"
     ) as caught:
         clock.require_past(tree / "tree", tree / "build")
-    # What it says to do helps.
+    # The remedy works.
     assert caught.value.remedy is not None
     subprocess.run(
         ["/bin/sh", "-c", caught.value.remedy.partition(": ")[2].replace("{}", "'{}'")], check=True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CMake makes of the plan of a GPU: command lines with the real nvcc, on a sample table of small kernels."""
+"""CMake's command lines for a GPU plan, with the real nvcc and a sample table of small kernels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's kernels under this tree's CMake files, with stand-ins for torch's headers and library."""
+    """The sample's kernels with this tree's CMake files and with an empty torch."""
     tree = tmp_path_factory.mktemp("tree")
     shutil.copytree(SAMPLE / "csrc", tree / "csrc")
     shutil.copytree(ROOT / "cmake", tree / "cmake")
@@ -47,7 +47,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configure(tree: Path, build: str, archs: str, *definitions: str) -> dict[str, str]:
-    """Configure a build of the sample for a list of architectures; returns object file -> command line."""
+    """Configure a build of the sample for a list of architectures.
+
+    Returns:
+        Object file -> command line.
+    """
     folder = tree / build
     folder.mkdir(exist_ok=True)
     resolved = plan_resolver.resolve(
@@ -105,7 +109,7 @@ def test_each_kernel_is_compiled_for_its_own_architectures(tree: Path) -> None:
         "-gencode=arch=compute_120f,code=sm_120f",
         "-gencode=arch=compute_120f,code=compute_120f",
     ]
-    # Host code has no architecture.
+    # Host code has no architectures.
     assert options(commands, "norm/binding.cc", "-gencode") == []
     assert options(commands, "allocator/allocator.cc", "-gencode") == []
 
@@ -148,7 +152,7 @@ def test_what_is_not_for_torch_is_compiled_and_linked_without_it(tree: Path) -> 
 
 
 def test_one_more_architecture_changes_no_other_command_line(tree: Path) -> None:
-    # The same folder, as a developer would: what Ninja compares is the command line.
+    # A developer would use the same folder. Ninja compares the command lines.
     before = configure(tree, "more", "8.0;12.0f")
     after = configure(tree, "more", "8.0;9.0a;12.0f")
     changed = {
@@ -157,7 +161,7 @@ def test_one_more_architecture_changes_no_other_command_line(tree: Path) -> None
         if before[name] != after[name]
     }
     new = {name.partition(".dir/")[0].rpartition("/")[2] for name in after.keys() - before.keys()}
-    # norm.cu is written for 9.0 as well; everything else that 9.0a brings is new.
+    # norm.cu is written for 9.0, too; every other unit for 9.0a is new.
     assert changed == {"_C.norm-gpu"}
     assert new == {
         "_C.gemm-sm90",
@@ -226,10 +230,10 @@ def test_the_sample_compiles_and_only_what_changed_is_compiled_again(tree: Path)
         f"{name}.abi3.so"
         for name in ("_C", "_moe_C", "cumem_allocator", "_vllm_fa2_C", "_vllm_fa3_C", "_flashmla_C")
     }
-    # Another pool depth and thread count: nothing to do.
+    # With another pool depth and number of threads nothing is compiled.
     configure(tree, "real", "8.0;9.0a", "-DVLLM_HEAVY_JOBS=3")
     assert "Building" not in build(tree, "real", 2)
-    # Another architecture that two kernels have code for: those two, and their library.
+    # A new architecture recompiles the two kernels with code for it, and relinks their library.
     configure(tree, "real", "8.0;9.0a;12.0f")
     said = build(tree, "real", 2)
     assert {line.rpartition("/")[2] for line in said.splitlines() if "Building" in line} == {
@@ -239,8 +243,8 @@ def test_the_sample_compiles_and_only_what_changed_is_compiled_again(tree: Path)
     assert [line.rpartition(" ")[2] for line in said.splitlines() if "Linking" in line] == [
         "_C.abi3.so"
     ]
-    # And back: the same bytes, whatever the thread count. nvcc names its intermediate files after
-    # the object, not at random.
+    # Going back gives the same bytes for any number of threads, because nvcc names its intermediate
+    # files after the object.
     configure(tree, "real", "8.0;9.0a")
     shutil.rmtree(tree / "real" / "CMakeFiles" / "_C.norm-gpu.dir")
     build(tree, "real", 2)

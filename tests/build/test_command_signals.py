@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command when a signal ends it: a documented status, one JSON document, nothing left running, nothing in the way of the next run.
+"""Every command that a signal ends: a documented status, one JSON document, a clean next run.
 
-What is done with one command is a function; a fixture does it with several commands at once, as
-much of it is waiting. ``make test`` sends SIGTERM to every command at a random moment, and one
-signal to each command that waits for programs. ``make test-signals`` sends all.
+The command leaves no program running. A function tests one command, and a fixture calls it for
+several commands at once, because much of the time is waiting. ``make test`` sends SIGTERM to every
+command at a random moment, and one signal to each command that waits for programs.
+``make test-signals`` sends all signals.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     Outcomes = dict[Case, BaseException | None]
 
 ALL = os.environ.get("VLLM_TEST_SIGNALS") == "all"
-#: Commands that write, and fetch first; with the programs of ``ENDLESS`` they do that for ever.
+#: Commands that write, and download first. With the programs of ``ENDLESS``, that never ends.
 HANGING = ("package", "toolchain", "test-package")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 AT_RANDOM = (
@@ -67,7 +68,7 @@ def wait_for(path: Path) -> None:
 
 
 def wait_for_lock(run: Run) -> None:
-    """Wait until the command has opened the lock of the toolchain package that it makes."""
+    """Wait until the command has opened the lock of the toolchain package that it builds."""
     assert run.process is not None
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -82,7 +83,7 @@ def wait_for_lock(run: Run) -> None:
 
 
 def again(there: Scene, name: str, usual: dict[str, int]) -> None:
-    """The next run finds nothing in its way."""
+    """The next run works as if nothing had happened."""
     shutil.rmtree(there.place / "programs")
     programs(there.place / "programs", FAILING)
     run = there.run(name)
@@ -134,7 +135,7 @@ def test_a_second_signal_does_not_wait(name: str, tmp_path: Path) -> None:
     assert run.process is not None
     run.process.send_signal(signal.SIGQUIT)
     time.sleep(0.3)
-    assert marked(run.mark), "the programs are deaf to SIGTERM"
+    assert marked(run.mark), "the programs ignore SIGTERM"
     run.process.send_signal(signal.SIGTERM)
     assert run.finish() == 128 + signal.SIGQUIT
     assert marked(run.mark) == []
@@ -147,8 +148,8 @@ def kill_while_programs_run(folder: Path, usual: dict[str, int], case: Case) -> 
     run = there.run(name).start()
     wait_for(place / "started")
     assert run.process is not None
-    # Its programs have some seconds, and no other command does the same work before they have gone.
-    # Stopped supervisors make these seconds as long as the start of the second command takes.
+    # The command's programs get some seconds to end. Until then other commands wait for its lock.
+    # Stopping the supervisors extends this time until the second command has started.
     supervisors = [
         pid
         for pid in marked(run.mark)
@@ -167,7 +168,7 @@ def kill_while_programs_run(folder: Path, usual: dict[str, int], case: Case) -> 
         time.sleep(0.5)
         assert second.process is not None
         assert second.process.poll() is None
-        assert marked(second.mark) == [second.process.pid], "it waits, and has started nothing"
+        assert marked(second.mark) == [second.process.pid], "it waits and has started no program"
     finally:
         for pid in supervisors:
             os.kill(pid, signal.SIGCONT)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands around conda packages: what they hand to the modules that do the work, and what they print of it."""
+"""The commands for conda packages: what they pass to the library, and what they print."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -44,7 +45,7 @@ RESULT = {
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the modules below the commands were asked for."""
+    """Records the calls of the library modules."""
     calls: list[Any] = []
 
     def answer(module: Any, name: str, result: Any) -> None:
@@ -131,12 +132,12 @@ def test_install(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: 
 
 def test_toolchain(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["toolchain", "cmake"]) == 0
-    assert seen[0][2] == {"only": ["cmake"]}
+    assert seen[0][2] == {"only": ["cmake"], "inherited": dict(os.environ)}
     table = capsys.readouterr().err
     assert "cmake" in table
     assert "2.0" in table
     assert cli.main(["toolchain", "--json"]) == 0
-    assert seen[1][2] == {"only": None}
+    assert seen[1][2] == {"only": None, "inherited": dict(os.environ)}
     document = json.loads(capsys.readouterr().out)
     assert (document["path"], document["url"]) == ("/channel", "file:///channel")
     assert document["outcomes"][0]["action"] == "built"
@@ -147,7 +148,9 @@ def test_toolchain_update(seen: list[Any], capsys: pytest.CaptureFixture[str]) -
     assert "cmake-4.whl" in capsys.readouterr().err
     assert cli.main(["toolchain", "--update", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"][0]["filename"] == "cmake-4.whl"
-    assert [options for _, _, options in seen] == [{"only": ["cmake"]}, {"only": None}]
+    assert [options for _, _, options in seen] == [
+        {"only": only, "inherited": dict(os.environ)} for only in (["cmake"], None)
+    ]
 
 
 def test_toolchain_clean(
@@ -171,7 +174,7 @@ def test_toolchain_clean(
     }
     for wrong in (["--clean", "--older-than", "soon"], ["--clean", "cmake"], ["--older-than", "7"]):
         assert cli.main(["toolchain", *wrong]) == errors.ConfigurationError.exit_code
-    assert seen == [], "nothing is built"
+    assert seen == [], "rendering builds nothing"
 
 
 def test_test_package(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +198,7 @@ def test_stamp(
     monkeypatch.setattr(paths, "source_root", lambda: tree)
     (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     assert cli.main(["stamp", "--check"]) == errors.IntegrityError.exit_code
-    assert "out of step" in capsys.readouterr().err
+    assert "does not match the tree" in capsys.readouterr().err
     assert cli.main(["stamp"]) == 0
     assert "written" in capsys.readouterr().err
     assert cli.main(["stamp", "--check", "--json"]) == 0
@@ -205,7 +208,10 @@ def test_stamp(
         "flash_attn_digest",
         "flashmla_digest",
         "package_digest",
-        "recipe_digest",
+        "kernels_recipe_digest",
+        "flash_attn_recipe_digest",
+        "flashmla_recipe_digest",
+        "package_recipe_digest",
     }
     assert cli.main(["stamp"]) == 0
     assert "written" not in capsys.readouterr().err

@@ -1,185 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vllm-build plan``, ``jobs`` and ``archs``."""
+"""``vllm-build plan``."""
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from command_answers import answer, forget_variables, refused, use_sample
 from packaging.version import Version
 
 from vllm_build import cli
 from vllm_build.commands.explain import plan_text
 from vllm_build.conda import variants
-from vllm_build.kernels import kernels_table, plan_resolver
-from vllm_build.native import machine_limits
-from vllm_build.native.machine_limits import GIB, Limit
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util import environ, paths
 from vllm_build.util.errors import ConfigurationError, NothingToDoError, ToolchainError
 
-SAMPLE = Path(__file__).resolve().parents[1] / "data" / "gpu_tree"
-VARIABLES = (
-    "MAX_JOBS",
-    "NVCC_THREADS",
-    "VLLM_TARGET_DEVICE",
-    "TORCH_CUDA_ARCH_LIST",
-    "PYTORCH_ROCM_ARCH",
-    "CMAKE_CUDA_ARCHITECTURES",
-    "CMAKE_ARGS",
-)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
 def no_variables_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+    forget_variables(monkeypatch)
 
 
 @pytest.fixture
 def sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "source_root", lambda: SAMPLE)
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    assert cli.main([*arguments, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert cli.main([*arguments]) == ConfigurationError.exit_code
-    said = capsys.readouterr()
-    assert not said.out
-    return said.err
-
-
-@pytest.mark.parametrize(
-    ("kernel", "targets", "compiled", "unserved"),
-    [
-        ("8.0;9.0a", "9.0;10.0", ["9.0a"], ["10.0"]),
-        ("8.0+PTX", "9.0 8.0", ["8.0+PTX"], []),
-        ("12.0f", "12.1a+PTX", ["12.0f+PTX"], []),
-        ("gfx90a;gfx942", "gfx942;gfx1100", ["gfx942"], ["gfx1100"]),
-    ],
-)
-def test_archs(
-    capsys: pytest.CaptureFixture[str],
-    kernel: str,
-    targets: str,
-    compiled: list[str],
-    unserved: list[str],
-) -> None:
-    assert answer(capsys, "archs", "--kernel", kernel, "--targets", targets) == {
-        "archs": compiled,
-        "unserved": unserved,
-    }
-
-
-@pytest.mark.parametrize(
-    ("kernel", "targets", "said"),
-    [
-        ("8.0,9.0", "9.0", "--kernel"),
-        ("", "9.0", "--kernel"),
-        ("8.0", "", "--targets"),
-        ("8.0", "+PTX", "--targets"),
-        ("gfx90a", "9.0", "--targets"),
-        ("8.0", "gfx90a", "--targets"),
-    ],
-)
-def test_archs_malformed(
-    capsys: pytest.CaptureFixture[str], kernel: str, targets: str, said: str
-) -> None:
-    assert said in refused(capsys, "archs", "--kernel", kernel, "--targets", targets)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environ", "expected"),
-    [
-        (["--device", "cpu"], {}, (16, None)),
-        (["--device", "cpu"], {"MAX_JOBS": "3"}, (3, None)),
-        (["--device", "empty"], {}, (16, None)),
-        (["--device", "CUDA", "--toolkit-version", "12.9"], {}, (16, 1)),
-        (["--device", "cuda", "--toolkit-version", "11.8"], {"NVCC_THREADS": "4"}, (4, 4)),
-        (
-            ["--device", "cuda", "--toolkit-version", "12.9"],
-            {"NVCC_THREADS": "4", "MAX_JOBS": "2"},
-            (1, 4),
-        ),
-        (["--device", "rocm", "--toolkit-version", "6.4"], {"NVCC_THREADS": "4"}, (16, None)),
-        (["--device", "cpu"], {"MAX_JOBS": "", "NVCC_THREADS": ""}, (16, None)),
-    ],
-)
-def test_jobs(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    environ: dict[str, str],
-    expected: tuple[int, int | None],
-) -> None:
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    document = answer(capsys, "jobs", *arguments, "--cpus", "16", "--memory-gib", "64.5")
-    assert list(document) == ["jobs", "nvcc_threads", "heavy_jobs", "why"]
-    assert (document["jobs"], document["nvcc_threads"]) == expected
-    assert 1 <= document["heavy_jobs"] <= document["jobs"]
-    assert "memory: given, 64.50 GiB" in document["why"]
-
-
-@pytest.mark.usefixtures("sample")
-def test_jobs_heed_the_heavy_units_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ("--cpus", "16", "--memory-gib", "16")
-    cuda = answer(capsys, "jobs", "--device", "cuda", "--toolkit-version", "12.9", *given)
-    assert (cuda["jobs"], cuda["heavy_jobs"]) == (4, 2)
-    cpu = answer(capsys, "jobs", "--device", "cpu", *given)
-    assert (cpu["jobs"], cpu["heavy_jobs"]) == (10, 2)
-
-
-def test_jobs_ask_the_machine(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine_limits, "cpu_limits", lambda: [Limit(8, "affinity, 8")])
-    monkeypatch.setattr(
-        machine_limits,
-        "memory_limits",
-        lambda: [Limit(4 * GIB, "cgroup limit of 4.0 GiB, 4.0 GiB of it free")],
-    )
-    assert cli.main(["jobs", "--device", "cpu"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["jobs"] == 2
-    assert "cgroup limit of 4.0 GiB" in said.err
-
-
-@pytest.mark.parametrize("value", ["", "0", "-1", "abc", "1e9", "1.5"])
-def test_jobs_malformed_cpus(capsys: pytest.CaptureFixture[str], value: str) -> None:
-    assert "--cpus" in refused(capsys, "jobs", "--device", "cpu", f"--cpus={value}")
-
-
-@pytest.mark.parametrize("value", ["", "0", "-1", "abc", "1e9", "0.0", "inf", "nan", "1,5"])
-def test_jobs_malformed_memory(capsys: pytest.CaptureFixture[str], value: str) -> None:
-    assert "--memory-gib" in refused(capsys, "jobs", "--device", "cpu", f"--memory-gib={value}")
-
-
-@pytest.mark.parametrize("name", ["MAX_JOBS", "NVCC_THREADS"])
-@pytest.mark.parametrize("value", ["0", "-1", "abc", "1e9"])
-def test_jobs_malformed_variables(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    monkeypatch.setenv(name, value)
-    assert name in refused(capsys, "jobs", "--device", "cpu")
-
-
-@pytest.mark.parametrize("command", ["jobs", "plan"])
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("--device", "gpu"), ("--toolkit-version", "new"), ("--toolkit-version", "")],
-)
-def test_malformed_target(
-    capsys: pytest.CaptureFixture[str], command: str, option: str, value: str
-) -> None:
-    assert option in refused(capsys, command, "--device=cuda", f"{option}={value}")
+    use_sample(monkeypatch)
 
 
 @pytest.mark.usefixtures("sample")
@@ -323,7 +173,7 @@ def test_plans_of_the_variants_fit_80_columns(
         device,
         toolkit_version=Version(release) if release and device == "cuda" else None,
         arch_list=archs,
-        choice=plan_resolver.Choice.of(Settings.from_environ(environ.snapshot())),
+        choice=kernel_choice.Choice.of(Settings.from_environ(environ.snapshot())),
     )
     lines = plan_text.lines(found, 80, verbose=False)
     assert max(map(len, lines)) <= 80
@@ -334,7 +184,7 @@ def test_plans_of_the_variants_fit_80_columns(
         and line.split()[0] in {k.name for e in found.extensions for k in e.kernels}
     ]
     assert len(rows) == sum(len(extension.kernels) for extension in found.extensions), (
-        "one line for each kernel that is built"
+        "one line per kernel that is built"
     )
 
 
@@ -389,7 +239,7 @@ def test_plan_without_a_kernel_left(capsys: pytest.CaptureFixture[str]) -> None:
         == ConfigurationError.exit_code
     )
     said = capsys.readouterr().err
-    # The table first, so that everything that was left out is explained.
+    # The table comes first, because it explains why kernels are left out.
     assert said.index("kernels for cuda, CUDA 12.9") < said.index(
         "no kernel of 'cuda' can be built for 5.0 with CUDA 12.9"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caches that are found and do not work: the build goes on without them, and says so."""
+"""A build ignores a compiler cache that is found but does not work, and warns about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vllm_build.settings.build_settings import Settings
 from vllm_build.util.console import Console
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from tests.build.conftest import Program
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_an_sccache_that_cannot_start_gives_way_to_ccache(
     assert "no such bucket" in said
     assert "VLLM_DISABLE_SCCACHE=1" in said
     assert used() == {"ccache"}
-    assert not capsys.readouterr().err, "once in a build"
+    assert not capsys.readouterr().err, "the warning appears once in a build"
 
 
 def test_an_sccache_that_hangs(
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written_to(
 ) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     folder = tmp_path / "file" / "cache"
-    if new:  # a ccache that tells its folder; an old one does not know the question, and the variable counts
+    if new:  # this ccache prints its folder; an older one lacks the option, so the variable decides
         script(tmp_path / "path" / "ccache", f'[ "$1" != --get-config ] || echo {folder}')
     else:
         program(tmp_path / "path" / "ccache")
@@ -108,7 +108,7 @@ def test_what_the_user_names_is_not_probed(
 ) -> None:
     program(tmp_path / "path" / "ccache", status=1)
     named = Settings(
-        **dict.fromkeys(("c_launcher", "cxx_launcher", "cuda_launcher", "hip_launcher"), "ccache")
+        c_launcher="ccache", cxx_launcher="ccache", cuda_launcher="ccache", hip_launcher="ccache"
     )
     assert used(named) == {"ccache"}
     assert not capsys.readouterr().err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 4 of the build contract: a build folder for each configuration; interpreters without a GIL."""
+"""Build contract, section 4: one build folder per configuration; interpreters without a GIL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vllm_build.util.errors import ConfigurationError, ResourceError
 from vllm_build.wheels import distribution
 
 if TYPE_CHECKING:
-    from conftest import Torch
+    from tests.build.conftest import Torch
 
 
 @pytest.fixture

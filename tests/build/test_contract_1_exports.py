@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from conftest import Program
+    from tests.build.conftest import Program
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_signatures(exported: ModuleType, name: str, signature: str) -> None:
 
 
 def test_importing_does_nothing(root: Path, tmp_path: Path) -> None:
-    """No settings read, no file written, no program run, torch not imported: not even a broken environment matters."""
+    """Importing setup.py reads no setting, writes no file, runs no program, imports no torch."""
     code = (
         f"import runpy, sys; runpy.run_path({str(root / 'setup.py')!r}, run_name='imported'); "
         "print('torch' in sys.modules)"
@@ -174,7 +174,8 @@ def test_precompiled_refuses_by_name(
     )
     command.ensure_finalized()
     with pytest.raises(
-        ConfigurationError, match=r"^VLLM_USE_PRECOMPILED asks for precompiled kernels"
+        ConfigurationError,
+        match=r"^VLLM_USE_PRECOMPILED is set, but no source of precompiled kernels",
     ) as caught:
         command.run()
     assert "VLLM_PRECOMPILED_STORES" in (caught.value.expected or "")

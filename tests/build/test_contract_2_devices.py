@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 2: one test for each thing it says about devices."""
+"""Build contract, section 2: one test for each statement about devices."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def resolve(
     )
 
 
-# `VLLM_TARGET_DEVICE` in `cuda rocm cpu tpu xpu empty`, case-insensitive; anything else is a
-# configuration error that lists them.
+# `VLLM_TARGET_DEVICE` is `cuda`, `rocm`, `cpu`, `tpu`, `xpu` or `empty`, in any case. Any other
+# value is a configuration error that lists these names.
 
 
 @pytest.mark.parametrize("spelled", [str.lower, str.upper, str.title])
@@ -63,8 +63,7 @@ def test_unknown_device_lists_the_known_ones(value: str) -> None:
     assert all(name in str(caught.value.expected) for name in DEVICES)
 
 
-# Unset: the flavour of the torch that is installed (read from its metadata, torch is not imported)
-# ...
+# If it is unset, the flavour of the installed torch decides (read from files, without an import),
 
 
 @pytest.mark.parametrize("name", FLAVOURS)
@@ -91,7 +90,7 @@ def test_torch_is_not_imported(
     assert "torch" not in sys.modules
 
 
-# ... else the toolkit that is found (nvcc, hipcc, icpx) ...
+# otherwise the toolkit that is found: nvcc, hipcc or icpx,
 
 
 def test_without_torch_the_toolkit_decides(
@@ -110,7 +109,7 @@ def test_without_torch_the_toolkit_decides(
     assert "nvcc on PATH" in target.reason
 
 
-# ... else `cpu`; macOS is always `cpu`; any other system is `empty`.
+# otherwise `cpu`. macOS is always `cpu`, and any other system `empty`.
 
 
 def test_with_nothing_it_is_cpu() -> None:
@@ -137,13 +136,13 @@ def test_other_systems_are_empty(system: str, asked: str | None) -> None:
     assert system in target.reason
 
 
-# A device that contradicts the installed torch is an error that says both.
+# A device that conflicts with the installed torch is an error that names both.
 
 
 @pytest.mark.parametrize("built_for", FLAVOURS)
 @pytest.mark.parametrize("asked", DEVICES)
 def test_device_and_torch(asked: str, built_for: str) -> None:
-    if asked in (built_for, "cpu", "tpu", "empty"):  # every torch has the CPU's part
+    if asked in (built_for, "cpu", "tpu", "empty"):  # every torch supports the CPU
         assert resolve(asked, torches=(flavour(built_for),)).name == asked
         return
     with pytest.raises(
@@ -159,7 +158,7 @@ def test_every_torch_in_sight_has_to_fit() -> None:
     assert "--no-build-isolation" in str(caught.value.remedy)
 
 
-# A torch that pip installed for an isolated build was chosen by nobody.
+# A torch that pip installed only for an isolated build does not select the device.
 
 
 @pytest.mark.parametrize("built_for", FLAVOURS)
@@ -230,7 +229,7 @@ def test_cuda_from_the_floor_on(release: str, tmp_path: Path, nvcc: Callable[...
     assert resolve("cuda", cuda_home=tmp_path).release == Version(release)
 
 
-# What a target knows of its release, for metadata that needs no toolkit.
+# The release of a target, for metadata, which needs no toolkit.
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_wrapper_gives_the_name() -> None:
 
 @pytest.mark.parametrize("name", ["cuda", "rocm", "xpu"])
 def test_a_libtorch_without_python_contradicts_nothing(name: str) -> None:
-    """It is what the recipe compiles against, whatever device the packages are for; a torch that would run them is not there."""
+    """The recipe compiles against it for every device, in an environment without a torch."""
     bare = TorchFlavour("cpu", "2.11.0", None, Path("host"), bare=True)
     assert resolve(name, torches=(bare,)).name == name
     assert resolve(torches=(bare,)).name == "cpu"

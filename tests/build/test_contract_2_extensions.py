@@ -6,6 +6,11 @@ The sample table declares every extension of the contract.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vllm_build.kernels.kernel_records import KernelsTable
+
 from pathlib import Path
 
 import pytest
@@ -24,7 +29,7 @@ FA2, FA3, MLA = (
 
 
 @pytest.fixture(scope="module")
-def table() -> kernels_table.KernelsTable:
+def table() -> KernelsTable:
     return kernels_table.load(SAMPLE)
 
 
@@ -38,23 +43,23 @@ def table() -> kernels_table.KernelsTable:
         ("cuda", "12.9", None, {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", "13.0", None, {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", None, None, {C, MOE, CUMEM, FA2, FA3, MLA}),
-        # an architecture >= 8.0 in the list
+        # FlashAttention 2: an architecture >= 8.0 in the list
         ("cuda", "12.9", "7.5", {C, MOE, CUMEM}),
         ("cuda", "12.9", "7.5;8.0", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "7.5;8.9+PTX", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "12.0f", {C, MOE, CUMEM, FA2}),
-        # 9.0a in the list and CUDA >= 12.3
+        # FlashAttention 3 and FlashMLA: 9.0a in the list and CUDA >= 12.3
         ("cuda", "12.3", "9.0a", {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", "12.3", "9.0a+PTX", {C, MOE, CUMEM, FA2, FA3, MLA}),
         ("cuda", "12.2", "9.0a", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "9.0", {C, MOE, CUMEM, FA2}),
         ("cuda", "12.9", "10.0f", {C, MOE, CUMEM, FA2}),
-        # the oldest toolkit: no 9.0a in its own list
+        # the default list of the oldest toolkit has no 9.0a
         ("cuda", "11.8", None, {C, MOE, CUMEM, FA2}),
     ],
 )
 def test_extensions(
-    table: kernels_table.KernelsTable,
+    table: KernelsTable,
     device: str,
     toolkit: str | None,
     archs: str | None,
@@ -67,21 +72,19 @@ def test_extensions(
     assert all(extension.kernels for extension in resolved.extensions)
 
 
-def test_the_allocator_alone_is_not_for_torch(
-    table: kernels_table.KernelsTable, root: Path
-) -> None:
+def test_the_allocator_alone_is_not_for_torch(table: KernelsTable, root: Path) -> None:
     assert [e.name for e in plan_resolver.resolve(table, "cuda").extensions if not e.torch] == [
         CUMEM
     ]
     assert {e.name for e in kernels_table.load(root).extensions if not e.torch} == {CUMEM}
 
 
-def test_flashmla_alone_is_optional(table: kernels_table.KernelsTable) -> None:
+def test_flashmla_alone_is_optional(table: KernelsTable) -> None:
     assert [e.name for e in plan_resolver.resolve(table, "cuda").extensions if e.optional] == [MLA]
 
 
 @pytest.mark.parametrize("device", ["tpu", "empty"])
-def test_pure_devices_compile_nothing(table: kernels_table.KernelsTable, device: str) -> None:
+def test_pure_devices_compile_nothing(table: KernelsTable, device: str) -> None:
     assert plan_resolver.survey(table, device).extensions == ()
     with pytest.raises(NothingToDoError, match=f"device '{device}' compiles nothing"):
         plan_resolver.resolve(table, device)
@@ -96,9 +99,9 @@ def test_pure_devices_compile_nothing(table: kernels_table.KernelsTable, device:
     ],
 )
 def test_a_list_that_leaves_no_kernel_is_an_error(
-    table: kernels_table.KernelsTable, device: str, toolkit: str | None, archs: str, said: str
+    table: KernelsTable, device: str, toolkit: str | None, archs: str, said: str
 ) -> None:
-    # Host code alone (the allocator) would be built: that is no package for a GPU.
+    # Only host code (the allocator) would be built, which is not a package for a GPU.
     with pytest.raises(ConfigurationError) as caught:
         plan_resolver.resolve(
             table, device, toolkit_version=Version(toolkit) if toolkit else None, arch_list=archs
@@ -111,15 +114,13 @@ def test_a_list_that_leaves_no_kernel_is_an_error(
 @pytest.mark.parametrize(
     ("device", "toolkit"), [("cuda", "11.7"), ("cuda", "10.2"), ("rocm", "5.6.1"), ("rocm", "5.2")]
 )
-def test_toolkit_floors(table: kernels_table.KernelsTable, device: str, toolkit: str) -> None:
+def test_toolkit_floors(table: KernelsTable, device: str, toolkit: str) -> None:
     with pytest.raises(ToolchainError, match=rf"{toolkit} is too old"):
         plan_resolver.resolve(table, device, toolkit_version=Version(toolkit))
 
 
 @pytest.mark.parametrize(("device", "toolkit"), [("cuda", "11.8"), ("rocm", "5.7")])
-def test_the_floor_itself_is_enough(
-    table: kernels_table.KernelsTable, device: str, toolkit: str
-) -> None:
+def test_the_floor_itself_is_enough(table: KernelsTable, device: str, toolkit: str) -> None:
     assert plan_resolver.resolve(table, device, toolkit_version=Version(toolkit)).extensions
 
 

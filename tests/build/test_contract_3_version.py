@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 3: one row for each row of its table, then the base version without git and with every state of it."""
+"""Build contract, section 3: versions. The tables have one row per row of the contract."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,7 +44,7 @@ def tree(tmp_path: Path) -> Path:
         ("cuda", "12.9", {"main_cuda_version": Version("12.9")}, "1.2.3"),
         ("cuda", "12.9", {"main_cuda_version": Version("12.9.1")}, "1.2.3"),
         ("cuda", "13.0", {"main_cuda_version": Version("12.9")}, "1.2.3+cu130"),
-        # cuda: nothing known of the toolkit, as where metadata is asked for without one
+        # cuda: the toolkit is unknown, as for metadata without a toolkit
         ("cuda", None, {}, "1.2.3"),
         # cuda, precompiled
         ("cuda", "12.9", ON, "1.2.3+precompiled"),
@@ -57,7 +53,7 @@ def tree(tmp_path: Path) -> Path:
         ("cuda", "12.9", {**ON, "skip_precompiled_version_suffix": True}, "1.2.3+cu129"),
         ("cuda", "13.0", {**ON, "skip_precompiled_version_suffix": True}, "1.2.3"),
         ("cuda", "12.9", {"skip_precompiled_version_suffix": True}, "1.2.3+cu129"),
-        # precompiled is a word of cuda alone
+        # only cuda has the suffix precompiled
         ("cpu", None, ON, "1.2.3+cpu"),
         ("rocm", "6.4.1", ON, "1.2.3+rocm64"),
         # rocm
@@ -65,7 +61,7 @@ def tree(tmp_path: Path) -> Path:
         ("rocm", "7.10", {}, "1.2.3+rocm710"),
         ("rocm", "13.0", {}, "1.2.3+rocm130"),
         ("rocm", None, {}, "1.2.3+rocm"),
-        # the others: their name, whatever toolkit there is
+        # the others: their name, regardless of the toolkit
         ("cpu", None, {}, "1.2.3+cpu"),
         ("cpu", "13.0", {}, "1.2.3+cpu"),
         ("tpu", None, {}, "1.2.3+tpu"),
@@ -86,15 +82,15 @@ def test_suffix(
 @pytest.mark.parametrize(
     ("base", "variables", "expected"),
     [
-        # VLLM_VERSION_OVERRIDE, verbatim, before all others
+        # VLLM_VERSION_OVERRIDE comes first, verbatim
         ("1.2.3", {"version_override": "9.9RC1"}, "9.9RC1"),
         ("1.2.3", {"version_override": "9.9+x", "skip_version_suffix": True}, "9.9+x"),
         ("1.2.3", {"version_override": "9.9", **ON}, "9.9"),
-        # then the base version, as it is with VLLM_SKIP_VERSION_SUFFIX
+        # then the base version, unchanged with VLLM_SKIP_VERSION_SUFFIX
         ("1.2.3", {"skip_version_suffix": True}, "1.2.3"),
         ("1.2.3", {"skip_version_suffix": True, **ON}, "1.2.3"),
         ("1.2.3+local", {"skip_version_suffix": True}, "1.2.3+local"),
-        # the separator is `+` when the base has no local part, else `.`
+        # the separator is `+` if the base has no local part, else `.`
         ("1.2.3", {}, "1.2.3+cu129"),
         ("1.2.3.dev4", {}, "1.2.3.dev4+cu129"),
         ("1.2.3.dev4+g123abc", {}, "1.2.3.dev4+g123abc.cu129"),
@@ -164,122 +160,7 @@ def test_device_is_not_looked_for_where_it_makes_no_difference(
     assert distribution_version.of_tree(tree, Settings(), sdist=True) == "1.2.3"
 
 
-# The base version comes without git when there is no git.
-
-
-def _git(folder: Path, *words: str) -> None:
-    env = {
-        "PATH": os.environ["PATH"],
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_SYSTEM": os.devnull,
-        "HOME": str(folder),
-    }
-    identity = [
-        "-c",
-        "user.name=n",
-        "-c",
-        "user.email=e@example.invalid",
-        "-c",
-        "init.defaultBranch=main",
-        "-c",
-        "commit.gpgsign=false",
-    ]
-    subprocess.run(["git", *identity, *words], cwd=folder, env=env, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A repository of two commits with this library and its own VERSION."""
-    source = request.config.rootpath
-    folder = tmp_path_factory.mktemp("repository")
-    shutil.copytree(
-        source / "scripts",
-        folder / "scripts",
-        ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
-    )
-    (folder / "VERSION").write_text("4.5.6\n", encoding="utf-8")
-    _git(folder, "init", "--quiet")
-    for number in range(2):
-        (folder / "README").write_text(str(number), encoding="utf-8")
-        _git(folder, "add", ".")
-        _git(folder, "commit", "--quiet", "-m", str(number))
-    return folder
-
-
-def _clone(repository: Path, target: Path, *options: str) -> Path:
-    _git(repository, "clone", "--quiet", *options, repository.as_uri(), str(target))
-    return target
-
-
-def _full(repository: Path, target: Path) -> Path:
-    return _clone(repository, target)
-
-
-def _shallow(repository: Path, target: Path) -> Path:
-    return _clone(repository, target, "--depth", "1")
-
-
-def _dirty(repository: Path, target: Path) -> Path:
-    (_clone(repository, target) / "README").write_text("changed", encoding="utf-8")
-    return target
-
-
-def _detached(repository: Path, target: Path) -> Path:
-    _git(_clone(repository, target), "checkout", "--quiet", "HEAD~1")
-    return target
-
-
-def _tarball(repository: Path, target: Path) -> Path:
-    archive = target.with_suffix(".tar")
-    _git(repository, "archive", "--output", str(archive), "HEAD")
-    target.mkdir()
-    shutil.unpack_archive(archive, target)
-    return target
-
-
-def _below_another_repository(repository: Path, target: Path) -> Path:
-    """An unpacked sdist inside somebody else's repository, whose tags are none of our business."""
-    target.mkdir()
-    _git(target, "init", "--quiet")
-    (target / "other").write_text("", encoding="utf-8")
-    _git(target, "add", ".")
-    _git(target, "commit", "--quiet", "-m", "other")
-    _git(target, "tag", "v99.0")
-    return _tarball(repository, target / "inner")
-
-
-_STATES = [_full, _shallow, _dirty, _detached, _tarball, _below_another_repository]
-_PROGRAM = (
-    "from vllm_build.util import environ, paths; from vllm_build.settings import build_settings; "
-    "from vllm_build.project import distribution_version; "
-    "print(distribution_version.of_tree(paths.source_root(), "
-    "build_settings.Settings.from_environ(environ.snapshot())))"
-)
-
-
-@pytest.mark.parametrize("state", _STATES, ids=lambda state: state.__name__.strip("_"))
-@pytest.mark.parametrize("with_git", [True, False])
-def test_base_version_in_every_state_of_a_tree(
-    repository: Path, tmp_path: Path, state: Callable[[Path, Path], Path], *, with_git: bool
-) -> None:
-    folder = state(repository, tmp_path / "tree")
-    env = {
-        "PATH": os.environ["PATH"] if with_git else "",
-        "PYTHONPATH": str(folder / "scripts"),
-        "VLLM_TARGET_DEVICE": "cpu",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
-        env=env,
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "4.5.6+cpu\n"
-
-
-# vllm/_version.py carries the full version, spelled as metadata spells it.
+# vllm/_version.py has the full version in the spelling of the metadata.
 
 
 @given(
@@ -298,8 +179,7 @@ def test_version_file_equals_metadata(
     assert namespace["__version__"] == str(Version(text))
 
 
-# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints only the
-# version.
+# `vllm-build version [--device D] [--toolkit-version V] [--base B] [--sdist]` prints a version.
 
 
 @pytest.mark.usefixtures("bare")

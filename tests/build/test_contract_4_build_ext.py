@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 4 of the build contract: the setuptools command from device to installed libraries, CMake being a stand-in."""
+"""Build contract, section 4: ``build_ext`` from the device to installed libraries.
+
+A program that imitates CMake runs instead of it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def test_compute_num_jobs(
 def test_configure_returns_nothing_and_configures(
     command: cmake_ext.cmake_build_ext, tools: Path
 ) -> None:
-    command.configure(command.extensions[0])  # type: ignore[func-returns-value]
+    command.configure(command.extensions[0])
     assert calls(tools)[0]["args"][0] == "-S"
 
 
@@ -80,7 +83,7 @@ def test_a_build_from_beginning_to_end(
         paths.source_root(), "vllm-kernels"
     )
     assert command.get_output_mapping() == {}
-    # What passed its checks is not checked again.
+    # Libraries that passed their checks are not checked again.
     command.build_extensions()
     assert "ops not compared" not in capfd.readouterr().err
 
@@ -108,7 +111,7 @@ def test_an_announced_digest(
     command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_KERNEL_DIGEST", "0" * 12)
-    with pytest.raises(IntegrityError, match="the caller announced 000000000000"):
+    with pytest.raises(IntegrityError, match="but the caller announced 000000000000"):
         command.run()
     assert calls(tools) == []
     monkeypatch.setenv(
@@ -120,7 +123,7 @@ def test_an_announced_digest(
 
 @pytest.mark.parametrize(
     ("trouble", "words"),
-    [("links-nothing", "the build left no"), ("installs-nothing", "CMake installed no")],
+    [("links-nothing", "the build did not create"), ("installs-nothing", "CMake did not install")],
 )
 def test_a_library_that_is_not_there(
     command: cmake_ext.cmake_build_ext, tools: Path, trouble: str, words: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 4 of the build contract: compiler launchers, generator and CMake, and the environment that compilers are given."""
+"""Build contract, section 4: launchers, generator, CMake and the compilers' environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vllm_build.util.errors import ToolchainError
 from vllm_build.util.processes import programs
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from tests.build.conftest import Program
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_cmake_that_is_too_old_is_passed_over(
     program(tmp_path / "one" / "cmake", "cmake version 3.25.1")
     program(tmp_path / "two" / "cmake", "nonsense")
     with pytest.raises(
-        ToolchainError, match=r"one/cmake \(3\.25\), .*two/cmake \(does not tell its version\)"
+        ToolchainError, match=r"one/cmake \(3\.25\), .*two/cmake \(prints no version\)"
     ):
         cmake.find_cmake(os.environ["PATH"])
     new = program(tmp_path / "three" / "cmake", "cmake version 4.4.4")
@@ -179,5 +179,5 @@ def test_the_users_cache_settings_stay(
     monkeypatch.setenv("CCACHE_BASEDIR", "/mine")
     env = cmake_configure.environment(configuration(root), Jobs(4, 2, 1, ()))
     assert env["CCACHE_BASEDIR"] == "/mine"
-    assert env["NVCC_APPEND_FLAGS"] == "--threads=2", "in no command line"
+    assert env["NVCC_APPEND_FLAGS"] == "--threads=2", "the command lines do not contain it"
     assert "LDFLAGS" not in env

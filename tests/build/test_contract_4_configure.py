@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 4 of the build contract: what CMake is told, when it runs again, and what its folder remembers.
+"""Build contract, section 4: CMake's arguments, and when CMake runs again.
 
-CMake is a stand-in that writes down what it was told; the real one builds in tests/build/pip.
+A program that records its arguments imitates CMake; tests/build/pip uses the real one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vllm_build.target.toolkits.toolkit_search import Toolkit
 from vllm_build.util.errors import BuildError, IntegrityError
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from tests.build.conftest import Program
 
 
 def test_what_cmake_is_told(
@@ -34,7 +34,7 @@ def test_what_cmake_is_told(
     (call,) = calls(tools)
     folder = tmp_path / "build" / "cpu-abi3-relwithdebinfo"
     assert call["args"][:6] == ["-S", str(root), "-B", str(folder), "-G", "Ninja"]
-    assert call["args"][-2:] == ["-DVLLM_WERROR=OFF", "-DSPACED=a b"], "CMAKE_ARGS go last"
+    assert call["args"][-2:] == ["-DVLLM_WERROR=OFF", "-DSPACED=a b"], "CMAKE_ARGS come last"
     assert "-DVLLM_WERROR=ON" in call["args"]
     assert "--fresh" not in call["args"]
     told = defined(call)
@@ -52,7 +52,7 @@ def test_what_cmake_is_told(
         "VLLM_PYTHON_INCLUDE_DIR",
     ):
         assert told[name].startswith(str(folder)), (
-            f"{name} does not depend on where this build found it"
+            f"{name} does not depend on the place where this build found it"
         )
         assert Path(told[name]).exists()
     assert call["env"]["LC_ALL"] == "C.UTF-8"
@@ -66,13 +66,13 @@ def test_a_second_time_cmake_does_not_run(root: Path, tools: Path) -> None:
 
 
 def test_what_is_kept_of_a_secret(root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The record in the build folder had it for everybody to read, and CMake's own files have it."""
+    """Other users cannot read a secret in the record of the build folder or in CMake's files."""
     assert cmake_configure.run(configuration(root))
     folder = configuration(root).folder
     folder.chmod(0o755)
     for secret, fresh in (("pa55w0rd", False), ("0ther", False)):
         monkeypatch.setenv("CMAKE_ARGS", f"-DMIRROR=https://user:{secret}@host/x")
-        assert cmake_configure.run(configuration(root)), "the arguments are other ones"
+        assert cmake_configure.run(configuration(root)), "the arguments differ"
         assert not cmake_configure.run(configuration(root)), "the arguments are the same"
         call = calls(tools)[-1]
         assert f"-DMIRROR=https://user:{secret}@host/x" in call["args"]
@@ -190,12 +190,12 @@ def test_where_highway_comes_from(
     def told(**settings: Any) -> dict[str, str]:
         return cmake_configure.highway(configuration(root, **settings))
 
-    assert told() == {}, "CMake looks by itself, and says what to do when it finds nothing"
+    assert told() == {}, "CMake searches, and its error says what to do if it finds nothing"
     cached = third_party.read(root)["highway"].folder
     cached.mkdir(parents=True)
     with pytest.raises(IntegrityError, match="not the locked ones"):
         told()
-    monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
+    monkeypatch.setattr(third_party.Source, "cached", lambda source: source.folder)
     assert told() == {"HIGHWAY_SRC_DIR": str(cached)}
     assert cmake_configure._linked_highway(configuration(root), tmp_path / "inputs") == {
         "HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")

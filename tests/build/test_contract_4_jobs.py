@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from vllm_build.kernels.kernels_table import MEMORY_CLASSES
+from vllm_build.kernels.kernel_records import MEMORY_CLASSES
 from vllm_build.native import job_count, machine_limits
 from vllm_build.native.machine_limits import Limit
 
@@ -35,23 +35,23 @@ def test_the_smaller_of_cpus_and_memory(cpus: int, memory: int, expected: int) -
 @pytest.mark.parametrize(
     ("device", "toolkit", "max_jobs", "threads", "expected"),
     [
-        # MAX_JOBS when set
+        # MAX_JOBS is set
         ("cpu", None, 7, None, (7, None)),
         ("cpu", None, 7, 4, (7, None)),
         ("rocm", "6.4", 7, 4, (7, None)),
         ("xpu", None, 7, 4, (7, None)),
         ("tpu", None, 7, 4, (7, None)),
         ("empty", None, 7, 4, (7, None)),
-        # CUDA from 11.2 on
+        # CUDA 11.2 and newer
         ("cuda", "11.2", 8, None, (8, 1)),
         ("cuda", "11.2", 8, 2, (4, 2)),
         ("cuda", "12.9", 9, 2, (4, 2)),
         ("cuda", "13.0", 2, 4, (1, 4)),
         ("cuda", None, 8, 8, (1, 8)),
-        # older
+        # older CUDA
         ("cuda", "11.1", 8, 2, (8, None)),
         ("cuda", "10.2", 8, None, (8, None)),
-        # without MAX_JOBS the same division, of what the machine allows (16 CPUs, 24 GiB)
+        # without MAX_JOBS: the same division of the machine's limits (16 CPUs, 24 GiB)
         ("cuda", "12.9", None, 4, (4, 4)),
         ("cuda", "12.9", None, None, (16, 1)),
         ("cpu", None, None, 4, (16, None)),
@@ -137,17 +137,17 @@ def test_what_runs_at_once_fits(
         assert chosen.jobs <= cpus
         running = min(units, chosen.heavy_jobs if pools else chosen.jobs)
         peak = running * HEAVY + (chosen.jobs - running) * ORDINARY
-        # One compiler always runs, however little memory there is.
+        # One compiler always runs, even with too little memory.
         assert chosen.jobs == 1 or peak <= memory
 
 
 def test_too_little_memory_for_one_unit_is_said() -> None:
     assert any(
-        "less than one unit" in reason
+        "one unit may need more than the memory" in reason
         for reason in job_count.decide(None, None, device="cpu", cpus=4, memory=GIB).why
     )
     assert any(
-        "less than one unit" in reason
+        "one unit may need more than the memory" in reason
         for reason in job_count.decide(
             None, None, device="cuda", heavy_units=1, cpus=4, memory=4 * GIB
         ).why
@@ -176,7 +176,7 @@ def test_unknown_memory_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_limits, "memory_limits", list)
     chosen = job_count.decide(None, None, device="cpu", heavy_units=1, cpus=12)
     assert (chosen.jobs, chosen.heavy_jobs) == (12, 12)
-    assert "memory: not known" in chosen.why
+    assert "memory: unknown" in chosen.why
 
 
 @pytest.mark.parametrize(

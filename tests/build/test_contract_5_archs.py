@@ -50,8 +50,8 @@ def matched(record: str, targets: str) -> tuple[str, str]:
         ("9.0a", "10.0", "", "10.0"),
         ("10.0f", "12.0", "", "12.0"),
         ("10.3f", "10.0", "", "10.0"),
-        # In the contract's order: `a` of the number, plain of the number, family, plain below, PTX
-        # of any major.
+        # In the contract's order: `a` with the number, plain with the number, family, plain below,
+        # PTX of any major.
         ("10.0;10.0f;10.0a", "10.0", "10.0a", ""),
         ("10.0;10.0f", "10.0", "10.0", ""),
         ("10.0f;10.0", "10.3f", "10.0f", ""),
@@ -60,11 +60,11 @@ def matched(record: str, targets: str) -> tuple[str, str]:
         ("8.6;7.5+PTX", "8.0", "7.5+PTX", ""),
         ("7.5+PTX;8.0", "8.9", "8.0", ""),
         ("9.0a+PTX", "12.0", "9.0a+PTX", ""),
-        # A target's own feature does not change its number.
+        # The suffix of a target does not change its number.
         ("9.0", "9.0a", "9.0", ""),
         ("10.0f", "10.3a", "10.0f", ""),
         ("9.0a", "9.0f", "9.0a", ""),
-        # As the record spells them, ascending, each once.
+        # As the record spells them, in ascending order, each once.
         ("12.0;9.0a;8.0", "8.9;8.0;12.0;9.0", "8.0;9.0a;12.0", ""),
         ("8.0", "8.0+PTX;8.6", "8.0+PTX", ""),
     ],
@@ -126,13 +126,13 @@ def test_every_target_is_served_or_listed(
         entry = cuda_archs.serving_entry(record, target)
         assert (entry is None) == (target in found.unserved)
         if entry is not None:
-            # CUDA 13 renamed 10.1 to 11.0: family code named after either runs on the one chip.
+            # CUDA 13 renamed 10.1 to 11.0: family code with either name runs on this chip.
             assert entry.number <= target.number or (entry.number, target.number) == (
                 (11, 0),
                 (10, 1),
             )
             assert entry.feature != "a" or entry.number == target.number or entry.ptx
-    # The order of a list is no input.
+    # The order of a list does not matter.
     assert cuda_archs.match(tuple(reversed(record)), tuple(reversed(targets))).archs == found.archs
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Section 6 of the build contract: run requirements by device, one source for pip and conda."""
+"""Build contract, section 6: run requirements by device, from one source for pip and conda."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-#: PyPI's names where conda-forge has another.
+#: Name on PyPI -> different name on conda-forge.
 CONDA_NAMES = {"torch": "pytorch"}
 
 
@@ -84,7 +84,7 @@ def test_only_requirements_come_out(
     ],
 )
 def test_what_else_pip_takes_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
-    """It would have no effect on the metadata, so nothing is dropped in silence."""
+    """An ignored line would have no effect on the metadata, so it is an error."""
     with pytest.raises(ConfigurationError, match=r"cpu\.txt:2: .* is not a requirement"):
         requirements.read(write(tmp_path, cpu=f"fine\n{line}\n", common="more\n"), "cpu")
 
@@ -127,19 +127,18 @@ def test_missing_device_is_an_error(tmp_path: Path) -> None:
 
 
 def run_requirements(root: Path) -> dict[str, set[str]]:
-    """Output of the recipe -> what it requires at run time."""
-    recipe = YAML(typ="safe", pure=True).load(
-        (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
-    )
+    """Conda package -> what it requires at run time."""
+    recipes = [
+        YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        for path in (root / "recipe").glob("*/recipe.yaml")
+    ]
     return {
-        o["package"]["name"]: set(plain(o["requirements"]["run"]))
-        for o in recipe["outputs"]
-        if "package" in o
+        recipe["package"]["name"]: set(plain(recipe["requirements"]["run"])) for recipe in recipes
     }
 
 
 def plain(entries: Iterable[object]) -> Iterator[str]:
-    """Requirements without conditions, those below a condition included; ``__cuda`` and the like are facts about machines, not packages."""
+    """All requirements, also conditional ones, without virtual packages such as ``__cuda``."""
     for entry in entries:
         if isinstance(entry, dict):
             below = entry["then"]
@@ -149,10 +148,10 @@ def plain(entries: Iterable[object]) -> Iterator[str]:
 
 
 def as_conda(line: str) -> str:
-    """A requirement of pip's as conda writes it."""
+    """A requirement of pip in the spelling of conda."""
     requirement = Requirement(line)
     assert not requirement.marker, (
-        f"{line}: conda has no markers; the recipe needs a selector, and this test to know it"
+        f"{line}: conda has no markers; add a selector to the recipe and handle it in this test"
     )
     return f"{CONDA_NAMES.get(requirement.name, requirement.name)} {requirement.specifier}".strip()
 
@@ -163,7 +162,7 @@ def test_every_device_has_its_file(root: Path) -> None:
 
 
 def test_recipe_requires_what_pip_requires(root: Path) -> None:
-    """The Python package is one for all devices, so what it requires is what they have in common."""
+    """The Python package is the same for all devices, so it requires what they have in common."""
     own = {"python >=3.10"}
     conda = {
         entry for entry in run_requirements(root)["vllm"] if not entry.startswith("vllm-kernels")
@@ -173,7 +172,7 @@ def test_recipe_requires_what_pip_requires(root: Path) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_kernel_packages_require_what_the_device_adds(root: Path, device: str) -> None:
-    """What one device needs beyond the common part belongs to the packages of its kernels."""
+    """The packages of a device's kernels require what only that device needs."""
     added = {as_conda(line) for line in requirements.read(root, device)} - {
         as_conda(line) for line in requirements.read(root, "empty")
     }
@@ -184,7 +183,7 @@ def test_kernel_packages_require_what_the_device_adds(root: Path, device: str) -
 
 
 def test_common_is_what_the_package_imports(root: Path) -> None:
-    """Every third-party import below vllm/ is a common requirement, and the other way round."""
+    """The third-party imports below vllm/ are exactly the common requirements."""
     names = {Requirement(line).name for line in requirements.read(root, "empty")}
     imported = set()
     for path in sorted((root / "vllm").rglob("*.py")):
@@ -192,6 +191,6 @@ def test_common_is_what_the_package_imports(root: Path) -> None:
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path} imports by relative names"
+                assert node.level == 0, f"{path} has relative imports"
                 imported.add(str(node.module).partition(".")[0])
     assert imported - set(sys.stdlib_module_names) - {"vllm"} == names

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sleeping memory: the package's allocator over the compiled one, a driver that counts, and a torch that has pools and nothing else."""
+"""Sleeping memory: the package's allocator with the compiled one and a driver that counts.
+
+torch is replaced by a module that only has pools.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from cumem_build import build_driver, build_site, run
+from cumem_build import allocator_site, counting_driver, run  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,16 +32,6 @@ def asleep():
 """
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_site(tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_driver(tmp_path_factory.mktemp("driver"))
-
-
 def test_contents_of_the_tags_that_are_kept_come_back(site: Path, driver: Path) -> None:
     code = """
 assert allocator is cumem.CuMemAllocator.get_instance() and cumem.cumem_available
@@ -48,7 +41,8 @@ with allocator.use_memory_pool("kv_cache"):
     cache = tensor(b"cache")
 with allocator.use_memory_pool():
     other = tensor(b"other")
-assert [data.tag for data in allocator.pointer_to_data.values()] == ["weights", "kv_cache", "default"]
+tags = [data.tag for data in allocator.pointer_to_data.values()]
+assert tags == ["weights", "kv_cache", "default"]
 assert allocator.get_current_usage() == count("bytes") == 6 * MIB
 for kept, back in (
     (("weights", "kv_cache"), [b"weights", b"cache", b""]),
@@ -136,7 +130,8 @@ for step, after in (("cuMemUnmap", 1), ("cuMemcpyDtoH", 1)):
     with raises(RuntimeError, step):
         allocator.sleep("weights")
     assert count("mapped") == 2 and [holds(one) for one in made[1:]] == [b"second", b"third"]
-    assert [data.cpu_backup_tensor is not None for data in allocator.pointer_to_data.values()] == [True, False, False]
+    kept = [data.cpu_backup_tensor is not None for data in allocator.pointer_to_data.values()]
+    assert kept == [True, False, False]
     allocator.wake_up()
     assert [holds(one) for one in made] == [b"first", b"second", b"third"]
 fake_torch.refuse = True
@@ -171,7 +166,8 @@ allocator.sleep("weights")
 assert (count("ranges"), len(fake_torch.pinned)) == (2, 2), "what no tensor uses is not kept"
 del gone
 fake_torch.empty_cache()
-assert (count("ranges"), len(allocator.pointer_to_data)) == (1, 1), "memory that sleeps can be freed"
+freed = "sleeping memory can be freed"
+assert (count("ranges"), len(allocator.pointer_to_data)) == (1, 1), freed
 with allocator.use_memory_pool("weights"):
     new = tensor(b"new")
 assert (holds(new), asleep()) == (b"new", ["weights"])
@@ -204,11 +200,13 @@ with raises(RuntimeError, "there is no allocation"):
     run(site, driver, START + code)
 
 
-def test_the_parts_serve_without_the_whole(site: Path, driver: Path) -> None:
-    """As a program would that keeps its own books."""
+def test_the_functions_work_without_the_allocator_class(site: Path, driver: Path) -> None:
+    """The functions work for a program that keeps its own records."""
     code = """
 handles = {}
-with cumem.use_memory_pool_with_allocator(lambda handle: handles.update({handle[2]: handle}), handles.pop) as (pool, plugged):
+def remember(handle):
+    handles[handle[2]] = handle
+with cumem.use_memory_pool_with_allocator(remember, handles.pop) as (pool, plugged):
     made = tensor(b"x")
     assert type(pool) is fake_torch.MemPool and type(plugged) is fake_torch.CUDAPluggableAllocator
 cumem.unmap_and_release(handles[made.address])
@@ -226,7 +224,7 @@ def test_expandable_segments(site: Path, driver: Path, name: str) -> None:
     code = (
         START.replace("allocator = cumem.CuMemAllocator.get_instance()", "")
         + f"""
-with raises(RuntimeError, "{name} asks for expandable_segments"):
+with raises(RuntimeError, "{name} enables expandable_segments"):
     cumem.CuMemAllocator.get_instance()
 os.environ["{name}"] = "expandable_segments:False,garbage_collection_threshold:0.8"
 cumem.CuMemAllocator.get_instance()

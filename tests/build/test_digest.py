@@ -10,11 +10,13 @@ from packaging.version import Version
 from trees import copy_tree
 
 from vllm_build.digests import tree_digests, tree_files
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vllm_build.kernels.build_plan import Plan
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_a_link_to_a_file_counts_as_that_file(tree: Path, target: str) -> None:
     content = link.read_bytes()
     link.unlink()
     link.write_bytes(content)
-    assert tree_digest(tree, INPUTS) == changed, "a source distribution has a file in its place"
+    assert tree_digest(tree, INPUTS) == changed, "a source distribution contains a file instead"
 
 
 @pytest.mark.parametrize(
@@ -131,14 +133,14 @@ def test_links_among_the_sources_move_digests_or_are_refused(
         return (
             tree_digests.kernel_digest(copy, "vllm-kernels"),
             tree_digests.package_digest(copy),
-            tree_digests.recipe_digest(copy),
+            tree_digests.recipe_digest(copy, "vllm"),
         )
 
     before, link = digests(), copy / place
     assert before == (
         tree_digests.kernel_digest(root, "vllm-kernels"),
         tree_digests.package_digest(root),
-        tree_digests.recipe_digest(root),
+        tree_digests.recipe_digest(root, "vllm"),
     )
     link.symlink_to(copy / "LICENSE")
     assert digests() != before
@@ -177,7 +179,7 @@ def planned(
     toolkit: str = "13.0",
     archs: str = "9.0a",
     chosen: str = "dev",
-) -> plan_resolver.Plan:
+) -> Plan:
     release = Version(toolkit) if device == "cuda" else None
     asked = archs if device == "cuda" else None
     return plan_resolver.resolve(
@@ -185,11 +187,11 @@ def planned(
         device,
         toolkit_version=release,
         arch_list=asked,
-        choice=plan_resolver.Choice(chosen),
+        choice=kernel_choice.Choice(chosen),
     )
 
 
-def build_digest(root: Path, component: str, found: plan_resolver.Plan, abi: str) -> str:
+def build_digest(root: Path, component: str, found: Plan, abi: str) -> str:
     return tree_digests.build_digest(
         tree_digests.kernel_digest(root, component), component, found, abi
     )

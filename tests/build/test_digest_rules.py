@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which names an edit of each tracked file moves: a table of prefixes, held against every file of the tree."""
+"""A table of the digests that an edit of each tracked file changes."""
 
 from __future__ import annotations
 
@@ -9,182 +9,54 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from digest_table import (
+    CHANNEL,
+    LIBRARIES,
+    NOTHING,
+    ONE_RECIPE,
+    PACKAGE,
+    RECIPE,
+    RECORDS,
+    SOME_LIBRARY,
+    TABLE,
+    UNNAMED,
+)
 
 from vllm_build.digests import digest_rules, kernel_inputs, tree_digests, tree_files
 from vllm_build.toolchain import channel_build, toolchain_builds
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Every output with libraries; one of them at least; the noarch package; how packages are packed;
-#: the toolchain channel.
-LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, CHANNEL = (
-    "libraries",
-    "some library",
-    "package",
-    "recipe",
-    "channel",
-)
-NOTHING: frozenset[str] = frozenset()
-
-#: Prefix → the names that move. The longest prefix that fits a file decides.
-TABLE: dict[str, frozenset[str]] = {
-    "CMakeLists.txt": frozenset({LIBRARIES}),
-    "cmake/": frozenset({LIBRARIES}),
-    "csrc/": frozenset({SOME_LIBRARY}),
-    "setup.py": frozenset({LIBRARIES, PACKAGE}),
-    "VERSION": frozenset({LIBRARIES, PACKAGE}),
-    "third_party/patches/": frozenset({SOME_LIBRARY}),
-    "third_party/licenses/": frozenset({PACKAGE, RECIPE}),
-    "vllm/": frozenset({PACKAGE}),
-    "requirements/": frozenset({PACKAGE}),
-    "pyproject.toml": frozenset({PACKAGE}),
-    "LICENSE": frozenset({PACKAGE, RECIPE}),
-    "README.md": frozenset({PACKAGE}),
-    "recipe/": frozenset({RECIPE}),
-    "requirements/tools.txt": frozenset({RECIPE}),
-    "toolchain/recipes/": frozenset({CHANNEL}),
-    "toolchain/wheels/": frozenset({CHANNEL}),
-    "scripts/vllm_build/__init__.py": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/backend.py": frozenset({PACKAGE}),
-    "scripts/vllm_build/util/": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/settings/": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/target/": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/architectures/": frozenset({LIBRARIES}),
-    "scripts/vllm_build/target/requested_archs.py": frozenset({LIBRARIES}),
-    "scripts/vllm_build/target/toolkits/": frozenset({LIBRARIES}),
-    "scripts/vllm_build/target/torch_files.py": frozenset({LIBRARIES}),
-    "scripts/vllm_build/project/": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/kernels/": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/kernels/build_plan.py": frozenset({LIBRARIES}),
-    "scripts/vllm_build/kernels/plan_resolver.py": frozenset({LIBRARIES}),
-    "scripts/vllm_build/sources/": frozenset({LIBRARIES}),
-    "scripts/vllm_build/digests/": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/digests/influence.py": frozenset({LIBRARIES}),
-    "scripts/vllm_build/native/": frozenset({LIBRARIES}),
-    "scripts/vllm_build/wheels/": frozenset({LIBRARIES, PACKAGE}),
-    "scripts/vllm_build/wheels/distribution.py": frozenset({PACKAGE}),
-    "scripts/vllm_build/wheels/requirements.py": frozenset({PACKAGE}),
-    "scripts/vllm_build/conda/": frozenset({RECIPE}),
-    "scripts/vllm_build/packing/": frozenset({RECIPE}),
-}
-
-#: Files that move no name, each with the reason.
-UNNAMED: dict[str, str] = {
-    ".ci/": "runs the tests",
-    ".clang-format": "formats sources, which count by themselves",
-    ".git-blame-ignore-revs": "lists commits that only move or format",
-    ".gitignore": "lists what builds leave",
-    ".pre-commit-config.yaml": "checks sources",
-    ".yamllint.yaml": "checks sources",
-    ".github/": "templates, and workflows that run the tests",
-    "CHANGELOG.md": "documentation",
-    "CMakePresets.json": "starts CMake by hand, without setup.py",
-    "CODE_OF_CONDUCT.md": "documentation",
-    "CONTRIBUTING.md": "documentation",
-    "MANIFEST.in": "chooses the files of the sdist; each counts where it is used",
-    "Makefile": "starts vllm-build",
-    "SECURITY.md": "documentation",
-    "benchmarks/": "measures what was built",
-    "docs/": "documentation",
-    "examples/": "shows how the packages are built and used",
-    "recipe/variants.yaml": "holds the digests themselves",
-    "requirements/dev.txt": "pins tools of the tests",
-    "requirements/docs.txt": "pins tools of the documentation",
-    "scripts/pyproject.toml": "installs vllm-build",
-    "scripts/bin/": "starts vllm-build",
-    "scripts/lint/": "checks prose",
-    "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
-    "variants/": "rattler-build hashes the values that the recipe reads into the build string",
-    "scripts/vllm_build/__main__.py": "starts the command line",
-    "scripts/vllm_build/checks/": "checks libraries and changes none",
-    "scripts/vllm_build/cli.py": "parses the command line",
-    "scripts/vllm_build/commands/": "the command line; what it starts counts by itself",
-    "scripts/vllm_build/digests/recipe_stamp.py": (
-        "writes digests into recipe/variants.yaml, where they are the names"
-    ),
-    "scripts/vllm_build/doctor/": "reports what the machine has",
-    "scripts/vllm_build/entry.py": "starts the command line",
-    "scripts/vllm_build/kernels/op_table.py": "reads the list of ops for the checks",
-    "scripts/vllm_build/native/compile_launcher.py": (
-        "runs the compiler's own command line and takes its time"
-    ),
-    "scripts/vllm_build/native/compiler_cache.py": (
-        "probes compiler caches, which return what the compiler made"
-    ),
-    "scripts/vllm_build/native/job_count.py": "decides how many compilers run at once",
-    "scripts/vllm_build/native/logged_process.py": "runs CMake and shows its output",
-    "scripts/vllm_build/native/machine_limits.py": (
-        "reads the machine's memory and CPUs, for the number of jobs"
-    ),
-    "scripts/vllm_build/native/unit_times.py": "records times beside the libraries",
-    "scripts/vllm_build/py.typed": "a marker for type checkers",
-    "scripts/vllm_build/reuse/": (
-        "installs libraries of other builds, each verified by its record's sha256"
-    ),
-    "scripts/vllm_build/settings/invocation.py": "hands the environment to the command line",
-    "scripts/vllm_build/settings/other_variables.py": "warns of variables that have no effect",
-    "scripts/vllm_build/settings/settings_page.py": "writes documentation",
-    "scripts/vllm_build/toolchain/": "builds the toolchain channel; the channel digest covers it",
-    "scripts/vllm_build/util/clock.py": "refuses files whose time lies in the future",
-    "scripts/vllm_build/util/console.py": "prints",
-    "scripts/vllm_build/util/errors.py": "messages and exit statuses",
-    "scripts/vllm_build/util/failures.py": "turns exceptions into messages",
-    "scripts/vllm_build/util/locks.py": "waits for other processes",
-    "scripts/vllm_build/util/path_rules.py": "refuses folders",
-    "scripts/vllm_build/util/processes/": "starts and ends programs",
-    "scripts/vllm_build/util/redaction.py": "hides secrets in messages and logs",
-    "scripts/vllm_build/util/removal.py": "removes folders",
-    "scripts/vllm_build/util/streams.py": "opens the streams of the command line",
-    "scripts/vllm_build/util/text_table.py": "lays tables out",
-    "scripts/vllm_build/conda/environments/": (
-        "installs packages and compares environments with them"
-    ),
-    "scripts/vllm_build/conda/package_checks.py": "compares packages and changes none",
-    "scripts/vllm_build/conda/reused_packages.py": (
-        "takes packages of other channels, each verified by its index and record"
-    ),
-    "scripts/vllm_build/packing/channel_index.py": "reads indexes of channels",
-    "scripts/vllm_build/packing/index_check.py": "compares packages with their index",
-}
-
-#: Their digests cover records and not bytes, so a comment moves nothing: an edit (pattern,
-#: replacement) that changes records.
-_SHA256 = (r'(?<=sha256 = ")[0-9a-f]{8}', "0" * 8)
-RECORDS: dict[str, tuple[str, str, frozenset[str]]] = {
-    "csrc/kernels.toml": (
-        "FLASHATTENTION_DISABLE_DROPOUT",
-        "FLASHATTENTION_X",
-        frozenset({SOME_LIBRARY}),
-    ),
-    "third_party/lock.toml": (*_SHA256, frozenset({SOME_LIBRARY})),
-    "toolchain/lock.toml": (*_SHA256, frozenset({CHANNEL})),
-    "toolchain/wheels.toml": ("BSD-3-Clause", "BSD-2-Clause", frozenset({CHANNEL})),
-}
-
 
 def inputs(root: Path) -> dict[str, dict[str, str]]:
-    """Entries of every digest but the channel's, by name."""
+    """Entries of every digest except that of the channel, by name."""
     return {
         **{
             component: kernel_inputs.of(root, component)
             for component in kernel_inputs.components(root)
         },
         PACKAGE: tree_digests.package_inputs(root),
-        RECIPE: tree_digests.recipe_inputs(root),
+        **{
+            f"{RECIPE} {package}": tree_digests.recipe_inputs(root, package)
+            for package in digest_rules.conda_packages(root)
+        },
     }
 
 
 def summary(root: Path, moved: set[str]) -> frozenset[str]:
     libraries = set(kernel_inputs.components(root))
     some = {LIBRARIES} if moved >= libraries else {SOME_LIBRARY} if moved & libraries else set()
-    return frozenset((moved - libraries) | some)
+    recipes = {f"{RECIPE} {package}" for package in digest_rules.conda_packages(root)}
+    assert len(moved & recipes) in (0, 1, len(recipes))
+    packed = {RECIPE} if moved >= recipes else {ONE_RECIPE} if moved & recipes else set()
+    return frozenset((moved - libraries - recipes) | some | packed)
 
 
 def expected(file: str) -> frozenset[str]:
-    """What the tables say of a file.
+    """The digests that the tables assign to a file.
 
     Raises:
-        LookupError: they say nothing.
+        LookupError: the tables do not cover the file.
     """
     known = {**TABLE, **dict.fromkeys(UNNAMED, NOTHING)}
     fitting = [
@@ -215,8 +87,7 @@ def test_every_tracked_file_moves_the_names_that_the_table_says(
         if file in RECORDS or file.startswith("toolchain/"):
             continue
         names = {name for name, entries in found.items() if file in entries}
-        # An entry is the digest of the file's bytes, so an edit of the file moves each of these
-        # names.
+        # An entry is the digest of the file's bytes, so an edit of the file changes each of these.
         assert all(found[name][file] == tree_files.digest_of(root / file) for name in names), file
         got, want = summary(root, names), expected(file)
         if got != want and not (want == {SOME_LIBRARY} and got == {LIBRARIES}):
@@ -265,8 +136,7 @@ def digests(root: Path) -> dict[str, str]:
 
 def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: list[str]) -> None:
     wrong, before = [], digests(tree)
-    # The entries of the digests have shown each single module; one edit shows that entries are what
-    # counts.
+    # The test above checks the entries of every module. One edit shows that digests follow entries.
     rows = [
         row for row in (*TABLE, *UNNAMED) if not re.fullmatch(r"scripts/vllm_build/[\w/]+\.py", row)
     ]
@@ -293,7 +163,7 @@ def test_an_edit_of_one_file_of_each_row_moves_its_names(tree: Path, tracked: li
 def test_every_file_of_a_toolchain_recipe_moves_the_channel(tree: Path, tracked: list[str]) -> None:
     still, before = [], channel_digest(tree)
     for file in tracked:
-        # Of sources.toml the locked files and the variant count, and not its bytes.
+        # The digest covers the locked files and the variant in sources.toml, not its bytes.
         if not file.startswith(("toolchain/recipes/", "toolchain/wheels/")) or file.endswith(
             "/sources.toml"
         ):
@@ -331,7 +201,16 @@ def test_a_new_module_counts_until_somebody_says_why_not(tree: Path) -> None:
     (tree / digest_rules.BUILD_LIBRARY / "conda" / "new_module.py").write_text(
         "x = 1\n", encoding="utf-8"
     )
-    assert {name for name, value in digests(tree).items() if value != after[name]} == {RECIPE}
+    moved = {name for name, value in digests(tree).items() if value != after[name]}
+    assert moved == {f"{RECIPE} {package}" for package in digest_rules.conda_packages(tree)}
+
+
+@pytest.mark.parametrize("package", digest_rules.conda_packages(ROOT))
+def test_an_edited_recipe_moves_the_name_of_its_own_package_alone(tree: Path, package: str) -> None:
+    before, path = digests(tree), tree / "recipe" / package / "recipe.yaml"
+    path.write_bytes(path.read_bytes() + b"\n# edited\n")
+    after = digests(tree)
+    assert {name for name in after if after[name] != before[name]} == {f"{RECIPE} {package}"}
 
 
 def test_the_digests_of_a_clean_tree_are_those_of_its_copy(root: Path, tree: Path) -> None:

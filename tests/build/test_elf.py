@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ELF reader, against a second reader and against damaged files."""
+"""The ELF reader, compared with another reader, and with damaged files."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_is_elf(tmp_path: Path) -> None:
 def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.so"
     path.write_bytes(content)
-    with pytest.raises(BuildError, match=r"damaged\.so is not a library that can be checked"):
+    with pytest.raises(BuildError, match=r"damaged\.so is not a valid library"):
         elf.read(path)
 
 
@@ -94,7 +94,7 @@ def test_offsets_and_sizes_beyond_everything(tmp_path: Path, place: int) -> None
 
 
 def test_a_count_of_versions_that_is_not_believed(tmp_path: Path) -> None:
-    """The number of entries says four thousand million; their chain ends long before."""
+    """The number of entries is four thousand million, but their chain is much shorter."""
     with LIBRARY.open("rb") as stream:
         file = ELFFile(stream)
         number = file.get_section_by_name(".gnu.version_r")
@@ -123,7 +123,7 @@ def test_a_count_of_versions_that_is_not_believed(tmp_path: Path) -> None:
 def test_whatever_the_bytes_an_answer_or_a_build_error(
     tmp_path: Path, places: list[tuple[int, int]], region: str
 ) -> None:
-    """Headers and section headers are where lengths and offsets stand, so half of the damage goes there."""
+    """Half of the damage is in headers and section headers, which contain lengths and offsets."""
     data = bytearray(CONTENT)
     for place, value in places:
         data[place % 64 if region == "headers" else -1 - place % 3000] = value
@@ -134,7 +134,7 @@ def test_whatever_the_bytes_an_answer_or_a_build_error(
 
 
 def test_sections_that_are_not_there(tmp_path: Path) -> None:
-    """An object file has no dynamic section: it asks for nothing."""
+    """An object file has no dynamic section, so it needs nothing."""
     path = Path(shutil.copy(LIBRARY, tmp_path / "none.so"))
     data = bytearray(path.read_bytes())
     data[0x3C:0x3E] = (0).to_bytes(2, "little")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment is read in one place, and handed on from there."""
+"""Only one module reads the environment; the others get values or arguments from it."""
 
 from __future__ import annotations
 
@@ -10,40 +10,33 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "scripts" / "vllm_build"
-#: What names the environment, in ``os`` and by import from it.
+#: The names of the environment in ``os``.
 NAMES = frozenset({"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"})
 
-#: Modules that name it, and why.
+#: The modules that use these names, and why.
 READERS = {
-    "util/environ.py": "the one place",
+    "util/environ.py": "reads it for all others",
     "native/compile_launcher.py": (
-        "a program of its own in front of each compiler, which hands its "
-        "environment on; it has to start fast"
+        "a program that runs each compiler and passes its environment on; it has to start fast"
     ),
-    "util/processes/pip_process.py": (
-        "a program of its own, which runs before anything is installed"
-    ),
+    "util/processes/pip_process.py": "a program that runs before anything is installed",
 }
-#: Who may take a snapshot, and why.
+#: The modules that may take a snapshot, and why.
 SNAPSHOTS = {
     "setup.py": "an entry point",
     "cmake/find_inputs.py": "an entry point",
     "scripts/vllm_build/backend.py": "an entry point: the front end calls its hooks",
     "scripts/vllm_build/cli.py": "an entry point",
     "scripts/vllm_build/wheels/cmake_ext.py": (
-        "an entry point, where a setup.py of somebody else's makes the extension"
+        "an entry point if the setup.py of another project creates the extension"
     ),
-    "scripts/vllm_build/conda/environments/conda_environment.py": (
-        "an entry point: the module is a program of its own as well"
+    "scripts/vllm_build/conda/environments/install_child.py": (
+        "an entry point: a program that conda_environment starts"
     ),
-    # These get what they read from no caller yet.
-    "scripts/vllm_build/util/paths.py": "the folders of the cache and the home folder",
-    "scripts/vllm_build/reuse/net/login.py": "the place of netrc",
-    "scripts/vllm_build/toolchain/apt.py": "apt starts from the caller's variables",
-    "scripts/vllm_build/toolchain/channel_build.py": (
-        "builds of the channel start from the caller's variables"
-    ),
-    "scripts/vllm_build/toolchain/pypi.py": "pip's way to its index",
+}
+#: The modules that may ask for the folders of this process's user, and why.
+PLACES = {
+    "scripts/vllm_build/util/paths.py": "for callers that are not given ``Places`` yet",
 }
 
 
@@ -56,7 +49,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def named(tree: ast.AST) -> list[str]:
-    """Each place that reads or writes the environment, by its line and what stands there."""
+    """Each expression that reads or writes the environment, with its line."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -86,10 +79,13 @@ def named(tree: ast.AST) -> list[str]:
 
 def snapshots(tree: ast.AST) -> list[int]:
     """The lines that take a snapshot."""
+    return lines_that_call(tree, "snapshot")
+
+
+def lines_that_call(tree: ast.AST, name: str) -> list[int]:
+    """The lines that call the function or method ``name``."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [
-        call.lineno for call in calls if ast.unparse(call.func).rpartition(".")[2] == "snapshot"
-    ]
+    return [call.lineno for call in calls if ast.unparse(call.func).rpartition(".")[2] == name]
 
 
 def test_one_module_reads_the_environment() -> None:
@@ -100,6 +96,11 @@ def test_one_module_reads_the_environment() -> None:
 def test_entry_points_take_the_snapshot() -> None:
     found = {name: lines for name, tree in modules().items() if (lines := snapshots(tree))}
     assert set(found) == set(SNAPSHOTS), found
+
+
+def test_few_modules_ask_for_the_places_of_this_process() -> None:
+    found = {name for name, tree in modules().items() if lines_that_call(tree, "places")}
+    assert found == set(PLACES)
 
 
 @pytest.mark.parametrize(

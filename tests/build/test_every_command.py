@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command in every environment that a user may have: no traceback, a documented status, one JSON document.
+"""Every command in unusual environments: no traceback, a documented status, one JSON document.
 
-A command without a row fails here. Each environment is one fixture, which runs all commands at
-once; where two environments promise the same status, they share a run. ``test_command_signals.py``
-has the signals.
+A command without a row fails. Each environment is one fixture, which runs all commands at once. Two
+environments that promise the same status share a run. ``test_command_signals.py`` tests signals.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 UID = 54321
-#: Commands that cannot do without the cache, and those that may use it.
+#: Commands that need the cache, and commands that may use it.
 NEED_CACHE = ("package", "toolchain", "fetch")
 USE_CACHE = (*NEED_CACHE, "test-package", "install", "reuse", "publish", "store", "cache", "doctor")
-#: Commands whose output folder or cache holds environments: their tools cannot have a space in a
-#: path (``path_rules``).
+#: Commands that make environments in the output folder or the cache. Tools in an environment do not
+#: support spaces in its path (``path_rules``).
 MAKE_PREFIXES = ("package", "toolchain", "test-package", "install")
 
 Runs = dict[str, Run]
@@ -60,7 +59,7 @@ def everywhere(
     place: str = "place",
     cwd: Path | None = None,
 ) -> Runs:
-    """Run each command in a scene of its own, after ``change``."""
+    """Run each command in a separate scene, after ``change``."""
     runs = {}
     for name in names:
         there = scene(folder / name / place)
@@ -78,7 +77,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_what_the_rows_do(usual: dict[str, int]) -> None:
-    """Rows that all failed for one reason would prove nothing."""
+    """The rows must not all fail for one reason, because they would then prove nothing."""
     done = {name for name, status in usual.items() if status == 0}
     assert {
         "render",
@@ -101,7 +100,7 @@ def test_what_the_rows_do(usual: dict[str, int]) -> None:
 
 
 def poisoned(there: Scene) -> None:
-    """Modules that must not be imported, and variables that change the interpreter; no HOME either."""
+    """Add modules that must not be imported and variables of the interpreter, and remove HOME."""
     poison = there.place / "poison"
     for module in ("packaging", "rich", "rattler", "vllm_build"):
         (poison / module).mkdir(parents=True)
@@ -171,7 +170,7 @@ def test_folders_with_a_space_and_a_quote_and_home_that_cannot_be_written(
 def test_a_home_that_cannot_be_written_where_folders_are_usual(
     tmp_path: Path, usual: dict[str, int]
 ) -> None:
-    """The commands that an odd folder stops before they look for HOME."""
+    """The commands that refuse an unusual folder before they look for HOME."""
 
     def change(there: Scene) -> None:
         there.env["HOME"] = "/proc/home"
@@ -203,16 +202,15 @@ def without_account(
     setpriv = shutil.which("setpriv")
     if os.getuid() or setpriv is None:
         pytest.skip("only root, with util-linux's setpriv, becomes a user without an account")
-    # It may read everything, as the interpreter may lie in root's home, and write only what is its
-    # own.
+    # The user may read all files, because the interpreter may be in root's home, and write only its
+    # own files.
     may = "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"
     prefix = (setpriv, f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *may)
     cache: bool = request.param
 
     def change(there: Scene) -> None:
         del there.env["HOME"]
-        # Coverage writes its data into the tree, which this user may not: a process without it ends
-        # as a user's does.
+        # Coverage would write its data into the tree, where this user may not write.
         there.env = {
             variable: value
             for variable, value in there.env.items()
@@ -235,7 +233,7 @@ def test_user_id_without_an_account(
     cache, runs = without_account
     run = runs[name]
     check(run, run.status)
-    if cache and name != "stamp":  # which would write beside the tree
+    if cache and name != "stamp":  # stamp would write next to the tree
         assert run.status == usual[name]
 
 
@@ -266,7 +264,7 @@ def test_a_cache_that_cannot_be(cache: str, name: str, impossible_caches: dict[s
         assert "VLLM_BUILD_CACHE" in run.err
 
 
-#: A folder that cannot be made, not even by root, in the place of each path that a user gives.
+#: Commands with a path that not even root can create, for each path that a user can give.
 NOWHERE = (
     "package cpu --channel conda-forge --output /proc/none/output",
     "package /proc/none/variant.yaml",
@@ -330,7 +328,7 @@ def fill(there: Scene) -> None:
 
 @pytest.fixture(scope="module")
 def full_disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """Each command on a file system of its own without a free byte."""
+    """Each command on a separate file system without a free byte."""
     if os.getuid():
         pytest.skip("only root mounts a small tmpfs")
     folder = tmp_path_factory.mktemp("disks")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention's and CUTLASS's sources below the build folder: whose they are, what of them, and our changes in them."""
+"""Sources of FlashAttention and CUTLASS in the build folder: their origin, extent and patches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.kernels.build_plan import NOT_CHOSEN, Plan
 from vllm_build.settings.build_settings import Settings
 from vllm_build.sources import cutlass, flash_attention, folder_digest, patches, third_party
@@ -38,12 +38,12 @@ def planned(root: Path, chosen: str | None, archs: str = "9.0a") -> Plan:
         "cuda",
         toolkit_version=Version("13.0"),
         arch_list=archs,
-        choice=plan_resolver.Choice(chosen),
+        choice=kernel_choice.Choice(chosen),
     )
 
 
 def sources(root: Path, folder: Path, project: str) -> Path:
-    """As an archive or a checkout has them, with everything that the largest plan lists."""
+    """Write the sources of an archive or a checkout that the largest plan needs."""
     wanted = planned(root, "full").third_party_sources[flash_attention.NAME]
     for name in (*wanted, "csrc/flash_attn/src/flash.h", "hopper/flash.h"):
         path = folder / project / name
@@ -54,7 +54,7 @@ def sources(root: Path, folder: Path, project: str) -> Path:
 
 @pytest.fixture
 def tree(root: Path, tmp_path: Path) -> Path:
-    """A source tree with the project's lock and a change of its own."""
+    """A source tree with the project's lock and another patch."""
     (tmp_path / "tree" / "third_party" / "patches" / "flash-attention").mkdir(parents=True)
     (tmp_path / "tree" / third_party.LOCK).write_bytes((root / third_party.LOCK).read_bytes())
     (tmp_path / "tree" / "third_party" / "patches" / "flash-attention" / "x.patch").write_text(
@@ -109,14 +109,14 @@ def test_sets_of_version_3(root: Path) -> None:
         return {source for source in sources if source.startswith("hopper/instantiations/")}
 
     assert len(units(development)) == 2 * 2 * 2
-    # All that FlashAttention has of one head size for keys and values, for 9.0: ten for each dtype.
+    # FlashAttention has ten units per dtype for one head size of keys and values, for 9.0.
     kinds = ("", "packgqa_", "softcap_", "softcap_packgqa_", "split_", "split_softcap_")
-    kinds += ("paged_", "paged_softcap_", "paged_split_", "paged_split_softcap_")
+    paged = ("paged_", "paged_softcap_", "paged_split_", "paged_split_softcap_")
     every = {
         (size, dtype, kind)
         for size in (64, 96, 128, 192, 256)
         for dtype in ("bf16", "fp16")
-        for kind in kinds
+        for kind in (*kinds, *paged)
     }
     assert units(full) == {
         f"hopper/instantiations/flash_fwd_hdim{size}_{dtype}_{kind}sm90.cu"
@@ -143,7 +143,10 @@ def test_version_3_is_for_9_0a(root: Path, archs: str) -> None:
 
 
 def test_units_and_what_enters_them(root: Path) -> None:
-    """A record's source in the tree enters the record's units: one that is missing does not link, one that is left over is never run."""
+    """A record's source in the tree registers exactly the record's units.
+
+    A missing unit does not link, and a unit that is not registered never runs.
+    """
     packed = {"": False, "packgqa": True, "softcap": False, "softcap_packgqa": True}
     names = {"bf16": "bfloat16_t", "fp16": "half_t"}
     for kernel in kernels_table.load(root).kernels:
@@ -165,7 +168,7 @@ def test_units_and_what_enters_them(root: Path) -> None:
 
 
 def entered_by(root: Path, what: str) -> set[tuple[bool, ...]]:
-    """The units of one of the registry's templates: (split, paged, softcap, packed)."""
+    """The units of one template of the registry: (split, paged, softcap, packed)."""
     header = (root / "csrc" / "attention" / "flash3" / "registry.h").read_text(encoding="utf-8")
     body = re.search(rf"using {what} =(.*);|struct {what} \{{(?s:(.*?))\n\}};", header)
     assert body is not None, what
@@ -211,7 +214,9 @@ def test_version_3_is_left_out_of_the_copy(root: Path, tree: Path, tmp_path: Pat
 def test_sources_of_one_s_own(root: Path, tree: Path, tmp_path: Path) -> None:
     resolved, mine = planned(root, "dev"), tmp_path / "mine"
     settings = Settings.from_environ({"VLLM_FLASH_ATTN_SRC_DIR": str(mine)})
-    with pytest.raises(ConfigurationError, match="holds no sources of FlashAttention") as caught:
+    with pytest.raises(
+        ConfigurationError, match="does not contain the sources of FlashAttention"
+    ) as caught:
         flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
     assert "VLLM_FLASH_ATTN_SRC_DIR" in (caught.value.remedy or "")
     sources(root, mine, ".")
@@ -222,7 +227,7 @@ def test_sources_of_one_s_own(root: Path, tree: Path, tmp_path: Path) -> None:
         flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
     gone.touch()
     (mine / "csrc" / "flash_attn" / "src" / "flash.h").write_text("another release\n")
-    with pytest.raises(IntegrityError, match="our change of"):
+    with pytest.raises(IntegrityError, match="our patch of"):
         flash_attention.prepare(tree, settings, resolved, tmp_path / "inputs")
 
 
@@ -233,7 +238,7 @@ def test_the_tree_s_own_changes(root: Path) -> None:
 
 
 def lock_tree(tree: Path, name: str) -> None:
-    """Lock a source of ``tree`` to what lies in the cache, as if its archive had given that."""
+    """Lock a source of ``tree`` to the content in the cache."""
     source, path = third_party.read(tree)[name], tree / third_party.LOCK
     text = path.read_text(encoding="utf-8")
     assert source.tree_sha256 in text
@@ -269,7 +274,9 @@ def test_cutlass(root: Path, tree: Path, tmp_path: Path) -> None:
         }
         assert (inputs / "cutlass-include").readlink() == include
     settings = Settings.from_environ({"VLLM_CUTLASS_SRC_DIR": str(tmp_path / "mine")})
-    with pytest.raises(ConfigurationError, match="holds no sources of CUTLASS") as refused:
+    with pytest.raises(
+        ConfigurationError, match="does not contain the sources of CUTLASS"
+    ) as refused:
         cutlass.prepare(root, settings, resolved, inputs)
     assert "VLLM_CUTLASS_SRC_DIR" in (refused.value.remedy or "")
     mine = headers(tmp_path / "mine" / "include")

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people build with: pip, build and uv, from a tree, from a source distribution, and from an index by name."""
+"""The build front ends pip, build and uv, with a tree, a source distribution and an index."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
+import functools
 import subprocess
 import sys
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-
-from vllm_build.native import cmake_configure, private_build
-from vllm_build.settings import build_settings
-from vllm_build.util import paths, toml
+from front_end_runs import UV, UV_PIP, copy_release, installed, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,85 +18,15 @@ if TYPE_CHECKING:
 
     Runner = Callable[..., str]
 
-NOT_IN_A_CLONE = (
-    ".git",
-    ".venv",
-    "output",
-    "build",
-    "dist",
-    "tests",
-    "__pycache__",
-    "*.so",
-    "*.egg-info",
-    "_version.py",
-    "_build_info",
-    ".*_cache",
-)
-UV = ("-m", "uv")
-#: How uv takes the build requirements from the interpreter that it installs for, as this test's has
-#: them.
-UV_PIP = (*UV, "pip", "install", "--no-build-isolation", "--no-deps", "--offline")
-#: Settings that change how fast, how loud and where a build runs, and not what it gives; those of
-#: conda packages; what conda-build and shells set.
-NOT_OF_THE_WHEEL = {
-    *(
-        "MAX_JOBS",
-        "CMAKE_BUILD_PARALLEL_LEVEL",
-        "NVCC_THREADS",
-        "VERBOSE",
-        "VLLM_BUILD_ROOT",
-        "VLLM_UNIT_TIMES",
-        "CMAKE_GENERATOR",
-        "VLLM_DISABLE_CCACHE",
-        "VLLM_DISABLE_SCCACHE",
-    ),
-    *(f"CMAKE_{language}_COMPILER_LAUNCHER" for language in ("C", "CXX", "CUDA", "HIP")),
-    *("CCACHE_DIR", "VLLM_BUILD_CACHE", "XDG_CACHE_HOME", "NETRC", "TMPDIR"),
-    *("CHANNEL", "REUSE", "CONDA_OVERRIDE_CUDA"),
-    *("PATH", "PREFIX", "BUILD_PREFIX", "VLLM_RECIPE_BUILD"),
-}
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> Runner:
-    """Runs a module of this interpreter, with nothing of this machine's configuration; fails the test unless it ends well."""
-
-    def call(*words: object, device: str = "empty", **variables: str) -> str:
-        kept = {
-            name: os.environ[name]
-            for name in ("PATH", "LANG", "COVERAGE_PROCESS_CONFIG")
-            if name in os.environ
-        }
-        env = {
-            **kept,
-            "HOME": str(tmp_path / "home"),
-            "VLLM_TARGET_DEVICE": device,
-            "PIP_CONFIG_FILE": os.devnull,
-            **variables,
-        }
-        env |= {"UV_CACHE_DIR": str(tmp_path / "uv"), "UV_NO_CONFIG": "1"}
-        command = [sys.executable, *map(str, words)]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}"
-        return done.stdout
-
-    return call
+    return functools.partial(run_module, tmp_path)
 
 
 @pytest.fixture
-def tree(tmp_path: Path, root: Path) -> Path:
-    """The tree as a tarball of it has it: without git, and without metadata of a source distribution."""
-    return shutil.copytree(
-        root, tmp_path / "tree", ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True
-    )
+def tree(tmp_path: Path) -> Path:
+    return copy_release(tmp_path / "tree")
 
 
 @pytest.fixture
@@ -111,14 +36,9 @@ def base(root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source distribution as ``build`` makes it, in a folder that serves as an index."""
+    """A source distribution that ``build`` made, in a folder that is used as an index."""
     folder = tmp_path_factory.mktemp("sdist")
-    tree = shutil.copytree(
-        paths.source_root(),
-        folder / "tree",
-        ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE),
-        symlinks=True,
-    )
+    tree = copy_release(folder / "tree")
     command = [
         sys.executable,
         "-m",
@@ -140,16 +60,6 @@ def unpacked(sdist: Path, into: Path) -> Path:
     return into / sdist.name.removesuffix(".tar.gz")
 
 
-def installed(site: Path) -> tuple[str, str]:
-    """Version in the metadata, and version that the package reports."""
-    (info,) = site.glob("vllm-*.dist-info")
-    said = re.search(
-        r'__version__ = "(.*)"', (site / "vllm" / "_version.py").read_text(encoding="utf-8")
-    )
-    assert said is not None
-    return info.name.removeprefix("vllm-").removesuffix(".dist-info"), said[1]
-
-
 FROM_INDEX: Mapping[str, tuple[str, ...]] = {
     "pip": (
         "-m",
@@ -168,7 +78,7 @@ FROM_INDEX: Mapping[str, tuple[str, ...]] = {
 def test_a_source_distribution_installs_by_name(
     sdist: Path, tmp_path: Path, base: str, run: Runner, front_end: str, device: str
 ) -> None:
-    """pip said "inconsistent version: expected '0.1.0', but metadata has '0.1.0+empty'"."""
+    """pip refuses an "inconsistent version: expected '0.1.0', but metadata has '0.1.0+empty'"."""
     run(
         *FROM_INDEX[front_end],
         "--find-links",
@@ -182,7 +92,10 @@ def test_a_source_distribution_installs_by_name(
 
 
 def test_a_source_distribution_of_a_chosen_version(tree: Path, tmp_path: Path, run: Runner) -> None:
-    """Whoever made it chose its version; the machine that builds a wheel from it knows nothing of that choice but what it unpacks."""
+    """The wheel has the version that was chosen for the source distribution.
+
+    The machine that builds the wheel knows this version only from the unpacked files.
+    """
     run(
         "-m",
         "build",
@@ -216,7 +129,7 @@ def test_a_source_distribution_of_a_chosen_version(tree: Path, tmp_path: Path, r
 def test_the_wheel_of_build_comes_from_its_source_distribution(
     tree: Path, tmp_path: Path, base: str, run: Runner, command: tuple[str, ...]
 ) -> None:
-    """``uv build`` ended with 2 after all the work: the wheel's version was not that of the source distribution."""
+    """``uv build`` fails (status 2) if the wheel and the source distribution differ in version."""
     run(*command, tmp_path / "dist", tree)
     assert sorted(path.name for path in (tmp_path / "dist").glob("vllm-*")) == [
         f"vllm-{base}-py3-none-any.whl",
@@ -249,7 +162,7 @@ def test_versions_of_an_unpacked_source_distribution(
 def test_a_source_distribution_in_a_repository_is_a_clone(
     sdist: Path, tmp_path: Path, base: str, run: Runner
 ) -> None:
-    """Whoever committed it builds for devices."""
+    """A committed source distribution is a source tree, whose wheels have a suffix."""
     folder = unpacked(sdist, tmp_path)
     (folder / ".git").mkdir()
     run("-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", tmp_path / "v", folder)
@@ -267,7 +180,9 @@ for folder in (metadata, wheels):
 prepared = getattr(backend, "prepare_metadata_for_build_" + kind)(str(metadata))
 wheel = getattr(backend, "build_" + kind)(str(wheels), None, str(metadata / prepared))
 import zipfile
-built = {n.partition("/")[2]: d for a in [zipfile.ZipFile(wheels / wheel)] for n in a.namelist() if ".dist-info/" in n for d in [a.read(n)]}
+with zipfile.ZipFile(wheels / wheel) as archive:
+    names = [name for name in archive.namelist() if ".dist-info/" in name]
+    built = {name.partition("/")[2]: archive.read(name) for name in names}
 for file in (metadata / prepared).rglob("*"):
     name = file.relative_to(metadata / prepared).as_posix()
     if file.is_file() and name in built:
@@ -298,54 +213,3 @@ def test_both_hooks_give_the_same_metadata(
         "-c", f"import os; os.chdir({str(folder)!r})\n{HOOKS}", kind, tmp_path / "out", **variables
     )
     assert "consistent: vllm-" in said
-
-
-@pytest.mark.slow
-def test_uv_builds_again_when_the_wheel_would_differ(
-    tree: Path, tmp_path: Path, base: str, run: Runner
-) -> None:
-    """uv keeps the wheels of folders, and looks at ``pyproject.toml`` and ``setup.py`` only unless it is told more."""
-    wanted = tmp_path / "requirements.txt"
-    wanted.write_text(f"vllm @ {tree.as_uri()}\n", encoding="utf-8")
-    run("-m", "venv", "--without-pip", "--system-site-packages", tmp_path / "env")
-    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    # What builds it is in this test's environment.
-    (site / "build-requirements.pth").write_text(
-        "\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8"
-    )
-
-    def builds(device: str = "empty", **variables: str) -> bool:
-        return "Built vllm" in run(
-            *UV_PIP, "--python", tmp_path / "env", "-r", wanted, device=device, **variables
-        )
-
-    assert builds()
-    assert not builds(), "nothing has changed"
-    # A file at the root, and below a pattern; the next test looks at the list of both.
-    for name in ("VERSION", "csrc/kernels.toml", "vllm/envs.py"):
-        with (tree / name).open("a", encoding="utf-8") as stream:
-            stream.write("\n")
-        assert builds(), name
-        assert not builds()
-    assert builds(device="tpu")
-    assert installed(site)[0] == f"{base}+tpu"
-    assert builds(device="tpu", CXXFLAGS="-g")
-    assert not builds(device="tpu", CXXFLAGS="-g", MAX_JOBS="3"), "which shapes no wheel"
-
-
-def test_every_setting_that_shapes_a_wheel_is_a_key(root: Path) -> None:
-    keys = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"][
-        "cache-keys"
-    ]
-    named = {key["env"] for key in keys if "env" in key}
-    table = {variable.name for variable in build_settings.variables()}
-    assert named & NOT_OF_THE_WHEEL == set()
-    assert table - NOT_OF_THE_WHEEL <= named, (
-        "add it to cache-keys in pyproject.toml, or say here why no wheel depends on it"
-    )
-    assert {"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_PREFIX_PATH"} <= named & set(
-        cmake_configure._READ_ONCE
-    )
-    assert {*private_build._FLAGS, *private_build._COMPILERS, *private_build._PLACES} <= named
-    for pattern in (key["file"] for key in keys if "file" in key):
-        assert any(path.is_file() for path in root.glob(pattern)), f"{pattern} names nothing"

@@ -56,7 +56,7 @@ def test_malformed_lists_name_their_source(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["gfx90a;gfx90a:xnack+", "gfx90a:xnack+;gfx90a:sramecc+"])
 def test_entries_that_cannot_stand_in_one_binary(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot stand in one binary"):
+    with pytest.raises(ConfigurationError, match="cannot be combined in one binary"):
         rocm_archs.parse(text, "x")
 
 

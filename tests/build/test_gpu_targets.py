@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 4, the variables that choose architectures, and what each toolkit can compile."""
+"""Build contract, section 4: the variables of architectures, and what each toolkit compiles."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ TORCH, CMAKE, ROCM = "TORCH_CUDA_ARCH_LIST", "CMAKE_CUDA_ARCHITECTURES", "PYTORC
             {"CMAKE_ARGS": "-D CMAKE_CUDA_ARCHITECTURES:STRING='80-real;90-real'"},
             ("8.0;9.0", f"{CMAKE} in CMAKE_ARGS"),
         ),
-        # Both may be set when they agree: TORCH_CUDA_ARCH_LIST says where PTX is kept.
+        # Both may be set if they agree. TORCH_CUDA_ARCH_LIST decides which entries keep PTX.
         ("cuda", {TORCH: "9.0a 8.0", CMAKE: "80;90a"}, ("9.0a 8.0", TORCH)),
         (
             "cuda",

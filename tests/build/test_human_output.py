@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people read fits their terminal, and in a pipe 100 columns; ``--json`` has the same facts."""
+"""Output for people fits the terminal, or 100 columns in a pipe; ``--json`` has the same facts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ COMMANDS = [
     "render cpu cuda13",
     "settings",
 ]
-#: A line may be wider for one word, such as a path or the name of a package: a word that is cut
+#: A line may be wider if one word, such as a path or a package's name, is long: a word that is cut
 #: cannot be copied.
 LONGEST = 40
 
 
 @pytest.fixture(params=[100, 80], ids=["pipe", "terminal of 80"])
 def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The width that lines must keep; rich takes the two variables for a terminal."""
+    """The width of lines. The variables make rich write as for a terminal."""
     width: int = request.param
     if width != 100:
         monkeypatch.setenv("FORCE_COLOR", "1")
@@ -43,7 +43,7 @@ def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def shown(text: str) -> list[str]:
-    """The lines without what colours them."""
+    """The lines without colour codes."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
 
 

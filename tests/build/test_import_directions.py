@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packages of the build library lie on floors: a package imports only from those below it.
+"""The packages of the build library have an order: a package imports only from earlier ones.
 
-The walk sees imports inside functions and under TYPE_CHECKING, too: what a function needs is a
-dependency as well.
+The test also sees imports inside functions and under TYPE_CHECKING, because these are dependencies,
+too.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,11 @@ FLOORS = (
     "commands.explain",
     "",  # entry points: __main__, entry, cli, backend
 )
-#: The longest module that is in order; a longer one is restructured.
+#: The most lines that a module may have. Split longer modules.
 LONGEST = 350
-#: Data that pip loads by path, under the names that it asks for.
+#: Data that pip loads by path, under the names that pip asks for.
 OUTSIDE = "toolchain/sdist_backend/"
-#: A package and the command that it implements share their name, as they are one thing to a reader.
+#: A package and the command that it implements share a name: to readers, they are one thing.
 SHARED = {"doctor", "reuse", "settings", "toolchain"}
 
 
@@ -107,6 +108,12 @@ def test_every_package_has_a_floor() -> None:
     assert {package_of(module) for module in MODULES} == set(FLOORS)
 
 
+def test_the_architecture_lists_the_packages_by_floor(root: Path) -> None:
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `scripts/vllm_build/([\w/]*)` \|", page, re.MULTILINE)
+    assert [row.strip("/").replace("/", ".") for row in rows] == list(FLOORS)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_lead_down(module: str) -> None:
     floor = FLOORS.index(package_of(module))
@@ -120,7 +127,7 @@ def test_imports_lead_down(module: str) -> None:
 
 
 def test_groups_import_one_way() -> None:
-    """Packages with sub-packages, as wholes: none imports, even by way of others, from one that imports from it."""
+    """No cycle among the top-level packages, each taken with its sub-packages."""
     edges: dict[str, set[str]] = {}
     for module, path in MODULES.items():
         group = module.partition(".")[0] if "." in module else package_of(module)
@@ -139,7 +146,7 @@ def test_groups_import_one_way() -> None:
 
 
 def test_names_are_unique() -> None:
-    """Two modules of one name would be told apart by their folder alone."""
+    """A module's name alone identifies it."""
     names = Counter(module.rpartition(".")[2] for module in MODULES if module)
     assert {name for name, count in names.items() if count > 1} <= SHARED
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules that the kernels' sources keep and no compiler checks."""
+"""Rules for the kernels' sources that no compiler checks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
-#: Where the functions are defined that kernels call instead.
+#: Files that define the functions that kernels must call instead.
 DEFINITIONS = {"core/reduce-inl.h", "core/extremes.h"}
-#: What FlashAttention's sources include in place of torch's headers.
+#: Folder of the headers that replace torch's for FlashAttention.
 FOREIGN = "attention/flash_shims/"
 SOURCES = sorted(path for suffix in ("cc", "cu", "h") for path in CSRC.rglob(f"*.{suffix}"))
 #: Minima and maxima whose result for NaN depends on the target, on the order of the operands or on
-#: the C library. The standard library's are for integers; calls with a float literal or another
-#: sign of a float are found. So is HWY_MAX, for which no size has a use.
+#: the C library. Those of the standard library are allowed for integers, so only calls with a sign
+#: of a float, such as a float literal, are found. HWY_MAX is found, too; no size needs it.
 UNDEFINED_FOR_NAN = re.compile(
     r"\b(?:hn::(?:Min|Max|ReduceMin|ReduceMax|MinOfLanes|MaxOfLanes|MinNumber|MaxNumber|MinMagnitude|MaxMagnitude)\s*\("
     r"|(?:std::)?f(?:min|max)f?\s*\(|__h(?:min|max)\w*\s*\(|HWY_MAX\s*\("
@@ -41,7 +41,7 @@ def test_the_rule_finds(line: str) -> None:
 
 
 def test_minima_and_maxima_say_what_becomes_of_nan() -> None:
-    """Kernels call the functions of core/reduce-inl.h and core/extremes.h, which are tested with NaN in every lane."""
+    """Kernels call the functions of core/reduce-inl.h and core/extremes.h, which handle NaN."""
     assert len(SOURCES) > 100
     found = []
     for path in SOURCES:
@@ -52,4 +52,4 @@ def test_minima_and_maxima_say_what_becomes_of_nan() -> None:
             code = line.partition("//")[0]
             if UNDEFINED_FOR_NAN.search(code):
                 found.append(f"csrc/{name}:{number}: {code.strip()}")
-    assert not found, "take a function of csrc/core/reduce-inl.h instead:\n" + "\n".join(found)
+    assert not found, "call a function of csrc/core/reduce-inl.h instead:\n" + "\n".join(found)

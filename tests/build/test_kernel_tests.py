@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of tests/kernels that a device cannot run are skips that name the file and the reason, and are not imported."""
+"""Files of tests/kernels that need another device are skipped, with a reason, and not imported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vllm_build.util import paths
 
 ROOT = paths.source_root()
 FOLDER = ROOT / "tests" / "kernels"
-#: In place of torch, which is not installed here: whatever the fixtures' file asks of it.
+#: Replaces torch, which is not installed here: every attribute exists.
 TORCH = """
 class Anything:
     def __call__(self, *arguments, **options): return self
@@ -28,17 +28,27 @@ GPU, EITHER, EMULATION = (
     "needs a GPU or its emulation: ",
     "needs a GPU's emulation: ",
 )
-#: File -> how the reasons begin that it is skipped with.
+#: File -> beginning of the reasons why it is skipped.
 BOTH = (
     "bench_cases",
     "cache_gpu",
     "flashmla",
+    "flashmla_arguments",
     "indexer_cache",
     "moe_gpu",
     "norm_block_quant",
     "scaled_mm",
 )
-ON_GPU = dict.fromkeys(("cumem", "flash_attn", "flash_attn_arguments"), GPU)
+ON_GPU = dict.fromkeys(
+    (
+        "cumem",
+        "flash_attn",
+        "flash_attn_arguments",
+        "flash_attn_caches",
+        "flash_attn_schedule",
+    ),
+    GPU,
+)
 EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
 
 

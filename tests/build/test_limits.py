@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build contract, section 4: what the process may use, from faked copies of /proc and of cgroup file systems."""
+"""Build contract, section 4: the limits of a process, read from fake /proc and cgroup folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def no_limits_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def machine(
     root: Path, *, cgroup: str, mounts: list[tuple[str, str, str]], files: Mapping[str, str]
 ) -> Path:
-    """Write ``proc`` and the mounted files; ``mounts`` are (group shown, folder below root, file system with its options)."""
+    """Write ``proc`` and the files of mounts.
+
+    Each mount is (shown group, folder below root, file system with options).
+    """
     proc = root / "proc"
     (proc / "self").mkdir(parents=True)
     (proc / "self" / "cgroup").write_text(cgroup)
@@ -136,8 +139,20 @@ def test_cpus(
 @pytest.mark.parametrize(
     ("mounts", "cgroup", "files", "memory"),
     [
-        pytest.param(V2, "0::/job\n", {"cg/job/memory.max": "max\n", "cg/job/memory.current": "5\n"}, 32 * GIB, id="available"),
-        pytest.param(V2, "0::/job\n", {"cg/job/memory.max": str(4 * GIB), "cg/job/memory.current": str(GIB)}, 3 * GIB, id="v2"),
+        pytest.param(
+            V2,
+            "0::/job\n",
+            {"cg/job/memory.max": "max\n", "cg/job/memory.current": "5\n"},
+            32 * GIB,
+            id="available",
+        ),
+        pytest.param(
+            V2,
+            "0::/job\n",
+            {"cg/job/memory.max": str(4 * GIB), "cg/job/memory.current": str(GIB)},
+            3 * GIB,
+            id="v2",
+        ),
         pytest.param(
             V2,
             "0::/job\n",
@@ -149,8 +164,20 @@ def test_cpus(
             2 * GIB + GIB // 2,
             id="v2, file cache can be taken back",
         ),
-        pytest.param(V2, "0::/job/step\n", {"cg/job/memory.max": str(2 * GIB), "cg/job/step/memory.max": "max"}, 2 * GIB, id="outer group"),
-        pytest.param(V2, "0::/job\n", {"cg/job/memory.max": str(GIB), "cg/job/memory.current": str(2 * GIB)}, 0, id="over the limit"),
+        pytest.param(
+            V2,
+            "0::/job/step\n",
+            {"cg/job/memory.max": str(2 * GIB), "cg/job/step/memory.max": "max"},
+            2 * GIB,
+            id="outer group",
+        ),
+        pytest.param(
+            V2,
+            "0::/job\n",
+            {"cg/job/memory.max": str(GIB), "cg/job/memory.current": str(2 * GIB)},
+            0,
+            id="over the limit",
+        ),
         pytest.param(
             V1,
             "3:memory:/job\n",
@@ -168,16 +195,23 @@ def test_cpus(
             {
                 "cg/memory/job/memory.limit_in_bytes": str(4 * GIB),
                 "cg/memory/job/memory.usage_in_bytes": str(4 * GIB),
-                "cg/memory/job/memory.stat": (f"inactive_file 5\ntotal_inactive_file {3 * GIB}\n"
-                                             "total_active_file 0\n"),
+                "cg/memory/job/memory.stat": (
+                    f"inactive_file 5\ntotal_inactive_file {3 * GIB}\ntotal_active_file 0\n"
+                ),
             },
             3 * GIB,
             id="v1, file cache can be taken back",
         ),
-        pytest.param(V1, "3:memory:/job\n", {"cg/memory/memory.limit_in_bytes": NO_LIMIT_V1}, 32 * GIB, id="v1, no limit"),
+        pytest.param(
+            V1,
+            "3:memory:/job\n",
+            {"cg/memory/memory.limit_in_bytes": NO_LIMIT_V1},
+            32 * GIB,
+            id="v1, no limit",
+        ),
         pytest.param(V2, "0::/job\n", {"cg/job/memory.max": "garbage"}, 32 * GIB, id="garbage"),
     ],
-)  # fmt: skip
+)
 def test_memory(
     tmp_path: Path,
     mounts: list[tuple[str, str, str]],
@@ -216,7 +250,7 @@ def test_a_real_resource_limit_is_seen() -> None:
 def test_nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine_limits.memory_limits(tmp_path) == []
     assert [limit.amount for limit in machine_limits.cpu_limits(tmp_path)] == [8]
-    # macOS has no affinity.
+    # macOS has no CPU affinity.
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert [limit.amount for limit in machine_limits.cpu_limits(tmp_path)] == [1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a linked library may ask for, by device."""
+"""What a linked library may need, by device."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_allowed(device: str, symbol: elf.Symbol) -> None:
         ("cpu", plain("_ZN3c106detail14torchCheckFailEPKcS2_jRKSs")),
         ("cpu", plain("cudaLaunchKernel")),
         ("cpu", plain("dgemm_")),
-        ("cpu", plain("__gmon_start__")),  # not weak: somebody really wants it
+        ("cpu", plain("__gmon_start__")),  # not weak, so the library needs it
         ("cpu", plain("pthread_create")),
         ("cpu", elf.Symbol("GOMP_parallel", "GOMP_4.0", "libgomp.so.1", False)),
         ("cuda", plain("hipMalloc")),
@@ -69,7 +69,7 @@ def test_allowed(device: str, symbol: elf.Symbol) -> None:
 )
 def test_not_allowed(device: str, symbol: elf.Symbol) -> None:
     (complaint,) = link_check.complaints(library(symbol), device)
-    assert complaint.startswith(f"asks for {symbol.name}")
+    assert complaint.startswith(f"needs {symbol.name}")
 
 
 @pytest.mark.parametrize(
@@ -100,17 +100,17 @@ def test_needed_libraries(device: str, name: str, good: bool) -> None:  # noqa: 
         (
             plain("aoti_torch_get_data_ptr"),
             "libc.so.6",
-            ("asks for aoti_torch_get_data_ptr, which is not Python's, ",),
+            ("needs aoti_torch_get_data_ptr, which is not Python's, ",),
         ),
         (
             plain("PyLong_FromLong"),
             "libtorch_cpu.so",
-            ("needs libtorch_cpu.so, and is declared to need no torch",),
+            ("needs libtorch_cpu.so, but is declared to work without torch",),
         ),
         (
             plain("PyLong_FromLong"),
             "libc10_cuda.so",
-            ("needs libc10_cuda.so, and is declared to need no torch",),
+            ("needs libc10_cuda.so, but is declared to work without torch",),
         ),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_library_that_is_not_for_torch(
 
 
 def test_a_real_library_that_must_not_be_shipped(tmp_path: Path) -> None:
-    """An extension that calls CPython passes; asked for as a library of a stranger it does not."""
+    """An extension that calls CPython passes; the same symbols in another library do not."""
     (extension,) = Path(zstandard.__file__).parent.glob("backend_c.*.so")
     link_check.require(extension, "cpu")
     data = extension.read_bytes().replace(b"libc.so.6\0", b"libx.so.6\0")
@@ -133,7 +133,7 @@ def test_a_real_library_that_must_not_be_shipped(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"bad\.so needs the library libx\.so\.6") as caught:
         link_check.require(bad, "cpu")
     assert "more" in caught.value.message, (
-        "every symbol of it is a complaint; the first few are shown"
+        "every symbol is a problem, but only the first ones are shown"
     )
     (tmp_path / "macos.so").write_bytes(b"\xcf\xfa\xed\xfe")
     link_check.require(tmp_path / "macos.so", "cpu")

@@ -67,7 +67,8 @@ def test_readers_share_and_keep_the_cleaner_out(tmp_path: Path) -> None:
 
 
 def test_a_reader_waits_for_the_cleaner_and_says_so(tmp_path: Path) -> None:
-    lock, said, cleaning = tmp_path / ".lock", [], threading.Event()
+    lock, cleaning = tmp_path / ".lock", threading.Event()
+    said: list[str] = []
 
     def clean() -> None:
         with unused(lock, "it"):
@@ -112,7 +113,7 @@ def test_a_transient_lock_leaves_no_file(tmp_path: Path) -> None:
         assert lock.is_file()
         with pytest.raises(BusyError, match="another process uses it"), transient(lock, "it"):
             pass
-        assert lock.is_file(), "who is refused removes nothing"
+        assert lock.is_file(), "a refused process removes nothing"
     assert not lock.exists()
     with pytest.raises(KeyError), transient(lock, "it"):
         raise KeyError
@@ -126,11 +127,12 @@ def test_a_transient_lock_leaves_no_file(tmp_path: Path) -> None:
 def test_a_transient_lock_that_was_opened_before_its_removal_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, real, moments = tmp_path / ".lock", locks._try, []
+    lock, real = tmp_path / ".lock", locks._try
+    moments: list[int] = []
 
     def removed_before(handle: int, operation: int) -> bool:
-        # Between the opening and the lock, its holder ends and removes the file, and another
-        # process makes it again.
+        # Between opening and locking the file, its holder ends and removes it, and another
+        # process creates it again.
         if not moments:
             lock.unlink()
             lock.touch()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make gpu-tests` and `make gpu-sanitize` say and start; a torch that sees a GPU, or sees none, is a file of three lines."""
+"""The messages and programs of `make gpu-tests` and `make gpu-sanitize`.
+
+A file of three lines replaces torch, with or without a GPU.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = paths.source_root()
 TORCH = "__version__ = '2.13.0'\nclass cuda:\n    is_available = staticmethod(lambda: {found})\n"
-#: Writes down what it was started with and fails where it is asked to.
+#: Records its variables and arguments, and fails for the given tool.
 CHECKER = (
     '#!/bin/sh\necho "caching=$PYTORCH_NO_CUDA_MEMORY_CACHING device=$KERNEL_TEST_DEVICE $*" '
     '>> "$STARTED"\ntest "$2" != "$FAILING"\n'
@@ -26,7 +29,7 @@ CHECKER = (
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """The only folder on PATH."""
+    """The folder that is the whole PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     return folder
@@ -108,7 +111,7 @@ def test_a_tool_and_tests_can_be_chosen(programs: Path, checker: Path) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = checker.read_text(encoding="utf-8").splitlines()
     assert "--tool racecheck" in line
-    assert "-m not contents -k rms_norm /" in line, "of this folder's files"
+    assert "-m not contents -k rms_norm /" in line, "pytest's options come before the test files"
     tests = ROOT / "tests" / "kernels" / "test_norm.py"
     assert (
         on_gpu(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device of a build is resolved once: what setup.py has found is what its commands build for."""
+"""The device of a build is resolved once: commands build for the target that setup.py found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 
 def built(root: Path, settings: Settings, folder: Path) -> Distribution:
-    """What ``setup()`` does with the arguments for ``build_ext``."""
+    """Do what ``setup()`` does with the arguments for ``build_ext``."""
     made = Distribution(distribution.arguments(root, settings, ["setup.py", "build_ext"]))
     command: Any = made.get_command_obj("build_ext")
     command.build_lib = str(folder)
@@ -82,7 +82,10 @@ def test_a_build_of_what_cannot_be_reused_resolves_it_once(
 def test_a_command_builds_by_what_setup_py_has_read(
     root: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, asked: list[Settings]
 ) -> None:
-    """A variable that changes between setup.py and its command would give a library that the metadata does not describe."""
+    """A variable that changes between setup.py and its command has no effect.
+
+    Otherwise the metadata would not describe the library.
+    """
     assert tools.is_dir()
     made = Distribution(
         distribution.arguments(
@@ -108,7 +111,7 @@ def test_a_hook_resolves_the_device_once(
     versions = []
 
     def setup(*_: Any) -> list[str]:
-        # What setuptools' hook does to learn of build requirements: it runs setup.py.
+        # setuptools' hook runs setup.py to find the build requirements.
         versions.append(
             distribution.arguments(
                 root, Settings.from_environ(os.environ), ["setup.py", "egg_info"]

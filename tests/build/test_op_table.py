@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops that sources register, and the comparison with what torch was told."""
+"""The ops that sources register."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import re
-import runpy
-import sys
-import textwrap
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
+from plan_scene import cpu_plan
 
-from vllm_build.checks import op_check
 from vllm_build.kernels import kernels_table, op_table, plan_resolver
-from vllm_build.target import torch_flavour
-from vllm_build.util.errors import BuildError, ConfigurationError
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-REFERENCE = "_C::rms_norm(Tensor! result, Tensor input) -> ()"
 
 
 DEFINITION = """
@@ -52,17 +44,13 @@ def write(root: Path, text: str) -> Path:
     return path
 
 
-def cpu_plan(root: Path) -> Any:
-    return plan_resolver.resolve(kernels_table.load(root), "cpu")
-
-
 def cuda_plan(root: Path) -> Any:
     return plan_resolver.resolve(kernels_table.load(root), "cuda", toolkit_version=Version("13.0"))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_definition_of_the_tree_is_found(root: Path, device: str) -> None:
-    """Each `m.def` of the device's bindings, and nothing else."""
+    """The table has each `m.def` of the device's bindings, and nothing else."""
     table = op_table.load(root)
     assert set(table) == {kernel.name for kernel in kernels_table.load(root).kernels}
     chosen = cpu_plan(root) if device == "cpu" else cuda_plan(root)
@@ -82,7 +70,10 @@ def test_every_definition_of_the_tree_is_found(root: Path, device: str) -> None:
 
 
 def test_the_ops_of_one_source(root: Path) -> None:
-    """Split literals are joined; one file of two devices has the key of each; a key may be named; a second key is added."""
+    """Split literals are joined.
+
+    A file that two devices share has the key of each, and a source may also name keys.
+    """
     table = op_table.load(root)
     (greedy, gumbel) = (
         "_C::greedy_argmax(Tensor logits) -> Tensor",
@@ -114,7 +105,7 @@ def test_registrations(tmp_path: Path) -> None:
         op_table.OF_DEVICE: (F,),
         "CompositeExplicitAutograd": (G,),
     }
-    # A second block for the same key, as between #if and #endif, and an op for two keys.
+    # A second block for the same key, as between #if and #endif, and an op with two keys.
     more = 'STABLE_TORCH_LIBRARY_IMPL(_C, CPU, m) { m.impl("f", VLLM_BOX(vllm::F)); }\n'
     assert op_table.registrations(
         write(tmp_path, f"{DEFINITION}{DEVICE}{DEVICE}{BY_NAME}#if X\n{more}#endif\n")
@@ -129,15 +120,15 @@ def test_registrations(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (DEFINITION + DEVICE, r"_C::g\(.*\) -> Tensor is defined and not implemented"),
-        (DEVICE, "_C::f is implemented and not defined"),
+        (DEFINITION + DEVICE, r"_C::g\(.*\) -> Tensor is defined but not implemented"),
+        (DEVICE, "_C::f is implemented but not defined"),
         (
             DEFINITION + DEVICE + BY_NAME + 'void More(Library& m) { m.def("h() -> ()"); }\n',
-            "1 of 5 calls of m.def and m.impl are not understood",
+            "1 of 5 calls of m.def and m.impl cannot be parsed",
         ),
         (DEFINITION.replace('m.def("f(', 'm.def(kF, "f(') + BY_NAME, "1 of 3 calls"),
-        (DEFINITION.replace("f(Tensor! out", "f Tensor! out"), "is no schema"),
-        (DEFINITION.replace("f(Tensor", "f\\x(Tensor"), "is no schema"),
+        (DEFINITION.replace("f(Tensor! out", "f Tensor! out"), "is not a schema"),
+        (DEFINITION.replace("f(Tensor", "f\\x(Tensor"), "is not a schema"),
     ],
 )
 def test_what_is_not_understood_is_an_error(tmp_path: Path, text: str, words: str) -> None:
@@ -193,186 +184,3 @@ def test_any_text_is_read_or_a_clear_error(
     path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
     with contextlib.suppress(ConfigurationError):
         op_table.registrations(path)
-
-
-def answer(**registered: list[Any]) -> dict[str, Any]:
-    return {
-        "registered": {f"_C::{name}": value for name, value in registered.items()},
-        "expected": {REFERENCE: "_C::rms_norm(as torch prints)"},
-    }
-
-
-@pytest.mark.parametrize(
-    ("registered", "said"),
-    [
-        ({"rms_norm": ["_C::rms_norm(as torch prints)", ["CPU"]]}, []),
-        ({}, ["_C::rms_norm is not registered"]),
-        (
-            {"rms_norm": ["_C::rms_norm(otherwise)", ["CPU"]]},
-            [
-                (
-                    "_C::rms_norm is registered as _C::rms_norm(otherwise), listed as "
-                    "_C::rms_norm(as "
-                    "torch prints)"
-                )
-            ],
-        ),
-        (
-            {"rms_norm": ["_C::rms_norm(as torch prints)", []]},
-            ["_C::rms_norm has no implementation for CPU, only for nothing"],
-        ),
-        (
-            {
-                "rms_norm": ["_C::rms_norm(as torch prints)", ["CPU"]],
-                "more": ["_C::more()", ["CPU"]],
-            },
-            ["_C::more is registered and not listed"],
-        ),
-    ],
-)
-def test_differences(registered: dict[str, list[Any]], said: list[str]) -> None:
-    assert op_check.differences({"CPU": (REFERENCE,)}, answer(**registered)) == said
-
-
-TORCH = """
-import types
-ops, keys = {}, {}
-def get_schema(base, overload):
-    return ops[f"{base}.{overload}" if overload else base]
-_C = types.SimpleNamespace(
-    _dispatch_get_all_op_names=lambda: ["aten::add", *ops],
-    _dispatch_has_kernel_for_dispatch_key=lambda name, key: key == keys.get(name, "CPU"),
-    _get_schema=get_schema,
-    parse_schema=lambda text: text,
-)
-def load_library(path):
-    with open(path) as file:
-        exec(file.read())
-class Ops:
-    load_library = staticmethod(load_library)
-_register, ops_ = ops, Ops
-"""
-
-
-@pytest.fixture
-def fake_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: Path) -> Path:
-    """A torch that can be loaded without a gigabyte: 'libraries' are Python text that registers."""
-    site = tmp_path / "fake" / "site-packages"
-    (site / "torch").mkdir(parents=True)
-    text = TORCH + (
-        "\nregistry = ops\nops = Ops\n_C._dispatch_get_all_op_names = lambda: ['aten::add', "
-        "*registry]\n"
-    )
-    text += (
-        "_C._get_schema = lambda base, overload: registry[f'{base}.{overload}' if overload "
-        "else base]\n"
-    )
-    (site / "torch" / "__init__.py").write_text(text, encoding="utf-8")
-    (site / "torch" / "version.py").write_text(
-        "__version__ = '2.11.0'\ncuda = None\n", encoding="utf-8"
-    )
-    assert bare.is_dir()
-    monkeypatch.setattr(torch_flavour, "_sites", lambda _: [site])
-    return site
-
-
-def library(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "_C.abi3.so"
-    path.write_text(textwrap.dedent(text), encoding="utf-8")
-    return path
-
-
-def registering(root: Path, *, leave_out: str = "nothing") -> str:
-    listed = [
-        (key, schema)
-        for key, schemas in op_table.of_plan(op_table.load(root), cpu_plan(root)).items()
-        for schema in schemas
-    ]
-    schemas = {schema.partition("(")[0]: schema for _, schema in listed if leave_out not in schema}
-    keys = {schema.partition("(")[0]: key for key, schema in listed}
-    return f"registry.update({schemas!r}); keys.update({keys!r})"
-
-
-def test_a_library_that_registers_all(root: Path, fake_torch: Path, tmp_path: Path) -> None:
-    assert op_check.torch_path(os.environ) == str(fake_torch)
-    path = library(tmp_path, registering(root))
-    listed = sum(map(len, op_table.of_plan(op_table.load(root), cpu_plan(root)).values()))
-    assert (
-        op_check.require(root, cpu_plan(root), [path], os.environ)
-        == f"{listed} ops registered as listed"
-    )
-
-
-def test_a_library_that_forgets_one(root: Path, fake_torch: Path, tmp_path: Path) -> None:
-    assert fake_torch.is_dir()
-    path = library(tmp_path, registering(root, leave_out="silu_and_mul"))
-    with pytest.raises(BuildError, match="_C::silu_and_mul is not registered"):
-        op_check.require(root, cpu_plan(root), [path], os.environ)
-
-
-@pytest.mark.parametrize(
-    "text", ["raise OSError('undefined symbol: _ZN2at')", "import os; os.abort()"]
-)
-def test_a_library_that_does_not_load(
-    root: Path, fake_torch: Path, tmp_path: Path, text: str
-) -> None:
-    assert fake_torch.is_dir()
-    with pytest.raises(BuildError, match="do not load"):
-        op_check.require(root, cpu_plan(root), [library(tmp_path, text)], os.environ)
-
-
-def test_a_driver_that_a_build_machine_lacks(root: Path, fake_torch: Path, tmp_path: Path) -> None:
-    assert fake_torch.is_dir()
-    path = library(
-        tmp_path,
-        "raise OSError('libcuda.so.1: cannot open shared object file: No such file or directory')",
-    )
-    assert (
-        op_check.require(root, cpu_plan(root), [path], os.environ)
-        == "ops not compared: libcuda.so.1: cannot open shared object file"
-    )
-
-
-def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path) -> None:
-    assert "torch" not in sys.modules
-    assert bare.is_dir()
-    if op_check.torch_path(os.environ) is not None:
-        pytest.skip("the tests' own environment has torch")
-    assert "no importable torch" in op_check.require(root, cpu_plan(root), [tmp_path], os.environ)
-
-
-def test_the_probe_itself(
-    fake_torch: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """As the program it is, in this process, where its lines can be seen."""
-    monkeypatch.syspath_prepend(str(fake_torch))
-    registers = """
-        registry['_C::rms_norm'] = 'as torch prints'
-        registry['_C::cpu_isa.x'] = 'isa'
-        keys['_C::cpu_isa.x'] = 'CompositeExplicitAutograd'
-        """
-    path = library(tmp_path, registers)
-    request = {"libraries": [str(path)], "schemas": [REFERENCE]}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
-    try:
-        runpy.run_module("vllm_build.checks.op_probe", run_name="__main__")
-    finally:
-        sys.modules.pop("torch", None)
-    assert json.loads(capsys.readouterr().out) == {
-        "registered": {
-            "_C::cpu_isa.x": ["isa", ["CompositeExplicitAutograd"]],
-            "_C::rms_norm": ["as torch prints", ["CPU"]],
-        },
-        "expected": {REFERENCE: REFERENCE},
-    }
-
-
-def test_a_torch_that_is_importable_is_used_as_it_is(
-    fake_torch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(fake_torch))
-    monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
-    assert op_check.torch_path(os.environ) == "/of/the/caller"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our changes to third-party sources: they fit exactly, or are refused."""
+"""Our patches of third-party sources fit exactly or are refused."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def test_an_empty_line_without_its_space() -> None:
 )
 def test_other_sources(text: str) -> None:
     (patch,) = patches.parse(PATCH, "x.patch")
-    with pytest.raises(
-        IntegrityError, match=r"our change of src/x\.h does not fit there at line 2"
-    ):
+    with pytest.raises(IntegrityError, match=r"our patch of src/x\.h does not fit there at line 2"):
         patches.apply(patch, text, "there")
 
 
@@ -60,13 +58,13 @@ def test_other_sources(text: str) -> None:
     ("old", "new", "words"),
     [
         ("--- a/src/x.h\n", "", "changes nothing"),
-        ("--- a/", "--- ", r"x\.patch:3: not one file before and after"),
-        ("+++ b/src/x.h", "+++ b/src/y.h", "not one file before and after"),
-        ("--- a/src/x.h", "--- /dev/null", "not one file before and after"),
-        ("@@ -2,3", "@@ -x,3", "begins no hunk"),
+        ("--- a/", "--- ", r"x\.patch:3: not the same file before and after"),
+        ("+++ b/src/x.h", "+++ b/src/y.h", "not the same file before and after"),
+        ("--- a/src/x.h", "--- /dev/null", "not the same file before and after"),
+        ("@@ -2,3", "@@ -x,3", "does not begin a hunk"),
         (" four\n", "", "cut short"),
-        ("-2,3", "-2,2", "longer than it says"),
-        (" four\n", " four\nfive\n", r"x\.patch:11: 'five' belongs to no hunk"),
+        ("-2,3", "-2,2", "longer than its header says"),
+        (" four\n", " four\nfive\n", r"x\.patch:11: 'five' does not belong to a hunk"),
     ],
 )
 def test_what_is_no_patch(old: str, new: str, words: str) -> None:

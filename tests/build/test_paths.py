@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders with unusual names: each works, or is refused before work begins, with what to do."""
+"""Folders with unusual names work, or are refused with a remedy before any work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vllm_build.wheels import distribution
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Names of folders that a build with Ninja takes.
+#: Names of folders in which a build with Ninja works.
 GOOD = [
     "a b",
     "it's",
@@ -71,7 +71,7 @@ def test_what_nothing_takes(name: str) -> None:
         with pytest.raises(ConfigurationError, match=r"has .* in its path") as caught:
             path_rules.require_buildable(Path("/x") / root, Path("/x") / build)
         assert remedy in str(caught.value)
-        assert "\n" not in caught.value.message, "a control character is shown, not printed"
+        assert "\n" not in caught.value.message, "a control character must be escaped"
 
 
 @pytest.mark.parametrize("name", ["a%b", "a#b", "a=b"])
@@ -147,7 +147,7 @@ def test_commands_refuse_such_caches(
     [
         ({"target_device": "cpu"}, True),
         ({"target_device": "cpu", "use_precompiled": True, "precompiled_partial": True}, True),
-        # Nothing is compiled.
+        # This command compiles nothing.
         ({"target_device": "cpu", "use_precompiled": True}, False),
         ({"target_device": "empty"}, False),
     ],
@@ -171,7 +171,7 @@ def test_make_is_known(bare: Path, tmp_path: Path, program: Callable[..., Path])
 
 
 def test_the_launcher_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A shell ran ``python3 /a/b c/measured.py``: can't open file '/a/b'."""
+    """Without quotes, a shell ran ``python3 /a/b c/measured.py``: can't open file '/a/b'."""
     folder = tmp_path / "it's a folder"
     folder.mkdir()
     copy = folder / "measured.py"
@@ -210,8 +210,8 @@ def test_the_makefile_quotes(root: Path, value: str) -> None:
     ]
 
 
-#: As our CMakeLists.txt: a launcher, a check that compiles, includes, maps of prefixes, a map of
-#: the exported names, an installed module.
+#: Uses the same features as our CMakeLists.txt: a launcher, a check that compiles, includes, prefix
+#: maps, a version script, an installed module.
 PROJECT = """
 cmake_minimum_required(VERSION 3.26)
 project(p LANGUAGES CXX)
@@ -220,8 +220,10 @@ include(CheckCXXSourceCompiles)
 check_cxx_source_compiles("int main() { return 0; }" WORKS)
 add_library(m MODULE "${CMAKE_CURRENT_SOURCE_DIR}/m.cc")
 target_include_directories(m SYSTEM PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/inc")
-target_compile_options(m PRIVATE "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=" "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=build")
-target_link_options(m PRIVATE "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/map" LINKER:-z,defs)
+target_compile_options(m PRIVATE "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/="
+  "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=build")
+target_link_options(m PRIVATE
+  "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/map" LINKER:-z,defs)
 install(TARGETS m LIBRARY DESTINATION lib COMPONENT k)
 if(NOT WORKS)
   message(FATAL_ERROR "the check does not compile")
@@ -232,7 +234,7 @@ endif()
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 def test_tools_take_these_names(tmp_path: Path, name: str) -> None:
-    """The table of names is what CMake, Ninja, the compiler and the linker of this machine do."""
+    """CMake, Ninja, the compiler and the linker of this machine work with all these names."""
     folder = tmp_path / name
     (folder / "inc").mkdir(parents=True)
     for file, text in {
@@ -251,12 +253,14 @@ def test_tools_take_these_names(tmp_path: Path, name: str) -> None:
         ["cmake", "--build", str(build)],
     )
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    printed = ""
     for command in commands:
         done = subprocess.run(
             command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    assert "no work to do" in done.stdout, "a second build compiles nothing"
+        printed = done.stdout
+    assert "no work to do" in printed, "a second build compiles nothing"
     assert b"inc/h.h" not in (library := (folder / "stage" / "lib" / "libm.so").read_bytes())
     assert str(folder).encode() not in library
 

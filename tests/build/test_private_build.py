@@ -1,44 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flags and sources that a tree does not describe: they make a build private, or are refused."""
+"""Flags and sources that the tree does not describe: they make a build private or are refused."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from reuse_files import DIGEST, Build
-from setuptools import Distribution
+from reuse_files import DIGEST
 
-from vllm_build import cli
 from vllm_build.digests import influence, tree_digests
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.native import cmake_configure, private_build
 from vllm_build.native.build_configuration import Configuration
 from vllm_build.reuse import preparation
-from vllm_build.reuse.net.reuse_context import Context
-from vllm_build.reuse.records import fitness, output_record
-from vllm_build.reuse.records.refusal import RefusedError
-from vllm_build.reuse.stores import store_publish
+from vllm_build.reuse.records import fitness
 from vllm_build.settings.build_settings import Settings
-from vllm_build.sources import third_party
+from vllm_build.sources import folder_digest, third_party
 from vllm_build.target.device import Target
 from vllm_build.util.errors import ConfigurationError
-from vllm_build.wheels import cmake_ext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-MACHINE = fitness.Machine("cpu", None, None, json.loads(Build().record())["platform"], "abi3")
 
 
 @pytest.fixture
 def config(
     root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Configuration:
-    """A build for CPUs whose Highway is the locked one."""
+    """A build for CPUs with the locked Highway."""
     assert bare.is_dir()
     monkeypatch.setattr(
         cmake_configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")}
@@ -72,11 +63,14 @@ def build_digest(config: Configuration, **environ: str) -> str:
 def test_the_question_writes_nothing(
     root: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked before the build claims its folder: a file there would be a stranger's, and end the build."""
+    """Influences are computed before the build claims its folder.
+
+    A file in the folder would count as a foreign one, and the build would fail.
+    """
     assert bare.is_dir()
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     third_party.read(root)["highway"].folder.mkdir(parents=True)
-    monkeypatch.setattr(third_party.Source, "is_intact", lambda _: True)
+    monkeypatch.setattr(third_party.Source, "cached", lambda source: source.folder)
     fetched = Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
     assert "hwy" in fetched.plan.libraries
     assert private_build.influences(fetched) == ()
@@ -160,6 +154,7 @@ def test_the_content_of_replaced_sources_counts(config: Configuration, tmp_path:
     assert named(mine("one")) == [f"HIGHWAY_SRC_DIR={tmp_path / 'one'}"]
     assert build_digest(mine("one")) == build_digest(mine("two")) != build_digest(config)
     (tmp_path / "two" / "hwy" / "base.h").write_text("// mine\n", encoding="utf-8")
+    folder_digest.forget()  # as the next build does
     assert build_digest(mine("one")) != build_digest(mine("two"))
     by_argument = arguments(config, f"-DHIGHWAY_SRC_DIR={tmp_path / 'one'}")
     assert f"HIGHWAY_SRC_DIR={tmp_path / 'one'}" in named(by_argument)
@@ -183,7 +178,7 @@ def test_sources_of_cuda(root: Path, config: Configuration, tmp_path: Path) -> N
         "cuda",
         toolkit_version=fitness.Version("13.0"),
         arch_list="9.0a",
-        choice=plan_resolver.Choice("check"),
+        choice=kernel_choice.Choice("check"),
     )
     for name in ("cutlass", "flash"):
         (tmp_path / name).mkdir()
@@ -283,142 +278,13 @@ def test_flags_of_packagers_are_accepted(config: Configuration, flags: str) -> N
     ]
 
 
-@pytest.fixture
-def command(
-    root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> cmake_ext.cmake_build_ext:
-    assert tools.is_dir()
-    monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
-    monkeypatch.setenv("MAX_JOBS", "1")
-    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
-    command = cmake_ext.cmake_build_ext(
-        Distribution(
-            {
-                "name": "vllm",
-                "version": "1.0",
-                "ext_modules": [cmake_ext.CMakeExtension("vllm._C", str(root))],
-            }
-        )
-    )
-    command.build_lib = str(tmp_path / "lib")
-    command.ensure_finalized()
-    return command
-
-
-def built(command: cmake_ext.cmake_build_ext) -> tuple[Path, dict[str, Any]]:
-    command.build_extensions()
-    folder = Path(command.build_lib)
-    return folder, json.loads(
-        (folder / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8")
-    )
-
-
-def test_the_record_of_a_private_build(
-    command: cmake_ext.cmake_build_ext,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    for name in private_build._FLAGS:
-        monkeypatch.delenv(name, raising=False)
-    _, plain = built(command)
-    assert plain["private"] == []
-    assert plain["build_digest"] == plain["tree_digest"]
-    assert "private build" not in capfd.readouterr().err
-    monkeypatch.setenv("CXXFLAGS", "-O0 -ffast-math")
-    _, private = built(command)
-    assert private["private"] == ["CXXFLAGS=-O0 -ffast-math"]
-    assert private["tree_digest"] == plain["build_digest"] != private["build_digest"]
-    assert capfd.readouterr().err.count("private build, as CXXFLAGS=-O0 -ffast-math") == 1
-
-
-def test_a_secret_is_in_no_record(
-    command: cmake_ext.cmake_build_ext,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    """CMake is told it, and keeps it; the record, the messages and the logs do not.
-
-    A text that is cut has lost the end that tells.
-    """
-    secret = "pa55w0rd" * 20
-    address = f"https://user:{secret}@host/x"
-    monkeypatch.setenv(
-        "CMAKE_ARGS", f"-DMIRROR={address} -DAPI_TOKEN={secret} '-DPADDED={'x' * 90} {address}'"
-    )
-    monkeypatch.setenv("CXXFLAGS", f'-DKEY_PASSWORD=\\"{secret}\\" -DURL={address}')
-    folder, record = built(command)
-    assert [text.count("***") for text in record["private"]] == [2, 1, 1, 1], record["private"]
-    streams = capfd.readouterr()
-    assert secret[:8] not in streams.out + streams.err
-    kept = [
-        path
-        for place in (folder, tmp_path)
-        for path in place.rglob("*")
-        if path.is_file() and "calls" not in path.name
-    ]
-    assert [path for path in kept if secret[:8].encode() in path.read_bytes()] == []
-
-
-def test_an_instruction_set_is_refused_before_anything_is_compiled(
-    command: cmake_ext.cmake_build_ext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CXXFLAGS", "-march=native")
-    with pytest.raises(ConfigurationError, match="CXXFLAGS contains -march=native"):
-        command.run()
-    assert not (tmp_path / "lib").exists()
-
-
-PRIVATE = {"private": ["CXXFLAGS=-O0"], "tree_digest": DIGEST, "build_digest": "ee" * 32}
-
-
-def test_publish_refuses_a_private_build_unless_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    wheel = Build(facts=PRIVATE).wheel(tmp_path / "wheels")
-    with pytest.raises(RefusedError, match="private build: CXXFLAGS=-O0") as caught:
-        store_publish.publish(wheel, tmp_path / "store", Context())
-    assert caught.value.check == "private"
-    command = ["publish", "--store", str(tmp_path / "store"), str(wheel)]
-    assert cli.main(command) == RefusedError.exit_code
-    assert "--private" in capsys.readouterr().err
-    assert not list((tmp_path / "store").glob("digests/*"))
-    assert cli.main([*command, "--private"]) == 0
-    assert [path.stem for path in (tmp_path / "store").glob("digests/*.json")] == ["ee" * 32]
-
-
-def test_reuse_refuses_a_private_build_unless_asked_for() -> None:
-    build = Build(facts=PRIVATE)
-    found = output_record.parse(build.record(), build.output, "here")
-    clean = replace(build.wanted(), digest=DIGEST)
-    with pytest.raises(RefusedError, match="VLLM_PRECOMPILED_PRIVATE=1") as caught:
-        fitness.require(found, clean, MACHINE, "here")
-    assert caught.value.check == "private"
-    assert caught.value.unfit
-    fitness.require(found, replace(clean, tree_digest=DIGEST), MACHINE, "here")
-    with pytest.raises(RefusedError, match="other sources") as other:
-        fitness.require(
-            found, replace(clean, digest="11" * 32, tree_digest="11" * 32), MACHINE, "here"
-        )
-    assert other.value.check == "digest"
-
-
 def test_with_the_same_flags_a_store_is_asked_for_the_private_build(
     config: Configuration, root: Path
 ) -> None:
     target = Target("cpu", "why")
-    (clean,) = preparation.wanted(root, preparation.planned(root, Settings(), target))
+    (clean,) = preparation.find_wanted(root, preparation.make_plan(root, Settings(), target))
     assert not clean.tree_digest
-    (same,) = preparation.wanted(root, config.plan, config)
+    (same,) = preparation.find_wanted(root, config.plan, config)
     assert (same.digest, same.tree_digest) == (clean.digest, clean.digest)
-    (private,) = preparation.wanted(root, config.plan, within(config, {"CXXFLAGS": "-O0"}))
+    (private,) = preparation.find_wanted(root, config.plan, within(config, {"CXXFLAGS": "-O0"}))
     assert private.digest != clean.digest == private.tree_digest
-
-
-@pytest.mark.parametrize(
-    "facts", [{"private": "x"}, {"private": [1]}, {"tree_digest": "x"}, {"private": ["x"] * 10_000}]
-)
-def test_a_malformed_record_is_refused(facts: dict[str, Any]) -> None:
-    build = Build(facts=facts)
-    with pytest.raises(RefusedError):
-        output_record.parse(build.record(), build.output, "here")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running the build programs: what is shown, what is kept, how a failure reads."""
+"""Running the build programs: the shown output, the log, and the messages of failures."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_failures_say_what_to_do(
 def test_a_failure_on_a_full_disk_that_nobody_mentions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CMake says that it has written its files when it could not; Ninja then misses them."""
+    """CMake reports success even if it could not write its files; Ninja then does not find them."""
     monkeypatch.setattr(
         logged_process.os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096)
     )
@@ -168,7 +168,7 @@ def test_a_program_that_does_not_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_it_started_ends_with_it(tmp_path: Path, number: signal.Signals) -> None:
-    """A batch system's SIGTERM, and Ctrl-C: the child is told, and waited for."""
+    """On a batch system's SIGTERM and on Ctrl-C, the child is asked to end and waited for."""
     child = script(
         tmp_path,
         """

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver of rattler-build: the same arguments for the program and the bindings, and one clear message for each failure."""
+"""Building with rattler-build: equal arguments for program and bindings, and clear messages."""
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from small_recipes import build, channel, recipe, recipes
 
 from vllm_build.packing import recipe_builder
 from vllm_build.util.errors import (
@@ -29,68 +29,11 @@ from vllm_build.util.errors import (
 if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
-RECIPE = """
-package:
-  name: sample
-  version: "1.0"
-build:
-  noarch: generic
-  script:
-    content:
-SCRIPT
-    env:
-      GIVEN: ${{ env.get("GIVEN", default="nothing") }}
-      KEY: ${{ key }}
-requirements:
-  host: HOST
-tests:
-  - script:
-      - TEST
-"""
-
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(recipe_builder, "find_program", lambda: None)
-
-
-def recipe(folder: Path, *script: str, host: str = "[]", test: str = "true") -> Path:
-    path = folder / "sample" / "recipe.yaml"
-    path.parent.mkdir(exist_ok=True)
-    lines = "".join(
-        f"      - {json.dumps(line)}\n" for line in script or ('echo "$KEY" > "$PREFIX/key"',)
-    ).rstrip("\n")
-    path.write_text(
-        RECIPE.replace("SCRIPT", lines).replace("HOST", host).replace("TEST", test),
-        encoding="utf-8",
-    )
-    return path
-
-
-def channel(folder: Path) -> str:
-    for subdir in ("linux-64", "noarch"):
-        index = folder / "channel" / subdir / "repodata.json"
-        index.parent.mkdir(parents=True, exist_ok=True)
-        document = {
-            "info": {"subdir": subdir},
-            "packages": {},
-            "packages.conda": {},
-            "repodata_version": 1,
-        }
-        index.write_text(json.dumps(document), encoding="utf-8")
-    return (folder / "channel").as_uri()
-
-
-def build(folder: Path, path: Path, console: Console, **options: object) -> list[Path]:
-    given = {
-        "variants": {"key": ["value"]},
-        "channels": [channel(folder)],
-        "output_dir": folder / "out",
-        "console": console,
-    }
-    given |= {"inherited": os.environ} | options
-    return recipe_builder.build(path, **given)  # type: ignore[arg-type]
 
 
 def said(console: Console) -> str:
@@ -166,6 +109,36 @@ def test_a_file_that_does_not_exist(tmp_path: Path, console: Console) -> None:
         build(tmp_path, recipe(tmp_path), console, variant_files=[tmp_path / "no.yaml"])
 
 
+def test_a_folder_of_recipes_is_built_in_the_order_of_dependencies(
+    tmp_path: Path, console: Console
+) -> None:
+    built = build(tmp_path, recipes(tmp_path, first="[second]", second="[]"), console)
+    assert [path.name.split("-")[0] for path in built] == ["first", "second"]
+
+
+def test_a_recipe_of_a_folder_that_does_not_solve_is_named(
+    tmp_path: Path, console: Console
+) -> None:
+    with pytest.raises(ToolchainError, match="no host environment for second") as caught:
+        build(tmp_path, recipes(tmp_path, first="[]", second="[nothing-has-this]"), console)
+    assert "the environments of recipes cannot be solved" in caught.value.message
+
+
+def test_a_recipe_that_is_skipped_is_neither_built_nor_blamed(
+    tmp_path: Path, console: Console
+) -> None:
+    folder = recipes(tmp_path, first="[]", second="[nothing-has-this]")
+    path = folder / "second" / "recipe.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        'context:\n  skip: ${{ key == "value" }}\n'
+        + text.replace("  noarch: generic\n", "  noarch: generic\n  skip: ${{ skip }}\n"),
+        encoding="utf-8",
+    )
+    (package,) = build(tmp_path, folder, console)
+    assert package.name.startswith("first-")
+
+
 def test_a_full_disk(tmp_path: Path, console: Console) -> None:
     with pytest.raises(ResourceError, match="no space left"):
         build(
@@ -185,7 +158,10 @@ def test_a_package_that_fails_its_own_test(tmp_path: Path, console: Console) -> 
 def test_scripts_have_a_home_and_none_of_the_callers_python(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """rattler-build gives scripts and tests a HOME of their own; an interpreter of a recipe must not obey the caller's variables."""
+    """rattler-build sets HOME for scripts and tests.
+
+    A recipe's interpreter must not use the caller's variables for Python.
+    """
     monkeypatch.setenv("HOME", "/proc/none")
     monkeypatch.setenv("PYTHONPATH", "/of/the/caller")
     monkeypatch.setenv("PYTHONHOME", "/of/the/caller")
@@ -211,7 +187,7 @@ def test_a_stale_index_is_not_believed(tmp_path: Path, console: Console) -> None
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
 )
 def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signal.Signals) -> None:
-    """Also where this process has no handler for it."""
+    """Even if this process has no handler for the signal."""
     up = "$SRC_DIR/../../../.."
     path = recipe(
         tmp_path, f'echo "$$" > "{up}/pid.new"', f'mv "{up}/pid.new" "{up}/pid"', "sleep 600"
@@ -250,63 +226,4 @@ def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signa
     assert alive == []
 
 
-# Stands in for the rattler-build program: records its arguments, then behaves as told.
-PROGRAM = """#!/bin/sh
-printf '%s\\n' "$@" > "$RECORD"
-echo 'some output'
-[ -z "$FAIL" ] || { echo "Error: Script failed to execute"; exit 1; }
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "rattler-build"
-    path.write_text(PROGRAM, encoding="utf-8")
-    path.chmod(0o755)
-    monkeypatch.setattr(recipe_builder, "find_program", lambda: str(path))
-    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
-    monkeypatch.delenv("FAIL", raising=False)
-    return tmp_path / "record"
-
-
-def test_the_program_gets_the_same_arguments(
-    tmp_path: Path, console: Console, program: Path
-) -> None:
-    path = recipe(tmp_path)
-    variants = tmp_path / "v.yaml"
-    variants.write_text('key:\n  - "one"\n', encoding="utf-8")
-    build(
-        tmp_path,
-        path,
-        console,
-        variant_files=[variants],
-        test="skip",
-        package_format="conda:19",
-        no_include_recipe=True,
-    )
-    arguments = program.read_text(encoding="utf-8").splitlines()
-    assert arguments[4:6] == ["build", "--recipe"]
-    pairs = dict(itertools.pairwise(arguments))
-    expected = {
-        "--recipe": str(path),
-        "--variant-config": str(variants),
-        "--variant": "key=value",
-        "--channel": channel(tmp_path),
-        "--output-dir": str(tmp_path / "out"),
-        "--channel-priority": "strict",
-        "--package-format": "conda:19",
-        "--test": "skip",
-        "--skip-existing": "none",
-    }
-    assert {key: pairs[key] for key in expected} == expected
-    assert {"--no-build-id", "--no-include-recipe"} <= set(arguments)
-    assert "--keep-build" not in arguments
-
-
-def test_a_program_that_fails(
-    tmp_path: Path, console: Console, program: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAIL", "1")
-    with pytest.raises(BuildError, match="Script failed to execute"):
-        build(tmp_path, recipe(tmp_path), console)
-    assert program.is_file()
+# Replaces the program rattler-build: it records its arguments, then does what the test asks for.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reader of checked records: what its messages say of the place, whatever the document calls its mistakes."""
+"""The reader of checked records: its messages have the right place and the document's words."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_every_kind_of_value() -> None:
             19,
             "unknown key 'size' in [[item]]",
         ),
-        # The same key in a record below another one: each has its own line.
+        # Two records, one inside the other, have the same key on different lines.
         (lambda of: of[0].records("part", "a part")[1].text("gone"), 13, "a part has no 'gone'"),
         (
             lambda of: of[0].records("part", "a part")[1].number("name"),
@@ -164,7 +164,7 @@ python = "three"
 
 
 def test_sources_of_a_recipe_name_the_line_of_their_own_record(tmp_path: Path) -> None:
-    """A value that stands in an earlier record too was reported there."""
+    """If an earlier record has the same value, the message must not name its line."""
     (tmp_path / "recipe.yaml").touch()
     path = tmp_path / "sources.toml"
     for before, after, line in (
@@ -190,7 +190,7 @@ def test_locks_name_the_line_and_the_number() -> None:
         f'filename = "n.whl"\nsha256 = "{"0" * 64}"\n'
     )
     with pytest.raises(
-        ConfigurationError, match=r"lock\.toml:14: \[\[file\]\] number 2: 'version' is not a text"
+        ConfigurationError, match=r"lock\.toml:14: \[\[file\]\] number 2: 'version' is not a string"
     ):
         toolchain_lock.parse(
             entry + entry.replace('version = "1"', "version = 1"), Path("lock.toml")
@@ -198,7 +198,7 @@ def test_locks_name_the_line_and_the_number() -> None:
 
 
 def test_on_request_is_true_or_false(tmp_path: Path, root: Path) -> None:
-    """Any other value meant false, so what must not be fetched with everything was."""
+    """Other values once meant false, so a source was fetched by default against its table."""
     (tmp_path / "third_party").mkdir()
     text = (root / third_party.LOCK).read_text(encoding="utf-8")
     assert text.count("on_request = true\n") == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is a secret in a text, and that everything that prints, logs or records passes through one function."""
+"""The secrets in a text are hidden, and all output passes through the function that hides them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
             "see http://user:***@host:8080/x, and http://b:***@c",
         ),
         ("https://user:pa55w0rd%40x@host/", "https://user:***@host/"),
-        # Not encoded as it should be, and written all the same.
+        # Invalid because it is not percent-encoded, but people write it.
         ("https://user:pa55w0rd@@host/", "https://user:***@host/"),
         ("https://user:pa55/w0rd@host/x", "https://user:***@host/x"),
         ("https://user:pa55?w0rd#x@host/x", "https://user:***@host/x"),
@@ -51,7 +51,7 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
         ("git+https://oauth2:pa55w0rd@host/x.git", "git+https://oauth2:***@host/x.git"),
         ("socks5h://u:pa55w0rd@proxy:1080", "socks5h://u:***@proxy:1080"),
         ("ssh://git:pa55w0rd@host/x", "ssh://git:***@host/x"),
-        # Digits of another script are no port.
+        # Digits of other scripts are not a port.
         ("https://user:\u0661\u0662/x@host/", "https://user:***@host/"),
         # Without a scheme.
         ("user:pa55w0rd@host/x", "user:***@host/x"),
@@ -78,7 +78,7 @@ SECRET = "pa55w0rd"  # noqa: S105 - it is looked for
         # Conda's.
         ("https://host/t/pa55w0rd/channel/linux-64", "https://host/t/***/channel/linux-64"),
         ("https://host/conda/t/pa55w0rd/channel", "https://host/conda/t/***/channel"),
-        # Definitions.
+        # Definitions of CMake and compilers.
         ("-DAPI_TOKEN=pa55w0rd -DX=1", "-DAPI_TOKEN=*** -DX=1"),
         ("cmake -DDB_PASSWORD:STRING=pa55w0rd;x", "cmake -DDB_PASSWORD:STRING=***;x"),
         ("-D MY_SECRET_KEY='pa55 w0rd' y", "-D MY_SECRET_KEY=*** y"),
@@ -165,8 +165,8 @@ ADDRESS = f"https://user:{SECRET}@host/x"
 
 
 def test_the_console(capsys: pytest.CaptureFixture[str]) -> None:
-    for json_mode in (False, True):
-        console = Console(json_mode=json_mode, verbose=True)
+    consoles = [Console(json_mode=json_mode, verbose=True) for json_mode in (False, True)]
+    for console in consoles:
         for say in (console.info, console.detail, console.warn, console.error, console.output):
             say(ADDRESS)
         with console.step(ADDRESS), console.progress(1, ADDRESS) as bar, console.transfer(ADDRESS):
@@ -177,7 +177,7 @@ def test_the_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert SECRET not in said.out + said.err
     assert "https://user:***@host/x" in said.out
     assert "https://user:***@host/x" in said.err
-    assert not [title for title in console.seconds if SECRET in title]
+    assert not [title for console in consoles for title in console.seconds if SECRET in title]
 
 
 def test_errors() -> None:
@@ -191,7 +191,7 @@ def test_errors() -> None:
 def test_tracebacks_of_causes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With ``-v`` the errors of other libraries are shown too, and those were never redacted."""
+    """``-v`` also shows errors of other libraries, which do not redact their messages."""
 
     def fail(*_: Any) -> int:
         try:
@@ -208,7 +208,7 @@ def test_tracebacks_of_causes(
 
 
 def test_logs_of_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """CMake may print addresses out of its arguments or the environment."""
+    """CMake may print addresses from its arguments or the environment."""
     code = f"print('-- fetching {ADDRESS}')"
     output = logged_process.run(
         [sys.executable, "-c", code, ADDRESS],
@@ -234,27 +234,28 @@ def test_records_of_builds(tmp_path: Path) -> None:
 
 
 def test_say_writes_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
     redaction.say(ADDRESS + "\n")
-    assert sys.stderr.getvalue() == "https://user:***@host/x\n"  # type: ignore[attr-defined]
+    assert stderr.getvalue() == "https://user:***@host/x\n"
 
 
-#: Modules that write to the streams themselves, and why nothing secret can pass there.
+#: Modules that write to the streams directly, and why no secret can get there.
 _DIRECT = {
-    "util/redaction.py": "it is what redacts",
+    "util/redaction.py": "it redacts",
     "util/console.py": "redacts each text",
-    "native/logged_process.py": "lines that have been redacted",
-    "native/compile_launcher.py": "runs in front of a compiler: the name of a program",
+    "native/logged_process.py": "writes redacted lines",
+    "native/compile_launcher.py": "writes the name of a program; it runs a compiler",
     "entry.py": (
-        "a document about a signal or the current folder, before other modules are imported"
+        "writes a document about a signal or the current folder, before the imports of others"
     ),
     "packing/rattler_child.py": (
-        "into a file of the parent, which prints it through the console and its errors"
+        "writes into a file of the parent, which prints it through the console and its errors"
     ),
-    "conda/environments/conda_environment.py": (
+    "conda/environments/install_child.py": (
         "into a pipe of the parent, which puts it into an error"
     ),
-    "reuse/net/reuse_context.py": "numbers",
+    "reuse/net/reuse_context.py": "writes numbers",
 }
 
 
@@ -274,7 +275,7 @@ def test_nothing_else_writes_to_the_streams(root: Path) -> None:
     assert found <= set(_DIRECT), "say it through vllm_build.util.redaction.say or the console"
 
 
-#: Sums are shown by fewer characters than a text that is worth quoting has.
+#: A digest is shortened to fewer characters than a quoted text has.
 _LONGEST_NAME = 63
 
 
@@ -286,7 +287,7 @@ def _bound(node: ast.expr | None) -> int:
 
 
 def test_nothing_else_cuts_a_text(root: Path) -> None:
-    """A text that is cut first keeps the half of a secret that no pattern finds."""
+    """A text that is cut before it is redacted may keep half a secret, which no pattern finds."""
     library = root / "scripts" / "vllm_build"
     found = {
         path.relative_to(library).as_posix()
@@ -320,6 +321,6 @@ def test_a_statement_that_quotes_a_password() -> None:
     key = PublicKey("00" * 32)
     document = {"payloadType": "-" * 80 + f" https://user:{SECRET * 5}@host/x"}
     expected = Statement("x", "00" * 32, "kind")
-    with pytest.raises(RefusedError, match="the envelope holds") as caught:
+    with pytest.raises(RefusedError, match="the envelope has the payload type") as caught:
         verify(json.dumps(document).encode(), expected, key, "somewhere")
     assert SECRET[:4] not in str(caught.value)

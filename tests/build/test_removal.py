@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is removed but what this library made; and nothing but ``removal`` removes folders."""
+"""The library removes only what it made, and only ``removal`` removes folders."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from vllm_build.util.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Calls that remove or replace, and what they are called on where that is told by the name of a
-#: module.
+#: Functions that remove or replace files, by module.
 FUNCTIONS = {
     ("shutil", "rmtree"),
     ("shutil", "move"),
@@ -39,87 +38,77 @@ FUNCTIONS = {
 }
 METHODS = {"unlink", "rmdir", "rename", "replace"}
 
-#: Every other place, by module and function, with how often: single files and folders whose names
-#: this library gives, and why it may do so.
+#: All functions that remove or replace single files and folders with names of this library: the
+#: number of such calls, and the reason why each is allowed.
 ALLOWED = {
-    "util.removal:_remove": (2, "the one place: only with proof of the folder above"),
-    "util.removal:temporary": (1, "made two lines before, under a name that nothing else has"),
+    "util.removal:_remove": (2, "all other removals: only with proof of the folder above"),
+    "util.removal:temporary": (1, "made two lines before, under a unique name"),
     "util.removal:remove_claimed": (
         2,
-        "the marker, in a folder that holds nothing else, and that folder",
+        "the marker, if nothing else is in its folder, and that folder",
     ),
-    "util.files:write_text": (2, "its own temporary file; the target is the caller's to write"),
+    "util.files:write_text": (2, "its own temporary file; the caller owns the target"),
     "native.unit_times:begin": (1, "a file of ours in the build folder"),
-    "native.cmake_configure:run": (1, "our stamp in the build folder, which was claimed"),
+    "native.cmake_configure:run": (1, "our stamp in the claimed build folder"),
     "native.build_configuration:Configuration.prepare_folder": (
         1,
-        "the probe that it has just made in a claimed folder",
+        "a probe that it has just made in a claimed folder",
     ),
     "sources.stable_inputs:link": (
         1,
-        "a link of ours in the build folder; a folder goes through removal",
+        "a link of ours in the build folder; `removal` removes folders",
     ),
     "sources.stable_inputs:mirror": (
         3,
-        "a link, copies and what is left of older copies, in a folder of ours in the build folder",
+        "a link, copies and remains of older copies, in a folder of ours in the build folder",
     ),
     "sources.third_party:extract": (
         2,
-        (
-            "a damaged folder into its own temporary folder, and what it has unpacked to the name "
-            "that "
-            "is then free"
-        ),
+        "moves a damaged folder into its own temporary folder, and the unpacked one to its name",
     ),
     "packing.channel_index:publish": (
         1,
-        "the rename of its own temporary copy to a name that is free",
+        "renames its own temporary copy to a free name",
     ),
     "packing.normalise:normalise": (
         3,
-        "its own temporary file beside the package, which is the caller's to write",
+        "its own temporary file next to the package, which the caller owns",
     ),
     "conda.package_job:reusable": (
         1,
-        (
-            "a package under a name with our digest whose bytes are others; the output folder is "
-            "claimed and locked"
-        ),
+        "a package with our digest in its name but other bytes, in the claimed, locked output",
     ),
     "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
     "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
-    "conda.environments.prefixes:Site.commit": (
+    "conda.environments.prefix_site:Site.commit": (
         2,
-        "the swap: the prefix was found to be ours, or --force was said",
+        "swaps folders: the prefix is ours, or the user gave --force",
     ),
-    "conda.environments.prefixes:_folders": (1, "empty folders that were not there before"),
-    "conda.environments.prefixes:_recover": (1, "the swap's reversal"),
+    "conda.environments.prefix_site:_folders": (1, "empty folders that it has created"),
+    "conda.environments.prefix_site:_recover": (1, "reverts the swap"),
     "packing.recipe_builder:build": (
         1,
-        (
-            "indexes, which rattler-build writes anew, in work folders that callers have emptied "
-            "before"
-        ),
+        "indexes that rattler-build writes again, in work folders that callers have emptied",
     ),
     "reuse.net.reuse_cache:Cache.find": (1, "a damaged file under its sha256 in the claimed cache"),
-    "reuse.net.reuse_cache:Cache.add": (1, "the rename of a whole file to its sha256"),
-    "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed cache, which is locked"),
+    "reuse.net.reuse_cache:Cache.add": (1, "renames a complete file to its sha256"),
+    "reuse.net.reuse_cache:Cache.clean": (1, "files of the claimed and locked cache"),
     "reuse.net.reuse_context:Context.store": (1, "a download in a temporary folder of the cache"),
-    "reuse.net.download:window": (1, "a part of a download, in the cache"),
-    "reuse.net.download:whole.attempt": (1, "a part of a download, in the cache"),
-    "reuse.placement:_swap": (1, "the swap's reversal"),
+    "reuse.net.download:fetch_window": (1, "a part of a download, in the cache"),
+    "reuse.net.download:fetch_whole.attempt": (1, "a part of a download, in the cache"),
+    "reuse.placement:_swap": (1, "reverts the swap"),
     "reuse.placement:_move": (
         1,
         "records and libraries of builds, to and from a temporary folder of ours, under a lock",
     ),
     "reuse.stores.store_publish:Publisher.put": (
         1,
-        "the rename of a whole file to its sha256 in the locked store",
+        "renames a complete file to its sha256 in the locked store",
     ),
     "reuse.net.remote_file:RemoteFile.forget": (1, "parts of a download, in the cache"),
     "reuse.net.remote_file:_copy": (1, "a part of a download, in the cache"),
     "util.locks:transient": (1, "an empty lock file, by the process that holds its lock"),
-    "toolchain.channel_build:_Builder._take_in": (1, "the rename of a package into the channel"),
+    "toolchain.channel_build:_Builder._add": (1, "renames a package into the channel"),
     "toolchain.pypi:_download": (1, "its own list in a temporary folder"),
     "toolchain.channel_records:remove_record": (
         1,
@@ -131,25 +120,24 @@ ALLOWED = {
     ),
     "toolchain.download_store:Store.put": (
         2,
-        "a download in a temporary folder, and its rename to its sha256",
+        "a download in a temporary folder, which is renamed to its sha256",
     ),
     "toolchain.channel_views:_link": (
         2,
-        "its own temporary link, and its rename to a package's name in a view, which is locked",
+        "its own temporary link, which is renamed to a package's name in a locked view",
     ),
     "toolchain.channel_views:clean": (
         2,
-        (
-            "indexes of views and packages that no view names, in the channel of the claimed "
-            "cache, "
-            "which is locked"
-        ),
+        "indexes of views, and packages without a view, in the locked channel of the claimed cache",
     ),
 }
 
 
 def _removes(call: ast.Call) -> bool:
-    """Whether a call removes or replaces a file or folder; ``str.replace`` and ``dataclasses.replace`` do not."""
+    """Whether a call removes or replaces a file or folder.
+
+    ``str.replace`` and ``dataclasses.replace`` do not.
+    """
     function = call.func
     if not isinstance(function, ast.Attribute):
         return False
@@ -158,7 +146,7 @@ def _removes(call: ast.Call) -> bool:
         return True
     if function.attr not in METHODS or owner in ("os", "shutil", "dataclasses"):
         return False
-    # Text is replaced by two arguments, a time by keywords.
+    # str.replace has two arguments, datetime.replace has keywords.
     return function.attr != "replace" or (len(call.args) == 1 and not call.keywords)
 
 
@@ -323,7 +311,7 @@ def test_an_output_folder_of_something_else_is_refused(
         assert "--output" in said
         assert "Traceback" not in said
     assert sorted(tmp_path.rglob("*")) == before
-    # What an earlier version made.
+    # Earlier versions made such a folder.
     (tmp_path / "mine" / ".state").mkdir()
     package_job.claim_output(tmp_path / "mine")
     assert removal.is_ours(tmp_path / "mine")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGKILL at random moments: the next run completes, and nothing that is half written is ever used."""
+"""SIGKILL at random moments: the next run completes, and no half-written file is ever used."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from vllm_build.reuse.stores import store_check, store_publish
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Of each of three kinds, the last of them twice by half.
+#: Kills in each test that reuses kernels. The tests that publish have half as many.
 KILLS = 17
 SIZE = 120_000
 
 
 @dataclass
 class Zygote:
-    """Starts workers, kills them, or lets them end."""
+    """Starts workers, and kills them or waits for their end."""
 
     process: subprocess.Popen[str]
 
     def run(self, job: dict[str, Any], kill_after: float | None = None) -> int:
-        """Exit status of the worker, negative when it was killed by that signal."""
+        """The exit status of a worker; negative if a signal with that number killed it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({**job, "kill_after": kill_after}) + "\n")
@@ -78,7 +78,7 @@ def check_cache(cache: Path) -> None:
 
 
 def check_tree(tree: Path, known: list[Build]) -> None:
-    """All libraries are whole and of one build; a record lies only beside all that it lists."""
+    """Require that all libraries are complete and of one build, and that a record lists them."""
     libraries = {name: (tree / name).read_bytes() for name in LIBRARIES if (tree / name).exists()}
     owners = [
         build
@@ -94,9 +94,10 @@ def check_tree(tree: Path, known: list[Build]) -> None:
 def killed_runs(
     zygote: Zygote, jobs: list[dict[str, Any]], kills: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Run the jobs in turn and kill each at a random moment, until so many were killed in fact; yields the job after each run.
+    """Run the jobs in turn, killing each at a random moment, until ``kills`` runs were killed.
 
-    Every fifth time the job then runs to its end, which it must reach.
+    After every fifth run, the job runs again and must succeed. The job is yielded after each run,
+    with ``whole`` set if it succeeded.
     """
     begin = time.monotonic()
     assert zygote.run(jobs[0]) == 0
@@ -108,7 +109,7 @@ def killed_runs(
         if zygote.run(job, kill_after=choose.uniform(0, longest)) == -signal.SIGKILL:
             killed += 1
         else:
-            # Faster than the first time.
+            # It ended before the kill, so it was faster than the first run.
             longest = min(longest, time.monotonic() - begin)
         yield job
         if number % 5 == 0:
@@ -144,7 +145,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Server, list[dict[str, Any]], Path]
 
 
 def whole_build(job: dict[str, Any]) -> list[Build]:
-    """What the tree may be of after a run that ended."""
+    """The builds that the tree may have after a run."""
     return [
         build
         for build in builds()
@@ -161,18 +162,18 @@ def test_fetch_and_extract(
         check_cache(tmp_path / "cache")
         check_tree(tree, whole_build(job))
         assert not job.get("whole") or (tree / RECORD).exists()
-        # Without its blobs there is something to fetch each time; parts of downloads stay.
+        # Remove the blobs, so that each run has something to fetch; parts of downloads stay.
         for path in (tmp_path / "cache" / "blobs").rglob("*"):
             if path.is_file():
                 path.unlink()
         resumed += any((tmp_path / "cache" / "parts").iterdir())
-    assert resumed, "some downloads went on where a killed process had stopped"
+    assert resumed, "some downloads resumed where a killed process had stopped"
 
 
 def test_placing(
     zygote: Zygote, served: tuple[Server, list[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
-    """With all files in the cache what is left to interrupt is the exchange of the tree's."""
+    """With all files in the cache, a kill can only interrupt the replacement in the tree."""
     _, jobs, tree = served
     assert zygote.run(jobs[1]) == 0
     for job in killed_runs(zygote, jobs, KILLS, seed=2):
@@ -188,10 +189,13 @@ def test_placing(
 
 @pytest.mark.parametrize("kind", ["folder", "wheel", "conda"])
 def test_publishing(zygote: Zygote, tmp_path: Path, kind: str) -> None:
-    """The conda packages go to a signed store: no document is ever without its statement, nor a package that one names."""
+    """Every document, and every package that it names, always has its statement.
+
+    Only the conda packages go to a signed store.
+    """
     folder, context = tmp_path / "store", Context(Cache(tmp_path / "cache"))
     own = signer(tmp_path / "keys") if kind == "conda" else None
-    jobs = []
+    jobs: list[dict[str, Any]] = []
     for number, build in enumerate(builds()):
         built = (build.unpacked if kind == "folder" else getattr(build, kind))(
             tmp_path / f"built-{number}"

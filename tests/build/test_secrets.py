@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers that ask for a password: it gets there, and nowhere else."""
+"""Commands do not reveal a password: in no output, file or file name."""
 
 from __future__ import annotations
 
@@ -13,146 +13,37 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from login_server import LOGIN, PASSWORD, TRANSPORT, files_with, with_login
 from reuse_files import Build, elf, write_channel
-from reuse_server import basic, serving, status
+from reuse_server import basic
 
 from vllm_build import cli
-from vllm_build.conda import package_job, variants
+from vllm_build.conda import package_job, package_request, variants
 from vllm_build.reuse import preparation
 from vllm_build.reuse.lookup import kernel_channel
-from vllm_build.reuse.net import download, login
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
-from vllm_build.reuse.net.transport import Transport
 from vllm_build.reuse.stores import store_publish
 from vllm_build.settings.build_settings import Settings
 from vllm_build.target.device import Target
 from vllm_build.toolchain import apt
 from vllm_build.toolchain.channel_build import ChannelReport
-from vllm_build.util.errors import FetchError
 from vllm_build.util.files import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from reuse_server import Server
 
-#: With characters that an address has to encode, and others that a shell or a pattern might stumble
-#: over.
-PASSWORD = "s3:cr/t@ w?rd#%'$ü"  # noqa: S105 - of a server of these tests
-LOGIN = f"user:{PASSWORD}"
-TRANSPORT = Transport(timeout=2, attempts=2, pause=0.01)
-
-
-@pytest.fixture(autouse=True)
-def no_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-such-netrc"))
-    monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        running.login = LOGIN
-        running.files["/file"] = b"content"
-        yield running
-
-
-def with_login(url: str, text: str = f"user:{quote(PASSWORD, safe='')}") -> str:
-    return url.replace("://", f"://{text}@")
-
-
-def test_an_address_logs_in(server: Server) -> None:
-    assert download.small(TRANSPORT, with_login(server.url) + "/file", 100) == b"content"
-    assert server.logins == [basic(LOGIN)]
-
-
-@pytest.mark.parametrize("text", ["user", "user:", "user:wrong", None])
-def test_a_wrong_password_is_said_without_it(server: Server, text: str | None) -> None:
-    url = with_login(server.url, text) if text else server.url
-    with pytest.raises(
-        FetchError, match=r"HTTP status 401\n  expected: a name and a password"
-    ) as caught:
-        download.small(TRANSPORT, url + "/file", 100)
-    assert "wrong" not in str(caught.value)
-
-
-def test_netrc_serves_where_the_address_names_nobody(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    netrc = tmp_path / "netrc"
-    monkeypatch.setenv("NETRC", str(netrc))
-    server.login = "user:s3cret"
-    netrc.write_text("machine 127.0.0.1 login user password s3cret\n", encoding="utf-8")
-    assert download.small(TRANSPORT, server.url + "/file", 100) == b"content"
-    # The address wins, as it does for pip.
-    with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, with_login(server.url, "user:other") + "/file", 100)
-    netrc.write_text("machine [ nonsense", encoding="utf-8")
-    with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, server.url + "/file", 100)
-    netrc.unlink()
-    os.mkfifo(netrc)
-    with pytest.raises(FetchError, match="401"):
-        download.small(TRANSPORT, server.url + "/file", 100)
-
-
-def test_netrc_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NETRC")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert login.from_netrc("host") is None
-    (tmp_path / ".netrc").write_text("machine host login a password b\n", encoding="utf-8")
-    (tmp_path / ".netrc").chmod(0o600)
-    assert login.from_netrc("host") == basic("a:b")
-    assert login.from_netrc("other") is None
-
-
-def test_a_redirect_to_another_server_does_not_carry_it(server: Server) -> None:
-    with serving() as other:
-        other.files["/file"] = b"elsewhere"
-        server.script.append(status(302, Location=f"{other.url}/file"))
-        server.login = None
-        assert download.small(TRANSPORT, with_login(server.url) + "/x", 100) == b"elsewhere"
-        assert server.logins == [basic(LOGIN)]
-        assert other.logins == [None]
-
-
-@pytest.mark.parametrize("absolute", [True, False])
-def test_a_redirect_on_the_same_server_does(server: Server, absolute: bool) -> None:  # noqa: FBT001 - a parameter
-    server.login = None
-    server.script.append(status(307, Location=f"{server.url}/file" if absolute else "/file"))
-    assert download.small(TRANSPORT, with_login(server.url) + "/x", 100) == b"content"
-    assert server.logins == [basic(LOGIN)] * 2
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "trusted"),
-    [
-        ("http://host/a", "http://host/b", True),
-        ("http://host/a", "http://HOST:80/b", True),
-        ("http://host/a", "https://host/b", True),
-        ("http://host:8080/a", "https://host/b", False),
-        ("https://host/a", "http://host/b", False),
-        ("https://host/a", "https://host:444/b", False),
-        ("https://host/a", "https://host.example/b", False),
-        ("https://host/a", "https://sub.host/b", False),
-    ],
-)
-def test_servers_that_are_the_same(first: str, second: str, trusted: bool) -> None:  # noqa: FBT001 - a parameter
-    assert login.Origin.of(first).trusts(login.Origin.of(second)) is trusted
-
-
-# Every command that takes an address.
+pytestmark = pytest.mark.usefixtures("no_netrc")
 
 
 @pytest.fixture
 def real(root: Path) -> Build:
-    """A build that this tree asks for."""
-    (wanted,) = preparation.wanted(
-        root, preparation.planned(root, Settings(), Target("cpu", "why"))
+    """A build with the digests of this tree."""
+    (wanted,) = preparation.find_wanted(
+        root, preparation.make_plan(root, Settings(), Target("cpu", "why"))
     )
     return Build(
         {name: elf() for name in wanted.libraries},
@@ -190,20 +81,6 @@ def channel_of(real: Build, folder: Path) -> str:
     return "/channel"
 
 
-def files_with(secret: str, *folders: Path) -> list[Path]:
-    needles = {
-        word.encode()
-        for word in (
-            secret,
-            quote(secret, safe=""),
-            json.dumps(secret)[1:-1],
-            basic(f"user:{secret}").split()[1],
-        )
-    }
-    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return [path for path in paths if any(needle in path.read_bytes() for needle in needles)]
-
-
 COMMANDS: dict[str, tuple[tuple[str, ...], str, Callable[[Build, Any], str]]] = {
     "settings": (("settings",), "VLLM_PRECOMPILED_STORES", store_of),
     "settings of a location": (("settings",), "VLLM_PRECOMPILED_WHEEL_LOCATION", wheel_of),
@@ -216,8 +93,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, Callable[[Build, Any], str]]] = 
 }
 
 
-#: Commands that ask no server have one outcome. A file or server that is not there meets the same
-#: code for every kind of source.
+#: Commands that contact no server have one outcome. The same code handles a missing file or server
+#: for every kind of source.
 CASES = [
     *((case, "found") for case in COMMANDS),
     *((case, "refused") for case in COMMANDS if case.startswith(("reuse", "audit"))),
@@ -227,11 +104,13 @@ CASES = [
         for outcome in ("gone", "unreachable")
     ),
 ]
+
+
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), basic(LOGIN).split()[1], json.dumps(PASSWORD)[1:-1])
 
 
 def require_silence(said: str, *folders: Path) -> None:
-    """The password is in no form in ``said``, in no file below the folders, and in no file's name."""
+    """Neither ``said`` nor a file below the folders nor its name contains the password."""
     assert [secret for secret in SECRETS if secret in said] == [], said
     assert files_with(PASSWORD, *folders) == []
     names = [str(path) for folder in folders for path in folder.rglob("*")]
@@ -240,7 +119,7 @@ def require_silence(said: str, *folders: Path) -> None:
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of this machine's, and a home of the test's own."""
+    """Removes the settings of this machine, and sets a home folder for the test."""
     for name in os.environ:
         if not name.startswith(("COVERAGE", "LANG", "PATH", "NETRC", "PYTEST", "VLLM_BUILD_CACHE")):
             monkeypatch.delenv(name)
@@ -253,7 +132,7 @@ def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("case", "outcome"), CASES)
 def test_a_password_is_nowhere(
     real: Build,
-    server: Server,
+    login_server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -262,10 +141,10 @@ def test_a_password_is_nowhere(
 ) -> None:
     words, variable, make = COMMANDS[case]
     path = make(real, tmp_path)
-    server.folder = tmp_path / "served"
-    base = with_login(server.url)
+    login_server.folder = tmp_path / "served"
+    base = with_login(login_server.url)
     if outcome == "refused":
-        server.login = "user:another"
+        login_server.login = "user:another"
     elif outcome == "gone":
         path = "/gone" + path.removeprefix("/")
     elif outcome == "unreachable":
@@ -289,14 +168,14 @@ def test_a_password_is_nowhere(
 @pytest.mark.parametrize("outcome", ["found", "refused"])
 def test_packages_from_a_channel_that_asks_for_a_password(
     real: Build,
-    server: Server,
+    login_server: Server,
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     outcome: str,
 ) -> None:
-    """``vllm-build package --reuse URL`` up to the installation, which starts from the files of the output folder."""
+    """``vllm-build package --reuse URL`` up to the installation, which is replaced."""
     output, folder = tmp_path / "output", tmp_path / "served" / "channel"
     for name, result in (("_install", "created"), ("fetch_sources", None)):
         monkeypatch.setattr(package_job, name, lambda *_, result=result: result)
@@ -307,12 +186,12 @@ def test_packages_from_a_channel_that_asks_for_a_password(
         package_job.conda_environment, "run_in", lambda *_, **__: "all operators agree"
     )
     listed: dict[str, dict[str, Any]] = {}
-    outputs = package_job.expected(
-        package_job.Request(
+    outputs = package_request.expected(
+        package_request.Request(
             root, variants.load(root, "cpu"), "local", output, Settings.from_environ(os.environ)
         )
     )
-    monkeypatch.setattr(package_job, "expected", lambda _: outputs)
+    monkeypatch.setattr(package_request, "expected", lambda _: outputs)
     for wanted in outputs:
         path = real.conda(folder / wanted.subdir, wanted.filename)
         facts = {
@@ -325,9 +204,9 @@ def test_packages_from_a_channel_that_asks_for_a_password(
         listed.setdefault(wanted.subdir, {})[path.name] = facts
     for subdir, packages in listed.items():
         write_channel(folder, subdir, packages)
-    server.folder = tmp_path / "served"
+    login_server.folder = tmp_path / "served"
     if outcome == "refused":
-        server.login = "user:another"
+        login_server.login = "user:another"
     capfd.readouterr()
     command = [
         "package",
@@ -337,7 +216,7 @@ def test_packages_from_a_channel_that_asks_for_a_password(
         "--output",
         str(output),
         "--reuse",
-        f"'{with_login(server.url)}/channel'",
+        f"'{with_login(login_server.url)}/channel'",
     ]
     returned = cli.main([*command, "--json", "-v"])
     streams = capfd.readouterr()
@@ -354,9 +233,9 @@ def test_packages_from_a_channel_that_asks_for_a_password(
 
 @pytest.mark.parametrize("outcome", ["found", "refused"])
 def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
-    real: Build, server: Server, root: Path, tmp_path: Path, outcome: str
+    real: Build, login_server: Server, root: Path, tmp_path: Path, outcome: str
 ) -> None:
-    """Neither pip's log nor the build folder nor the wheel repeats the address as it was given."""
+    """pip's log, the build folder and the wheel do not contain the address with its password."""
     left_out = (
         ".git",
         ".venv",
@@ -373,10 +252,10 @@ def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
     tree = shutil.copytree(
         root, tmp_path / "tree", ignore=shutil.ignore_patterns(*left_out), symlinks=True
     )
-    server.folder = tmp_path / "served"
-    url = with_login(server.url) + wheel_of(real, tmp_path)
+    login_server.folder = tmp_path / "served"
+    url = with_login(login_server.url) + wheel_of(real, tmp_path)
     if outcome == "refused":
-        server.login = "user:another"
+        login_server.login = "user:another"
     env = {
         **{
             name: value
@@ -426,7 +305,7 @@ def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
 def test_a_proxy_password_of_apt_stays_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was read from a file that only its owner may read, and written to one for everybody."""
+    """apt's own file is readable only by its owner, so ours must be too."""
     from vllm_build.util.console import Console
 
     def machine(_: object) -> tuple[str, str, str]:
@@ -437,9 +316,9 @@ def test_a_proxy_password_of_apt_stays_private(
         )
 
     monkeypatch.setattr(apt.PrivateApt, "_machine", machine)
-    private = apt.PrivateApt(tmp_path / "apt", Console())
+    private = apt.PrivateApt(tmp_path / "apt", Console(), {})
     private.folder.mkdir()
-    # What an earlier version left for everybody.
+    # Earlier versions left files that everyone could read.
     for name in ("apt.conf", "sources.list"):
         (private.folder / name).touch(0o644)
     private.prepare()

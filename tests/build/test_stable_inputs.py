@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers of a torch that moves: same content, same path, same time."""
+"""Headers of a torch that moves keep their content, path and time."""
 
 from __future__ import annotations
 

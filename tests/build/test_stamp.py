@@ -21,9 +21,30 @@ def test_stale_stamp_is_refused_then_written(root: Path, tmp_path: Path) -> None
     tree = tmp_path / "tree"
     shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
     (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="out of step") as caught:
+    with pytest.raises(IntegrityError, match="does not match the tree") as caught:
         recipe_stamp.check(tree)
     assert caught.value.remedy == "vllm-build stamp"
     assert recipe_stamp.write(tree)
     recipe_stamp.check(tree)
     assert not recipe_stamp.write(tree)
+
+
+@pytest.mark.parametrize("symlinks", [True, False])
+def test_links_stay_links_and_copies_are_written(
+    root: Path, tmp_path: Path, *, symlinks: bool
+) -> None:
+    """A checkout has links next to the recipes, and a source distribution has copies."""
+    tree = tmp_path / "tree"
+    ignored = shutil.ignore_patterns(".git", ".venv", "output", "build")
+    shutil.copytree(root, tree, ignore=ignored, symlinks=symlinks)
+    (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
+    assert recipe_stamp.write(tree)
+    file, *others = recipe_stamp._files(tree)
+    assert len(others) == 4
+    for other in others:
+        assert other.is_symlink() is symlinks
+        assert other.read_bytes() == file.read_bytes()
+    if not symlinks:
+        others[0].write_bytes(b"")
+        with pytest.raises(IntegrityError, match=f"{others[0].parent.name}/variants.yaml is out"):
+            recipe_stamp.check(tree)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command says and how it ends when its streams or its folder are not usual, and when a signal comes before it can hear one."""
+"""Commands with closed or full streams, without a current folder, and with early signals."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ COMMANDS = {
     "nosuch --json": (errors.ConfigurationError.exit_code, True, True),
     "nosuch -v": (errors.ConfigurationError.exit_code, False, True),
 }
-#: How a shell sets up the streams, and the status where the stream that is not usual is written to;
-#: None where the usual status stays.
+#: Redirections of a shell: the streams that they affect, and the exit status if the command writes
+#: to stdout or stderr. None means that the usual status remains.
 STREAMS: dict[str, tuple[str, int | None, int | None]] = {
     "{} >&-": ("out", CLOSED, None),
     "{} >/dev/full": ("out", LOST, None),
@@ -117,7 +117,7 @@ def test_a_current_folder_that_is_gone(words: str, tmp_path: Path) -> None:
 
 
 def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
-    """What is opened next would have them, and every program that is started would write to it."""
+    """Otherwise the next opened file would get these numbers, and programs would write to it."""
     opened = "os.open('file', os.O_CREAT | os.O_WRONLY)"
     code = (
         "import os; from vllm_build.util import streams; streams.open_missing(); "
@@ -128,11 +128,11 @@ def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
     assert int((tmp_path / "n").read_text(encoding="utf-8")) > 2
 
 
-# Signals that come before the handlers are there
+# Signals that arrive before the handlers are installed
 
 
 def _blocked(numbers: tuple[signal.Signals, ...]) -> Callable[[], None]:
-    """The signals wait from before the first instruction on, and arrive when the command lets them."""
+    """Signals are blocked from the first instruction until the command unblocks them."""
 
     def before() -> None:
         for number in numbers:
@@ -153,7 +153,7 @@ def _blocked(numbers: tuple[signal.Signals, ...]) -> Callable[[], None]:
 def test_a_signal_before_the_handlers(
     numbers: tuple[signal.Signals, ...], tmp_path: Path, *, isolated: bool
 ) -> None:
-    """The kernel keeps a signal that waits, through the exec that isolates the interpreter as well."""
+    """A pending signal survives the exec that isolates the interpreter."""
     command = COMMAND if isolated else [sys.executable, "-m", "vllm_build"]
     done = subprocess.run(
         [*command, "settings", "--json"],
@@ -170,7 +170,7 @@ def test_a_signal_before_the_handlers(
 
 
 def test_the_first_signal_decides_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal that closes sends SIGHUP, and what closes it may send SIGTERM until the command ends."""
+    """A closing terminal sends SIGHUP, and its program may send SIGTERM until the command ends."""
     ended: list[int] = []
     handler = signals._Handler()
     monkeypatch.setattr(os, "_exit", ended.append)
@@ -183,7 +183,7 @@ def test_the_first_signal_decides_the_status(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_signal_while_the_end_is_written(tmp_path: Path) -> None:
-    """Nothing changes the status between the message and the end of the process."""
+    """A signal between the message and the end of the process does not change the status."""
     code = (
         "import os, signal, sys; from vllm_build import entry; from vllm_build.util.processes "
         "import signals\n"

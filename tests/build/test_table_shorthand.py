@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The short forms of the table of kernels: what they stand for, and the line of every mistake in them."""
+"""The short forms of the table of kernels: their meaning, and the line of every mistake."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ kernel = [
     "norm/{a,b}.cu",
     "norm/c{,_d}.cc",
   ] },
-  { name = "norm-dev", group = "unit", sets = ["dev", "full"], memory = "heavy", sources = ["norm/e.cu"] },
-  { name = "norm-few", group = "unit", sets = ["check", "dev"], archs = { cuda = "8.0" }, sources = ["norm/f.cu"] },
+  { name = "norm-dev", group = "unit", sets = ["dev", "full"], memory = "heavy", \
+sources = ["norm/e.cu"] },
+  { name = "norm-few", group = "unit", sets = ["check", "dev"], archs = { cuda = "8.0" }, \
+sources = ["norm/f.cu"] },
   { name = "norm-host", group = "unit", sources = ["norm/g.cc"], definitions = ["X"] },
 ]
 
@@ -104,8 +106,8 @@ FILES = (
 )
 GPU_FILES = tuple(f"norm/{name}.cu" for name in "abef")
 
-#: Extension -> kernels, units of the tree and units of third parties. A change of the table changes
-#: these numbers with it.
+#: Extension -> numbers of kernels, units of the tree and third-party units. Update them with the
+#: table.
 COUNTS = {
     "vllm._C": (33, 89, 0),
     "vllm.cumem_allocator": (1, 2, 0),
@@ -136,7 +138,7 @@ def test_a_short_table_is_the_long_one(tree: Path) -> None:
     short, data = kernels_table.load(tree), kernels_table.read(path)[1].data
     write(tree, LONG)
     assert short == kernels_table.load(tree)
-    # The digests are those of the long records too: a group is as good as its values.
+    # The digests are equal, too, because they cover the expanded records.
     assert data == loads(LONG)
 
 
@@ -160,7 +162,7 @@ def test_a_short_table_is_the_long_one(tree: Path) -> None:
             "'norm/{a}.cu' in 'sources' has braces without a choice",
         ),
         ('"norm/c{,_d}.cc"', '"norm/c{,_z}.cc"', 16, "source 'norm/c_z.cc' does not exist"),
-        ('"norm/c{,_d}.cc"', '"norm/{b,a}.cu"', 16, "'norm/b.cu' stands twice in 'sources'"),
+        ('"norm/c{,_d}.cc"', '"norm/{b,a}.cu"', 16, "'norm/b.cu' is listed twice in 'sources'"),
         ('memory = "heavy"', 'memory = "huge"', 18, "memory = 'huge' is not valid"),
         ('memory = "heavy"', "libary = 3", 18, "unknown key 'libary' in [[kernel]]"),
         ('libraries = ["hwy"]', "libraries = 3", 3, "libraries = 3 is not valid"),
@@ -206,7 +208,7 @@ def test_a_group_may_have_a_header_of_its_own(tree: Path) -> None:
     header = '\n[group.host]\nextension = "vllm._C"\ndevices = ["cpu"]\nlibraries = ["hwy"]\n'
     write(tree, SHORT)
     expected = kernels_table.load(tree)
-    # Dotted keys and a header cannot both extend one table: the other group gets a header as well.
+    # Dotted keys and a header cannot extend the same table, so the other group gets a header, too.
     dotted = [line for line in text.splitlines() if line.startswith("group.unit.")]
     rest = "\n".join(line for line in text.splitlines() if not line.startswith("group."))
     unit = (
@@ -244,7 +246,7 @@ def test_the_lists_of_the_tree_s_table_serve_the_default_list(root: Path) -> Non
     archs = loads((root / kernels_table.TABLE).read_text(encoding="utf-8"))["archs"]
     default = gpu_targets.default("cuda", None)
     assert archs["common"]["cuda"].split() == [entry.replace("9.0a", "9.0") for entry in default]
-    # A list of architectures that several kernels have is named once.
+    # A list of architectures that several kernels share has a name.
     lists = [values["cuda"] for values in archs.values()]
     assert len(lists) == len(set(lists))
     inline = [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The private apt: what it takes from the machine, what it makes of apt's answers.
+"""The private apt: the settings that it takes from the machine, and its handling of apt's answers.
 
-Programs are stood in for by scripts on PATH.
+Scripts on PATH replace apt's programs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.toolchain import apt, lock_update
+from vllm_build.toolchain import apt, debian_index
 from vllm_build.toolchain.apt import PrivateApt
 from vllm_build.toolchain.locked_files import Fetcher
 from vllm_build.util.errors import FetchError, ResourceError, ToolchainError
@@ -85,15 +85,15 @@ def test_paragraphs() -> None:
         "Package: a\nDepends: b,\n c\nSize: 1\n\n\nPackage: b\nChecksums-Sha256:\n 00 1 x.dsc\n"
         " 11 2 y.tar.xz\n"
     )
-    first, second = lock_update.paragraphs(text)
+    first, second = debian_index.paragraphs(text)
     assert first == {"Package": "a", "Depends": "b,\nc", "Size": "1"}
     assert second["Checksums-Sha256"].split() == ["00", "1", "x.dsc", "11", "2", "y.tar.xz"]
-    assert lock_update.paragraphs("") == []
+    assert debian_index.paragraphs("") == []
 
 
 @given(st.text())
 def test_any_text_is_paragraphs(text: str) -> None:
-    assert all(paragraph for paragraph in lock_update.paragraphs(text))
+    assert all(paragraph for paragraph in debian_index.paragraphs(text))
 
 
 @pytest.mark.skipif(
@@ -107,13 +107,13 @@ def test_the_newest_version_of_a_suite_comes_first() -> None:
         " gcc-12 | 12.4.0-5 | http://m.example/debian trixie/main Sources\n"
         "nonsense\n"
     )
-    assert lock_update.suite_versions(madison, "bookworm") == ["12.2.0-14+deb12u1", "12.2.0-14"]
-    assert lock_update.suite_versions(madison, "trixie") == ["12.4.0-5"]
-    assert lock_update.suite_versions(madison, "bullseye") == []
+    assert debian_index.suite_versions(madison, "bookworm") == ["12.2.0-14+deb12u1", "12.2.0-14"]
+    assert debian_index.suite_versions(madison, "trixie") == ["12.4.0-5"]
+    assert debian_index.suite_versions(madison, "bullseye") == []
 
 
-# The machine's apt: indextargets names a mirror, config has a proxy; "download" and "update" do
-# what the test's FAKE_* say.
+# The machine's apt: indextargets names a mirror, and config has a proxy. FAKE_* variables control
+# "download" and "update".
 FAKE_APT_GET = r"""#!/bin/sh
 echo "$@" >> "$FAKE_LOG"
 case "$*" in
@@ -121,7 +121,8 @@ indextargets*) printf '%s|bookworm|main\n' "$FAKE_MIRROR" ;;
 *update*)
     [ -z "$FAKE_UPDATE_ERROR" ] || { echo "$FAKE_UPDATE_ERROR" >&2; exit 100; }
     for suite in bullseye bookworm trixie; do
-        touch "$FAKE_LISTS/m_debian_dists_${suite}_main_source_Sources" "$FAKE_LISTS/m_debian_dists_${suite}_main_binary-amd64_Packages"
+        touch "$FAKE_LISTS/m_debian_dists_${suite}_main_source_Sources" \
+            "$FAKE_LISTS/m_debian_dists_${suite}_main_binary-amd64_Packages"
     done ;;
 *download*)
     if [ -n "$FAKE_DOWNLOAD_ERROR" ] && ! { [ -n "$FAKE_ONCE" ] && [ -e "$FAKE_ONCE" ]; }; then
@@ -161,7 +162,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def private(machine: Path, console: Console) -> PrivateApt:
-    return PrivateApt(machine / "apt", console)
+    return PrivateApt(machine / "apt", console, os.environ)
 
 
 def calls(machine: Path, word: str) -> int:
@@ -184,7 +185,7 @@ def test_the_private_state_is_its_own(machine: Path, console: Console) -> None:
 
 
 def test_a_component_has_a_state_of_its_own(machine: Path, console: Console) -> None:
-    fetcher = Fetcher(machine / "cache", console)
+    fetcher = Fetcher(machine / "cache", console, os.environ)
     main, other = fetcher.apt(), fetcher.apt("non-free")
     assert fetcher.apt() is main
     assert (main.folder.name, other.folder.name) == ("apt", "apt-non-free")
@@ -216,7 +217,7 @@ def test_a_download(machine: Path, console: Console) -> None:
     assert "download libgcc-s1=12.2.0-14" in (machine / "log").read_text(encoding="utf-8")
 
 
-def test_a_version_that_is_gone_names_the_update(
+def test_the_error_for_a_missing_version_names_the_update(
     machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_DOWNLOAD_ERROR", "E: Version '1.0' for 'libgcc-s1' was not found")
@@ -235,7 +236,7 @@ def test_a_version_that_is_gone_names_the_update(
         "E: Failed to fetch http://m.example/x  404  Not Found",
     ],
 )
-def test_old_lists_are_refreshed_before_anything_is_said(
+def test_old_lists_are_refreshed_before_an_error(
     machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     first = private(machine, console)
@@ -258,7 +259,7 @@ def test_old_lists_are_refreshed_before_anything_is_said(
     ],
 )
 @pytest.mark.parametrize("when", ["UPDATE", "DOWNLOAD"])
-def test_a_mirror_that_fails(
+def test_a_failing_mirror(
     machine: Path,
     console: Console,
     monkeypatch: pytest.MonkeyPatch,
@@ -279,7 +280,7 @@ def test_a_machine_without_apt_is_sent_to_conda_forge(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolchainError) as caught:
-        PrivateApt(tmp_path / "apt", console).prepare()
+        PrivateApt(tmp_path / "apt", console, os.environ).prepare()
     assert "apt-get" in caught.value.message
     assert "CHANNEL=conda-forge" in str(caught.value)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The channel with real, tiny packages: what is built, what is reused, and what an interruption leaves."""
+"""The channel with real, tiny packages: builds, reuse, and the state after an interruption."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tree(toolchain_tree: Tree) -> Tree:
     return toolchain_tree
 
 
-def test_only_what_changed_is_built(tree: Tree) -> None:
+def test_only_changed_packages_are_built(tree: Tree) -> None:
     assert tree.actions() == {"low": "built", "high": "built"}
     first = tree.packages()
     assert tree.actions() == {"low": "reused", "high": "reused"}
@@ -39,9 +39,11 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     second = tree.packages()
     assert len(second) == 2
     assert len(first & second) == 1, (
-        "the superseded package is no longer seen, the other is untouched"
+        "the view no longer has the superseded package, and the other one is unchanged"
     )
-    assert all(folder.exists() for folder in extracted.values()), "somebody may be installing it"
+    assert all(folder.exists() for folder in extracted.values()), (
+        "another process may be installing it"
+    )
     assert tree.pool == first | second
     long_ago = 0
     os.utime(before / ".used", (long_ago, long_ago))
@@ -50,7 +52,7 @@ def test_only_what_changed_is_built(tree: Tree) -> None:
     assert cleaned.size > 0
     assert tree.pool == tree.packages() == second
     assert {name for name, folder in extracted.items() if folder.exists()} == first & second, (
-        "and so is what was extracted from it"
+        "its extracted content is removed too"
     )
     assert tree.actions() == {"low": "reused", "high": "reused"}
 
@@ -115,7 +117,7 @@ def test_an_interruption_between_file_and_index(
         calls.append(arguments)
         if (
             module is channel_records or len(calls) == 2
-        ):  # the first index is the one of the clean start
+        ):  # the first index is the one of the empty channel
             raise KeyboardInterrupt
         real(*arguments)
 
@@ -124,7 +126,7 @@ def test_an_interruption_between_file_and_index(
         tree.ensure()
     monkeypatch.undo()
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tree.cache))
-    assert len(tree.packages()) == 1, "the index never names what is not there"
+    assert len(tree.packages()) == 1, "the index never lists a missing file"
     assert tree.actions()["low"] == "reused"
     assert len(tree.packages()) == 2
 
@@ -178,7 +180,7 @@ def test_bytes_that_were_not_locked_stop_the_build(tree: Tree) -> None:
     assert {name.partition("-")[0] for name in tree.packages()} == {"low"}
 
 
-def test_a_version_that_is_gone_names_the_update(tree: Tree) -> None:
+def test_the_error_for_a_missing_version_names_the_update(tree: Tree) -> None:
     (tree.index / "high-1.0-py3-none-any.whl").unlink()
     with pytest.raises(FetchError) as caught:
         tree.ensure()
@@ -187,7 +189,7 @@ def test_a_version_that_is_gone_names_the_update(tree: Tree) -> None:
 
 def test_a_recipe_must_carry_the_digest(tree: Tree) -> None:
     tree.recipe("low", text=RECIPE.replace('  string: h${{ env.get("TOOLCHAIN_DIGEST") }}_0\n', ""))
-    with pytest.raises(BuildError, match="does not carry the digest"):
+    with pytest.raises(BuildError, match="lacks the digest"):
         tree.ensure(["low"])
     assert tree.packages() == set()
 

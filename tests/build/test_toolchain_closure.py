@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A part of the channel must be complete: whoever gets a package from it must find there what the package requires."""
+"""The channel must be complete: it has everything that its packages require."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUILDS = {build.id: build for build in toolchain_builds.load(paths.source_root()
 
 
 def requirements(node: object) -> set[str]:
-    """All names below ``requirements: run`` of a recipe, conditions and outputs included."""
+    """All names in ``requirements: run`` of a recipe's outputs, including conditional ones."""
     if isinstance(node, str):
         sibling = re.search(r'pin_subpackage\("([^"]+)"', node)
         return {sibling[1] if sibling else node.split(" ", 1)[0]}
@@ -41,7 +41,7 @@ def run_names(recipe: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
-def test_what_a_package_requires_is_built_with_it(name: str) -> None:
+def test_requirements_of_a_package_are_built_with_it(name: str) -> None:
     build = BUILDS[name]
     closure = {b.id for b in toolchain_builds.select(BUILDS.values(), [name])}
     python = build.variant.get("python_version")
@@ -50,9 +50,9 @@ def test_what_a_package_requires_is_built_with_it(name: str) -> None:
     ):
         makers = {i for i, other in BUILDS.items() if required in other.makes}
         if required.startswith("__"):
-            continue  # a fact about the machine, not a package
+            continue  # a virtual package: a property of the machine
         if required in {"python", "python_abi"} and python is None:
-            continue  # noarch: any interpreter of the channel will do, and who asks for one gets it
+            continue  # noarch: every interpreter of the channel is suitable, and users choose one
         assert makers, f"{name} requires {required}, which no recipe makes"
         found = makers & closure
         assert found, f"{name} requires {required}: add one of {sorted(makers)} to its needs"
@@ -67,7 +67,7 @@ def test_what_a_package_requires_is_built_with_it(name: str) -> None:
 @pytest.mark.parametrize(
     "name", sorted(name for name, build in BUILDS.items() if build.wheel is None)
 )
-def test_what_a_recipe_makes_is_what_its_sources_say(name: str) -> None:
+def test_a_recipe_makes_the_packages_that_its_sources_list(name: str) -> None:
     document = YAML(typ="safe", pure=True).load(BUILDS[name].recipe.read_text(encoding="utf-8"))
     made = [part["package"]["name"] for part in document.get("outputs", [document])]
     assert sorted(made) == sorted(BUILDS[name].makes)

@@ -99,7 +99,9 @@ def test_a_digest_is_the_same_anywhere(
         ("two/sources.toml", set()),
     ],
 )
-def test_what_a_change_reaches(tree: Path, name: str, changed: set[str]) -> None:
+def test_a_change_affects_the_builds_that_depend_on_it(
+    tree: Path, name: str, changed: set[str]
+) -> None:
     before = of(tree)
     with (tree / "toolchain" / "recipes" / name).open("a", encoding="utf-8") as stream:
         stream.write("# more\n")

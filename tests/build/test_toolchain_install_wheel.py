@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The helper that recipes install wheels with."""
+"""The script with which recipes install wheels."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_record_names_what_is_there(installed: Path) -> None:
     } == FILES
     assert rows["sample/__init__.py"][1].startswith("sha256=")
     assert rows["../../../bin/tool"][1:] == ["", ""], (
-        "the installer changes scripts, so no hash holds"
+        "the installer changes scripts, so they have no hash"
     )
 
 

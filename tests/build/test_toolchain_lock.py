@@ -33,7 +33,7 @@ files = st.builds(
 
 
 @given(st.lists(files, max_size=8))
-def test_what_is_written_is_read_and_written_the_same(entries: list[LockedFile]) -> None:
+def test_a_written_lock_is_read_and_written_unchanged(entries: list[LockedFile]) -> None:
     lock = Lock.of(entries)
     text = toolchain_lock.dumps(lock)
     assert toolchain_lock.parse(text, HERE) == lock
@@ -77,11 +77,11 @@ def dump(entry: dict[str, object]) -> str:
         ({"sha256": "A" * 64}, "sha256 is malformed"),
         ({"type": "git"}, "unknown type 'git'"),
         ({"choice": "first"}, "unknown key 'choice'"),
-        ({"filename": "../n.whl"}, "not a plain name"),
-        ({"filename": ".hidden"}, "not a plain name"),
+        ({"filename": "../n.whl"}, "not a plain file name"),
+        ({"filename": ".hidden"}, "not a plain file name"),
         ({"position": -1}, "'position' is not a number"),
         ({"size": "big"}, "'size' is not a number"),
-        ({"name": 3}, "'name' is not a text"),
+        ({"name": 3}, "'name' is not a string"),
         ({"url": "u"}, "unknown key 'url'"),
     ],
 )

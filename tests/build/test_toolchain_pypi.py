@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pip as the source of wheels, with a folder of wheels for an index."""
+"""Downloading wheels with pip; a folder of wheels is the index."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sha256(path: Path) -> str:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip looks."""
+    """The only folder in which pip looks for files."""
     folder = tmp_path / "index"
     folder.mkdir()
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -66,7 +66,9 @@ def into(tmp_path: Path) -> Path:
 def test_the_exact_file_arrives_and_nothing_else(index: Path, into: Path) -> None:
     wanted = wheel(index, "sample", "1.0")
     wheel(index, "sample", "2.0")
-    pypi.download([("sample", "1.0", sha256(wanted))], into, python="3.11", abi=None)
+    pypi.download(
+        [("sample", "1.0", sha256(wanted))], into, python="3.11", abi=None, inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [wanted.name]
     assert sha256(into / wanted.name) == sha256(wanted)
 
@@ -79,28 +81,34 @@ def test_wheels_for_another_interpreter(index: Path, into: Path) -> None:
         "cp313-cp313t-manylinux_2_40_x86_64",
     ):
         wheel(index, "sample", "1.0", tags)
-    pypi.download([("sample", "1.0", sha256(wanted))], into, python="3.13", abi="cp313t")
+    pypi.download(
+        [("sample", "1.0", sha256(wanted))], into, python="3.13", abi="cp313t", inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [wanted.name]
 
 
 def test_other_bytes_are_an_integrity_error(index: Path, into: Path) -> None:
     there = wheel(index, "sample", "1.0")
     with pytest.raises(IntegrityError) as caught:
-        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "1.0", "0" * 64)], into, python="3.11", abi=None, inherited=os.environ
+        )
     assert sha256(there) in caught.value.message
     assert "sample 1.0" in caught.value.message
 
 
-def test_a_version_that_is_gone_names_the_update(index: Path, into: Path) -> None:
+def test_the_error_for_a_missing_version_names_the_update(index: Path, into: Path) -> None:
     wheel(index, "sample", "2.0")
     with pytest.raises(pypi.MissingVersionError) as caught:
-        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "1.0", "0" * 64)], into, python="3.11", abi=None, inherited=os.environ
+        )
     assert caught.value.exit_code == FetchError.exit_code
     assert "vllm-build toolchain --update" in str(caught.value)
 
 
 def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
-    """A source distribution that fails when anything of it is run."""
+    """Write a source distribution that fails if any of its code is run."""
     files = {
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         "setup.py": "raise SystemExit('this must not run')\n",
@@ -129,18 +137,20 @@ def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
 def test_an_sdist_arrives_and_nothing_of_it_is_run(index: Path, into: Path, backend: str) -> None:
     wanted = sdist(index, "some-sample", "1.0", backend)
     wheel(index, "some_sample", "1.0")
-    pypi.download_sdist("some-sample", "1.0", sha256(wanted), into, "a/lock.toml")
+    pypi.download_sdist(
+        "some-sample", "1.0", sha256(wanted), into, "a/lock.toml", inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [wanted.name]
 
 
 def test_an_sdist_of_other_bytes_or_none(index: Path, into: Path) -> None:
     there = sdist(index, "sample", "1.0", "")
     with pytest.raises(IntegrityError) as caught:
-        pypi.download_sdist("sample", "1.0", "0" * 64, into, "a/lock.toml")
+        pypi.download_sdist("sample", "1.0", "0" * 64, into, "a/lock.toml", inherited=os.environ)
     assert sha256(there) in caught.value.message
     assert caught.value.expected == "the sha256 in a/lock.toml"
     with pytest.raises(pypi.MissingVersionError) as missing:
-        pypi.download_sdist("sample", "2.0", "0" * 64, into, "a/lock.toml")
+        pypi.download_sdist("sample", "2.0", "0" * 64, into, "a/lock.toml", inherited=os.environ)
     assert missing.value.remedy == "correct the version in a/lock.toml"
 
 
@@ -151,20 +161,22 @@ def test_an_index_that_does_not_answer_is_not_a_missing_version(
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv(
         "PIP_INDEX_URL", "http://127.0.0.1:9/simple"
-    )  # the discard port: nobody listens
+    )  # the discard port, on which no server listens
     monkeypatch.setenv("PIP_RETRIES", retries)
     for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(FetchError, match="cannot reach its index") as caught:
-        pypi.download([("sample", "1.0", "0" * 64)], into, python="3.11", abi=None)
+        pypi.download(
+            [("sample", "1.0", "0" * 64)], into, python="3.11", abi=None, inherited=os.environ
+        )
     assert not isinstance(caught.value, pypi.MissingVersionError)
     with pytest.raises(FetchError, match="cannot reach its index") as caught:
-        pypi.resolve(["sample==1.0"], python="3.11", abi=None)
+        pypi.resolve(["sample==1.0"], python="3.11", abi=None, inherited=os.environ)
     assert not isinstance(caught.value, pypi.MissingVersionError)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """An index: ``files`` are served, the rest is answered with ``otherwise``."""
+    """An index that serves ``files`` and answers other requests with the status ``otherwise``."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -172,7 +184,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
 
     def add(self, wheel: Path) -> None:
-        """Serve a wheel and the page that lists it."""
+        """Serve a wheel and the index page that lists it."""
         project = wheel.name.partition("-")[0]
         link = f'<a href="/files/{wheel.name}#sha256={sha256(wheel)}">{wheel.name}</a>'
         self.files[f"/simple/{project}/"] = (
@@ -196,12 +208,12 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content or b"")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The only index of this machine, whose pip does not try twice."""
+    """The only index that pip is configured with; pip does not retry."""
     for name in [
         name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")
     ]:
@@ -219,21 +231,23 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.join()
 
 
-def test_what_an_index_over_the_network_says_is_told_apart(
+def test_answers_of_a_network_index_are_distinguished(
     server: Server, tmp_path: Path, into: Path
 ) -> None:
     one, two = wheel(tmp_path, "sample", "1.0"), wheel(tmp_path, "sample", "2.0")
 
     def failure(version: str, digest: str) -> type[Exception]:
         with pytest.raises((FetchError, IntegrityError)) as caught:
-            pypi.download([("sample", version, digest)], into, python="3.11", abi=None)
+            pypi.download(
+                [("sample", version, digest)], into, python="3.11", abi=None, inherited=os.environ
+            )
         return caught.type
 
     server.otherwise = 503
     assert failure("1.0", sha256(one)) is FetchError, "an index that is out of order"
     server.otherwise = 404
     assert failure("1.0", sha256(one)) is FetchError, (
-        "something that answers and is no index: not even pip is there"
+        "a server that is not an index, because it does not even have pip"
     )
     server.add(wheel(tmp_path, "pip", "99.0"))
     assert failure("1.0", sha256(one)) is pypi.MissingVersionError, "an index without the project"
@@ -242,10 +256,12 @@ def test_what_an_index_over_the_network_says_is_told_apart(
     assert failure("2.0", sha256(one)) is IntegrityError, "an index with other bytes"
     del server.files[f"/files/{two.name}"]
     assert failure("2.0", sha256(two)) is pypi.MissingVersionError, (
-        "an index that lists a file and does not have it"
+        "an index that lists a file but does not have it"
     )
     server.add(two)
-    pypi.download([("sample", "2.0", sha256(two))], into, python="3.11", abi=None)
+    pypi.download(
+        [("sample", "2.0", sha256(two))], into, python="3.11", abi=None, inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [two.name]
 
 
@@ -254,34 +270,44 @@ def test_resolving_names_the_file_and_its_hash(index: Path) -> None:
         wheel(index, "sample_one", "1.0"),
         wheel(index, "two", "3.0+cpu", "cp311-cp311-manylinux_2_28_x86_64"),
     )
-    found = pypi.resolve(["sample-one==1.0", "two==3.0"], python="3.11", abi=None)
+    found = pypi.resolve(
+        ["sample-one==1.0", "two==3.0"], python="3.11", abi=None, inherited=os.environ
+    )
     assert [(w.name, w.version, w.filename, w.sha256) for w in found] == [
         ("sample_one", "1.0", one.name, sha256(one)),
         ("two", "3.0+cpu", two.name, sha256(two)),
     ]
 
 
-def test_resolving_what_does_not_exist(index: Path) -> None:
+def test_resolving_a_missing_version(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-cp311-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
-        pypi.resolve(["sample==1.0"], python="3.13", abi=None)
+        pypi.resolve(["sample==1.0"], python="3.13", abi=None, inherited=os.environ)
 
 
-def test_abi3_is_nothing_for_a_free_threaded_interpreter(index: Path) -> None:
+def test_a_free_threaded_interpreter_gets_no_abi3_wheel(index: Path) -> None:
     wheel(index, "sample", "1.0", "cp311-abi3-manylinux_2_28_x86_64")
     with pytest.raises(pypi.MissingVersionError):
-        pypi.resolve(["sample==1.0"], python="3.13", abi="cp313t")
-    assert pypi.resolve(["sample==1.0"], python="3.13", abi=None)[0].filename.startswith(
-        "sample-1.0-cp311-abi3"
-    )
+        pypi.resolve(["sample==1.0"], python="3.13", abi="cp313t", inherited=os.environ)
+    assert pypi.resolve(["sample==1.0"], python="3.13", abi=None, inherited=os.environ)[
+        0
+    ].filename.startswith("sample-1.0-cp311-abi3")
 
 
-def test_a_local_build_does_not_stand_for_the_default_one(index: Path, into: Path) -> None:
+def test_a_local_version_is_not_taken_for_the_default_one(index: Path, into: Path) -> None:
     default, local = (
         wheel(index, "sample", "1.0"),
         wheel(index, "sample", "1.0+cpu", content="x = 1\n"),
     )
-    assert pypi.resolve(["sample==1.0"], python="3.11", abi=None)[0].filename == local.name
-    assert pypi.resolve(["sample===1.0"], python="3.11", abi=None)[0].filename == default.name
-    pypi.download([("sample", "1.0", sha256(default))], into, python="3.11", abi=None)
+    assert (
+        pypi.resolve(["sample==1.0"], python="3.11", abi=None, inherited=os.environ)[0].filename
+        == local.name
+    )
+    assert (
+        pypi.resolve(["sample===1.0"], python="3.11", abi=None, inherited=os.environ)[0].filename
+        == default.name
+    )
+    pypi.download(
+        [("sample", "1.0", sha256(default))], into, python="3.11", abi=None, inherited=os.environ
+    )
     assert [path.name for path in into.iterdir()] == [default.name]

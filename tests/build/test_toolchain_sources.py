@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.toolchain import toolchain_builds, wheel_table
+from vllm_build.toolchain import build_order, toolchain_builds, wheel_table
 from vllm_build.toolchain.toolchain_builds import AptSource, AptSourcePackage, Build, PypiSource
 from vllm_build.util.errors import ConfigurationError
 
@@ -75,7 +75,7 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
             "either sources or a version",
         ),
         ('[[build]]\nid = "A b"\n', "malformed"),
-        ("[[build]]\nid = 3\n", "needs the text 'id'"),
+        ("[[build]]\nid = 3\n", "needs the string 'id'"),
         ('[[build]]\nid = "a"\nsource = 3\n', "no 'source' tables"),
         (PYPI.format("x==1") + 'url = "u"\n', ":6: unknown key 'url'"),
         (PYPI.format("x>=1"), "does not name one version"),
@@ -92,15 +92,15 @@ APT = '[[build]]\nid = "a"\n[[build.source]]\ntype = "apt"\n'
         ),
         (APT + 'suite = "bookworm"\npackages = []\n', "needs Debian package names"),
         (APT + 'suite = "bookworm"\npackages = ["ok1", "Not OK"]\n', "needs Debian package names"),
-        (APT + 'suite = "bookworm"\npackages = ["aa", "aa"]\n', "names something twice"),
-        ('[[build]]\nid = "a"\nversion = "1"\nneeds = "b"\n', "not a list of texts"),
-        ('[[build]]\nid = "a"\nversion = "1"\nvariant = { k = 3 }\n', "not a table of texts"),
+        (APT + 'suite = "bookworm"\npackages = ["aa", "aa"]\n', "lists an entry twice"),
+        ('[[build]]\nid = "a"\nversion = "1"\nneeds = "b"\n', "not a list of strings"),
+        ('[[build]]\nid = "a"\nversion = "1"\nvariant = { k = 3 }\n', "not a table of strings"),
         ('[[build]]\nid = "a"\n[[build.source]]\ntype = "svn"\n', "unknown type 'svn'"),
         ('[[build]]\nid = "a"\nversion = "1"\non_request = "yes"\n', "neither true nor false"),
-        ('[[build]]\nid = "a"\nversion = "1"\npackages = "a"\n', "not a list of texts"),
+        ('[[build]]\nid = "a"\nversion = "1"\npackages = "a"\n', "not a list of strings"),
     ],
 )
-def test_bad_files_are_named_with_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_name_the_file_and_the_mistake(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
         toolchain_builds.parse_file(path)
@@ -127,7 +127,7 @@ def test_what_a_build_makes(tmp_path: Path) -> None:
     assert (second.makes, second.on_request) == (("a", "a-dev"), True)
 
 
-def test_what_is_made_on_request_is_left_out_until_somebody_asks_or_needs_it() -> None:
+def test_builds_on_request_are_left_out_unless_asked_for_or_needed() -> None:
     big = Build(id="big", folder=Path("r"), sources=(), version="1", on_request=True)
     user = Build(
         id="user", folder=Path("r"), sources=(), version="1", needs=("big",), on_request=True
@@ -175,12 +175,12 @@ def graph(edges: dict[str, tuple[str, ...]]) -> list[Build]:
 )
 def test_impossible_orders(edges: dict[str, tuple[str, ...]], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        toolchain_builds.ordered(graph(edges))
+        build_order.ordered(graph(edges))
 
 
 def test_an_id_belongs_to_one_build() -> None:
     with pytest.raises(ConfigurationError, match="also exists"):
-        toolchain_builds.ordered(graph({"a": ()}) + graph({"a": ()}))
+        build_order.ordered(graph({"a": ()}) + graph({"a": ()}))
 
 
 @st.composite
@@ -195,13 +195,13 @@ def acyclic(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
 
 
 @given(acyclic(), st.randoms())
-def test_what_is_needed_comes_first_and_the_order_is_one(
+def test_needed_builds_come_first_in_one_fixed_order(
     edges: dict[str, tuple[str, ...]], random: object
 ) -> None:
     builds = graph(edges)
-    expected = [build.id for build in toolchain_builds.ordered(builds)]
+    expected = [build.id for build in build_order.ordered(builds)]
     random.shuffle(builds)  # type: ignore[attr-defined]
-    order = [build.id for build in toolchain_builds.ordered(builds)]
+    order = [build.id for build in build_order.ordered(builds)]
     assert order == expected
     assert sorted(order) == sorted(edges)
     assert all(
@@ -216,7 +216,7 @@ def test_a_selection_holds_all_it_needs_and_no_more(
     wanted = data.draw(st.sets(st.sampled_from(sorted(edges))))
     chosen = {
         build.id
-        for build in toolchain_builds.select(toolchain_builds.ordered(graph(edges)), sorted(wanted))
+        for build in toolchain_builds.select(build_order.ordered(graph(edges)), sorted(wanted))
     }
     assert wanted <= chosen
     assert all(need in chosen for name in chosen for need in edges[name])
@@ -248,8 +248,10 @@ def test_the_recipes_of_this_tree_are_sound(root: Path) -> None:
     for build in builds:
         assert build.recipe.is_file()
         text = build.recipe.read_text(encoding="utf-8")
-        assert "TOOLCHAIN_DIGEST" in text, f"{build.recipe} does not carry the digest of its inputs"
-        said_in = root / wheel_table.TABLE if build.wheel else build.folder / "sources.toml"
-        assert "://" not in said_in.read_text(encoding="utf-8"), (
-            f"{said_in}: sources are named, not addressed"
+        assert "TOOLCHAIN_DIGEST" in text, (
+            f"{build.recipe}: the build string lacks the digest of its inputs"
+        )
+        defined_in = root / wheel_table.TABLE if build.wheel else build.folder / "sources.toml"
+        assert "://" not in defined_in.read_text(encoding="utf-8"), (
+            f"{defined_in}: sources are named and have no address"
         )

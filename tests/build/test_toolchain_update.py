@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an update writes into the lock, from answers as apt-cache and pip give them."""
+"""What an update writes into the lock, given the answers of apt-cache and pip."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -54,14 +55,14 @@ ONE, DSC, TAR = (letter * 64 for letter in "abc")
 
 @dataclass
 class Apt:
-    """apt-cache with three packages; keeps what it was asked."""
+    """apt-cache with three packages; it records the requests."""
 
     asked: list[tuple[str, ...]] = field(default_factory=list)
     refreshed: int = 0
     components: list[str] = field(default_factory=list)
 
     def refresh(self, *, force: bool = False) -> None:
-        assert force, "an update looks at the mirror as it is now"
+        assert force, "an update always refreshes the lists"
         self.refreshed += 1
 
     def show(self, arguments: Sequence[str]) -> str:
@@ -76,15 +77,18 @@ class Apt:
 @pytest.fixture
 def apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
     apt = Apt()
-    monkeypatch.setattr(
-        Fetcher, "apt", lambda _, component: apt.components.append(component) or apt
-    )
+
+    def of_component(_: Fetcher, component: str) -> Apt:
+        apt.components.append(component)
+        return apt
+
+    monkeypatch.setattr(Fetcher, "apt", of_component)
     return apt
 
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip looks: wheels `low` 1.0, 2.0 and 2.0+cpu."""
+    """The only folder in which pip looks for files: wheels `low` 1.0, 2.0 and 2.0+cpu."""
     folder = tmp_path / "index"
     folder.mkdir()
     for version in ("1.0", "2.0", "2.0+cpu"):
@@ -108,7 +112,7 @@ def build(tmp_path: Path, name: str, *given: toolchain_builds.Source) -> Build:
 
 @pytest.fixture
 def fetcher(tmp_path: Path, console: Console) -> Fetcher:
-    return Fetcher(tmp_path / "cache", console)
+    return Fetcher(tmp_path / "cache", console, os.environ)
 
 
 def test_debian_packages_are_locked_as_the_suite_has_them(
@@ -129,7 +133,7 @@ def test_debian_packages_are_locked_as_the_suite_has_them(
     assert apt.refreshed == 1
 
 
-def test_what_is_not_free_comes_from_its_own_component(
+def test_non_free_packages_come_from_their_component(
     tmp_path: Path, fetcher: Fetcher, apt: Apt
 ) -> None:
     wanted = [
@@ -144,7 +148,9 @@ def test_what_is_not_free_comes_from_its_own_component(
     assert set(apt.components) == {"main", "non-free"}
     apt.components.clear()
     lock_update.resolve(wanted[1:], fetcher)
-    assert set(apt.components) == {"main"}, "a mirror without the component serves everything else"
+    assert set(apt.components) == {"main"}, (
+        "a mirror without the component can serve all other packages"
+    )
 
 
 def test_a_source_package_is_all_of_its_files(tmp_path: Path, fetcher: Fetcher, apt: Apt) -> None:
@@ -192,4 +198,4 @@ def test_without_debian_packages_apt_is_not_asked(
 
 def test_an_unknown_build(root: Path, console: Console) -> None:
     with pytest.raises(ConfigurationError, match="no build of the toolchain is called 'nothing'"):
-        lock_update.update(root, console, ["nothing"])
+        lock_update.update(root, console, ["nothing"], inherited={})

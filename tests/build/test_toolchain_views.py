@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several checkouts share one channel: what each sees, what happens at the same time, what is cleaned, and the same bytes everywhere."""
+"""Several checkouts share one channel: views, concurrent builds, cleaning, and identical bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_tree import RECIPE, Tree
 
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda.environments import conda_environment, solver
 from vllm_build.toolchain import channel_views
 from vllm_build.util import paths
 from vllm_build.util.errors import BusyError
@@ -42,7 +42,7 @@ def test_a_cleaning_that_does_not_end_is_not_waited_for_without_end(
         tree.ensure()
 
 
-def test_nothing_is_cleaned_while_somebody_builds_or_installs(tree: Tree) -> None:
+def test_nothing_is_cleaned_during_a_build_or_installation(tree: Tree) -> None:
     tree.ensure()
     before = tree.pool
     with (
@@ -58,13 +58,13 @@ def test_nothing_is_cleaned_while_somebody_builds_or_installs(tree: Tree) -> Non
     assert tree.actions() == {"low": "built", "high": "built"}
 
 
-def test_what_older_versions_left_is_cleaned(tree: Tree) -> None:
+def test_files_of_older_versions_are_cleaned(tree: Tree) -> None:
     tree.ensure()
     old = tree.cache / "channel" / "noarch" / "old-1.0-h0_0.conda"
     old.parent.mkdir()
     old.write_bytes(b"old")
     (tree.cache / "work" / "toolchain" / "killed").mkdir()
-    assert channel_views.clean(30).packages == 0, "another checkout may still be of that version"
+    assert channel_views.clean(30).packages == 0, "another checkout may still have that version"
     os.utime(old, (0, 0))
     assert channel_views.clean(30).packages == 1
     assert not old.exists()
@@ -81,19 +81,22 @@ def test_two_trees_do_not_see_each_others_packages(tree: Tree, console: Console)
     assert tree.view != other.view
     assert tree.packages() == mine
     assert other.packages().isdisjoint(mine)
-    assert tree.actions() == {"low": "reused", "high": "reused"}, "the other one took nothing away"
-    # What a solver may choose from, for the same name and version, is one package only.
+    assert tree.actions() == {"low": "reused", "high": "reused"}, (
+        "the build of the other tree removed nothing"
+    )
+    # A solver finds only one package of this name and version.
     for one in (tree, other):
-        (record,) = conda_environment.solve_specs(["low"], [one.view.as_uri()])
+        (record,) = solver.solve_specs(["low"], [one.view.as_uri()])
         assert record.file_name in one.packages()
 
 
 CHILD = """
+import os
 import sys
 from pathlib import Path
 from vllm_build.util.console import Console
 from vllm_build.toolchain import channel_build
-report = channel_build.ensure(Path(sys.argv[1]), Console())
+report = channel_build.ensure(Path(sys.argv[1]), Console(), inherited=os.environ)
 print(*sorted(name for outcome in report.outcomes for name in outcome.packages), flush=True)
 """
 SLOW = RECIPE.replace(
@@ -132,9 +135,9 @@ def test_two_checkouts_build_at_the_same_time(tree: Tree, console: Console, *, s
 def test_a_reader_is_not_disturbed_by_another_checkout(
     tree: Tree, console: Console, tmp_path: Path
 ) -> None:
-    """The fault of the first version: a second checkout's run removed what the first one was installing from."""
+    """In the first version, one checkout's build removed packages that another was installing."""
     tree.ensure()
-    solved = conda_environment.solve_specs(["high"], [tree.view.as_uri()])
+    solved = solver.solve_specs(["high"], [tree.view.as_uri()])
     other = Tree.copied(tree, console)
     other.edit("low")
     other.ensure()

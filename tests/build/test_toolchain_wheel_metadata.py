@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What wheels say of themselves, in conda's terms."""
+"""Metadata and requirements of wheels, and their translation for conda."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rattler import VersionSpec
 from toolchain_wheels import write_wheel
 
 from vllm_build.toolchain import wheel_metadata
-from vllm_build.toolchain.wheel_metadata import (
+from vllm_build.toolchain.wheel_metadata import modules
+from vllm_build.toolchain.wheel_requirements import (
     conda_python,
     conda_versions,
     environment,
-    modules,
     needed,
     relevant,
     usable_pythons,
@@ -57,7 +57,7 @@ def test_one_package_requires_what_any_of_its_interpreters_needs() -> None:
     )
     assert names(*lines) == {"a": "<9,>=1,>=2", "c": ""}
     assert names(*lines, pythons=("3.11.2",)) == {"a": ">=1"}
-    # By the release that the channel has, and not by the series.
+    # By the interpreter's full version, not by its series.
     assert names("x; python_full_version < '3.11.3'", pythons=("3.11.2",)) == {"x": ""}
     assert names("x; python_full_version < '3.11.3'", pythons=("3.11.4",)) == {}
 
@@ -80,7 +80,7 @@ def test_one_distribution_has_one_name() -> None:
     assert names("Typing_Extensions>=4", "typing.extensions<5") == {"typing-extensions": "<5,>=4"}
 
 
-def test_what_the_lock_holds_of_the_requirements() -> None:
+def test_requirements_are_normalized_for_the_lock() -> None:
     lines = [
         "b ; extra=='x'",
         "a >= 1 ; python_version<'3.11'",
@@ -89,9 +89,9 @@ def test_what_the_lock_holds_of_the_requirements() -> None:
     ]
     assert relevant(lines, ()) == ("Z>=2", 'a>=1; python_version < "3.11"')
     assert relevant(lines, ("x",)) == ("Z>=2", 'a>=1; python_version < "3.11"', 'b; extra == "x"')
-    # Written again it is the same.
+    # Normalizing the result again changes nothing.
     assert relevant(relevant(lines, ()), ()) == relevant(lines, ())
-    with pytest.raises(IntegrityError, match="'a b' in a wheel's metadata is no requirement"):
+    with pytest.raises(IntegrityError, match="'a b' in a wheel's metadata is not a requirement"):
         relevant(["a b"], ())
 
 
@@ -143,11 +143,11 @@ def test_conda_admits_the_same_releases(clauses: list[str], version: str) -> Non
         (">=3.8,<4.0", ">=3.11,<4.0"),
     ],
 )
-def test_what_a_package_requires_of_python(requires: str, expected: str) -> None:
+def test_requirement_on_python(requires: str, expected: str) -> None:
     assert conda_python(requires, usable_pythons(requires, PYTHONS)) == expected
 
 
-def test_interpreters_that_a_wheel_is_for() -> None:
+def test_interpreters_that_a_wheel_supports() -> None:
     assert usable_pythons("<3.12", ("3.13.5", "3.11.2")) == ("3.11.2",)
     assert usable_pythons("", ("3.13.5", "3.11.2")) == PYTHONS
     assert usable_pythons(">=3.14", PYTHONS) == ()
@@ -179,7 +179,7 @@ def test_markers_see_every_variable_of_the_standard(python: str) -> None:
     )
 
 
-def test_what_can_be_imported() -> None:
+def test_importable_modules_are_found() -> None:
     files = [
         *(
             "one.py",
@@ -300,13 +300,13 @@ def test_a_wheel_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("member", ["METADATA", "WHEEL"])
-def test_what_is_no_wheel(tmp_path: Path, member: str) -> None:
+def test_a_file_that_is_not_a_wheel(tmp_path: Path, member: str) -> None:
     whole, part = write_wheel(tmp_path, "x"), tmp_path / "y-1.0-py3-none-any.whl"
     with zipfile.ZipFile(whole) as old, zipfile.ZipFile(part, "w") as new:
         for name in old.namelist():
             if not name.endswith(member):
                 new.writestr(name, old.read(name))
     for path in (part, tmp_path / "absent.whl", Path(__file__)):
-        with pytest.raises(IntegrityError, match="is no wheel"):
+        with pytest.raises(IntegrityError, match="is not a wheel"):
             wheel_metadata.read(path)
     assert json.dumps(wheel_metadata.read(whole).modules) == '["x"]'

@@ -1,243 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a line of the table to a package: what an update locks, what is refused, and what the package holds."""
+"""The recipe of a wheel: wheels that the template does not fit, and how it is filled in."""
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
-import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import zstandard
 from ruamel.yaml import YAML
 from toolchain_wheels import write_table, write_wheel
 
-from vllm_build.toolchain import toolchain_lock, wheel_metadata, wheel_recipe, wheel_table
+from vllm_build.toolchain import (
+    toolchain_lock,
+    wheel_metadata,
+    wheel_recipe,
+    wheel_requirements,
+    wheel_table,
+)
 from vllm_build.toolchain.download_store import Store
-from vllm_build.toolchain.pypi import MissingVersionError
 from vllm_build.util.errors import ConfigurationError, IntegrityError
 from vllm_build.util.paths import cache_root
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from toolchain_tree import Tree
-
     from vllm_build.toolchain.toolchain_lock import LockedFile
-
-PAGE = "https://example.invalid/x"
-TABLE = """\
-[wheels]
-lower-case = "Lower_Case==1.0"
-upper = { requirement = "upper[x]==1.0", license = "MIT", more = ["low"] }
-"""
-
-
-def members(package: Path) -> dict[str, bytes]:
-    """Every file of a package, the metadata among them."""
-    found = {}
-    with zipfile.ZipFile(package) as archive:
-        for name in archive.namelist():
-            if name.endswith(".tar.zst"):
-                plain = (
-                    zstandard.ZstdDecompressor()
-                    .stream_reader(io.BytesIO(archive.read(name)))
-                    .read()
-                )
-                with tarfile.open(fileobj=io.BytesIO(plain)) as part:
-                    found |= {
-                        m.name: part.extractfile(m).read() for m in part.getmembers() if m.isfile()
-                    }  # type: ignore[union-attr]
-    return found
-
-
-@pytest.fixture
-def tree(toolchain_tree: Tree) -> Tree:
-    """The tree of two recipes with a table of two wheels, which are on the index and not in the lock yet."""
-    write_table(toolchain_tree.root, TABLE)
-    write_wheel(
-        toolchain_tree.index,
-        "Lower_Case",
-        headers=[
-            "Requires-Python: >=3.9",
-            "License-Expression: MIT",
-            "Summary: A: ${{ b }} # c",
-            f"Home-page: {PAGE}",
-            "Requires-Dist: low>=0.5",
-        ],
-        files={
-            "lower_case/__init__.py": "",
-            "lower_case/data.json": "{}",
-            "lower_case-1.0.data/data/share/man/x.1": "manual\n",
-            "lower_case-1.0.data/scripts/start-it": "#!python\nprint(1)\n",
-        },
-        about={
-            "licenses/sub/LICENSE": "free\n",
-            "entry_points.txt": "[console_scripts]\nlower = lower_case:main [x]\n",
-        },
-    )
-    write_wheel(
-        toolchain_tree.index,
-        "upper",
-        headers=[
-            "Requires-Dist: Lower.Case~=1.0; extra == 'x'",
-            "Requires-Dist: gone; extra == 'y'",
-            "Requires-Dist: no; python_version < '3'",
-        ],
-        files={"upper/data.txt": "no module\n"},
-        about={},
-    )
-    return toolchain_tree
-
-
-def add_license(tree: Tree) -> None:
-    folder = tree.root / wheel_table.FOLDER / "upper" / wheel_recipe.LICENSES
-    folder.mkdir(parents=True)
-    (folder / "LICENSE").write_text("given\n", encoding="utf-8")
-
-
-def test_packages_come_out_of_lines(tree: Tree) -> None:
-    assert {(file.build, file.requires) for file in tree.update(["lower-case", "upper"])} == {
-        ("lower-case", ("low>=0.5",)),
-        (
-            "upper",
-            ('Lower.Case~=1.0; extra == "x"', 'gone; extra == "y"', 'no; python_version < "3"'),
-        ),
-    }
-    add_license(tree)
-    assert tree.actions() == {
-        "low": "built",
-        "lower-case": "built",
-        "upper": "built",
-        "high": "built",
-    }
-    assert set(tree.actions().values()) == {"reused"}
-
-    files = {
-        path.name.partition("-1.0")[0]: members(path)
-        for path in (tree.view / "noarch").glob("*.conda")
-    }
-    lower, upper = files["lower-case"], files["upper"]
-    assert {name for name in lower if not name.startswith("info/")} == {
-        *(
-            "site-packages/lower_case/__init__.py",
-            "site-packages/lower_case/data.json",
-            "share/man/x.1",
-            "python-scripts/start-it",
-        ),
-        *(
-            f"site-packages/Lower_Case-1.0.dist-info/{name}"
-            for name in ("METADATA", "WHEEL", "RECORD", "INSTALLER")
-        ),
-        *(
-            f"site-packages/Lower_Case-1.0.dist-info/{name}"
-            for name in ("licenses/sub/LICENSE", "entry_points.txt")
-        ),
-    }
-    index: dict[str, Any] = json.loads(lower["info/index.json"])
-    assert (index["name"], index["version"], index["noarch"]) == ("lower-case", "1.0", "python")
-    assert index["depends"] == ["low >=0.5", "python >=3.11"]
-    assert index["build"].startswith("pyh")
-    assert json.loads(lower["info/link.json"])["noarch"]["entry_points"] == [
-        "lower = lower_case:main"
-    ]
-    assert json.loads(lower["info/about.json"])["summary"] == "A: $ {{ b }} # c"
-    assert json.loads(lower["info/about.json"])["home"] == PAGE
-    assert [data for name, data in lower.items() if name.startswith("info/licenses/")] == [
-        b"free\n"
-    ]
-
-    assert json.loads(upper["info/index.json"])["depends"] == [
-        "low",
-        "lower-case >=1.0,1.*",
-        "python >=3.11",
-    ]
-    assert [data for name, data in upper.items() if name.startswith("info/licenses/")] == [
-        b"given\n"
-    ]
-    assert json.loads(upper["info/about.json"])["license"] == "MIT"
-    assert "site-packages/upper/data.txt" in upper
-
-
-def test_what_shapes_a_package_of_the_table_builds_it_again(tree: Tree) -> None:
-    tree.update()
-    add_license(tree)
-    tree.ensure()
-    same = {"low": "reused", "high": "reused"}
-    (tree.root / wheel_table.FOLDER / "upper" / wheel_recipe.LICENSES / "LICENSE").write_text(
-        "other\n", encoding="utf-8"
-    )
-    assert tree.actions() == {**same, "lower-case": "reused", "upper": "built"}
-    (tree.root / wheel_table.TABLE).write_text(TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8")
-    assert tree.actions() == {**same, "lower-case": "reused", "upper": "built"}
-    (tree.root / wheel_table.TABLE).write_text(
-        "# A comment.\n" + TABLE.replace('"MIT"', '"ISC"'), encoding="utf-8"
-    )
-    assert set(tree.actions().values()) == {"reused"}
-    with (tree.root / wheel_table.FOLDER / wheel_table.TEMPLATE).open(
-        "a", encoding="utf-8"
-    ) as stream:
-        stream.write("# Another template.\n")
-    assert tree.actions() == {**same, "lower-case": "built", "upper": "built"}
-
-
-def test_the_lock_stays_as_it_was_while_a_dependency_is_missing(tree: Tree) -> None:
-    tree.update()
-    before = toolchain_lock.path_of(tree.root).read_bytes()
-    (tree.root / wheel_table.TABLE).write_text(
-        TABLE.replace("upper[x]", "upper[y]"), encoding="utf-8"
-    )
-    with pytest.raises(ConfigurationError) as caught:
-        tree.update(["upper"])
-    assert caught.value.message == (
-        f"{tree.root / wheel_table.TABLE}:3: upper 1.0 requires gone, which nothing in the "
-        "channel makes"
-    )
-    assert toolchain_lock.path_of(tree.root).read_bytes() == before
-    write_wheel(tree.index, "gone")
-    with (tree.root / wheel_table.TABLE).open("a", encoding="utf-8") as stream:
-        stream.write('gone = "gone==1.0"\n')
-    assert {file.build for file in tree.update(["gone", "upper"])} >= {"gone"}
-
-
-def test_a_distribution_without_a_pure_wheel_is_refused_when_it_is_locked(tree: Tree) -> None:
-    (tree.index / "upper-1.0-py3-none-any.whl").unlink()
-    for tag in ("cp311-cp311-manylinux_2_17_x86_64", "py3-none-manylinux_2_17_x86_64"):
-        write_wheel(tree.index, "upper", tag=tag)
-    with pytest.raises(
-        MissingVersionError,
-        match=r"pip finds no pure wheel for any platform of upper==1\.0: .*upper",
-    ):
-        tree.update(["upper"])
-
-
-def test_the_pure_wheel_is_taken_where_there_is_a_compiled_one_too(tree: Tree) -> None:
-    write_wheel(tree.index, "upper", tag="cp311-cp311-manylinux_2_17_x86_64")
-    (file,) = [file for file in tree.update(["lower-case", "upper"]) if file.build == "upper"]
-    assert (file.filename, file.abi) == ("upper-1.0-py3-none-any.whl", "none")
-    add_license(tree)
-    assert tree.actions(["upper"])["upper"] == "built"
-
-
-def test_wheels_without_a_license_are_named_before_anything_is_locked(tree: Tree) -> None:
-    for name in ("upper", "Lower_Case"):
-        write_wheel(
-            tree.index,
-            name,
-            headers=["License: BSD", "Classifier: License :: OSI Approved :: BSD License"],
-        )
-    before = toolchain_lock.path_of(tree.root).read_bytes()
-    with pytest.raises(ConfigurationError) as caught:
-        tree.update(["lower-case", "upper"])
-    # The line of the other one says its license.
-    assert caught.value.message == (
-        f"{tree.root / wheel_table.TABLE}:2: the metadata of Lower_Case==1.0 names no license "
-        "that SPDX knows"
-    )
-    assert toolchain_lock.path_of(tree.root).read_bytes() == before
 
 
 def line(**changes: Any) -> wheel_table.Wheel:
@@ -272,18 +59,18 @@ def rendered(
     ("wheel", "changes", "message", "expected"),
     [
         ({"tag": "cp311-none-linux_x86_64"}, {}, "is not pure Python", "any platform"),
-        ({"headers": ["License: BSD"]}, {}, "names no license that SPDX knows", 'license = "…"'),
-        ({"about": {}}, {}, "holds no license text", "wheels/pack/licenses"),
+        ({"headers": ["License: BSD"]}, {}, "names no SPDX license", 'license = "…"'),
+        ({"about": {}}, {}, "contains no license text", "wheels/pack/licenses"),
         (
             {"headers": ["License: MIT", "Requires-Dist: more"]},
             {},
-            "requires other packages than the lock says",
+            "does not have the requirements that the lock lists",
             "",
         ),
         (
             {"headers": ["License: MIT", "Requires-Python: >=3.9"]},
             {},
-            "requires other packages than the lock says",
+            "does not have the requirements that the lock lists",
             "",
         ),
         ({}, {"requirement": "pack==1.1"}, "the lock has 1.0", "pack==1.1"),
@@ -301,14 +88,14 @@ def test_wheels_that_the_template_does_not_fit(
     assert caught.value.remedy
 
 
-def test_what_is_no_wheel_is_refused(empty: Path) -> None:
+def test_a_file_that_is_not_a_wheel_is_refused(empty: Path) -> None:
     path = empty / "pack-1.0-py3-none-any.whl"
     path.write_text("no archive", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="is no wheel"):
+    with pytest.raises(IntegrityError, match="is not a wheel"):
         rendered(empty, line(), entry(path), path)
 
 
-def test_words_of_a_wheel_stay_words(empty: Path) -> None:
+def test_text_of_a_wheel_is_not_interpreted(empty: Path) -> None:
     summary = 'it\'s "quoted": {a} [b] # ${{ env.get("X") }} @name@ \\ ünïcode 🎉'
     path = write_wheel(
         empty,
@@ -342,8 +129,8 @@ def test_tests_of_a_package_come_first_with_their_files(empty: Path) -> None:
     assert (empty / "work" / "pack" / "sample.py").is_file()
 
 
-def test_the_wheels_of_this_tree_say_what_the_lock_does(root: Path, tmp_path: Path) -> None:
-    """Of those that the download cache holds; a build compares the others."""
+def test_the_wheels_of_this_tree_match_the_lock(root: Path, tmp_path: Path) -> None:
+    """Compares the wheels that are in the download cache; a build compares the others."""
     lock, compared = toolchain_lock.read(root), 0
     for wheel in wheel_table.read(root).wheels:
         (file,) = lock.of_build(wheel.name)
@@ -352,9 +139,9 @@ def test_the_wheels_of_this_tree_say_what_the_lock_does(root: Path, tmp_path: Pa
             compared += 1
             found = wheel_metadata.read(path)
             assert (
-                wheel_metadata.relevant(found.requires, wheel.extras),
+                wheel_requirements.relevant(found.requires, wheel.extras),
                 found.requires_python,
             ) == (file.requires, file.requires_python)
             assert wheel_recipe.write(root, wheel, file, path, (), tmp_path).is_file()
     if not compared:
-        pytest.skip("the download cache holds none of the wheels")
+        pytest.skip("the download cache has none of the wheels")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of wheels: what its lines say, what packages need, and the packages that come out."""
+"""The table of wheels: its lines, and the needs of the packages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from toolchain_wheels import write_table
 
-from vllm_build.toolchain import toolchain_builds, toolchain_lock, wheel_table
+from vllm_build.toolchain import toolchain_builds, toolchain_lock, wheel_resolver, wheel_table
 from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
-from vllm_build.toolchain.wheel_table import Maker, Required, Wheel
+from vllm_build.toolchain.wheel_resolver import Maker, Required
+from vllm_build.toolchain.wheel_table import Wheel
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ GOOD = """\
 # A comment with alpha = in it.
 [wheels]
 alpha = "Alpha.Dist==1.0"
-beta = { requirement = "beta[fast,small]==2.1", license = "MIT or BSD-3-Clause", more = ["gamma"], without = ["No_Need"] }
+beta = { requirement = "beta[fast,small]==2.1", license = "MIT or BSD-3-Clause", \
+more = ["gamma"], without = ["No_Need"] }
 
 [wheels.gamma]
 requirement = "gamma==3"
@@ -82,16 +84,16 @@ def test_lines_are_typed(tmp_path: Path) -> None:
             3,
             "\"a==1; python_version > '3'\" does not name one version",
         ),
-        ('"Alpha.Dist==1.0"', "3", 3, "'alpha' is no line for a package"),
-        ("\nalpha = ", "\nAlpha = ", 3, "'Alpha' is no line for a package"),
+        ('"Alpha.Dist==1.0"', "3", 3, "the entry 'alpha' is malformed"),
+        ("\nalpha = ", "\nAlpha = ", 3, "the entry 'Alpha' is malformed"),
         ('requirement = "beta[fast,small]==2.1", ', "", 4, "None does not name one version"),
-        ("license = ", "licence = ", 4, "unknown key 'licence' of beta"),
-        ('"MIT or BSD-3-Clause"', '"BSD"', 4, "license = 'BSD' of beta is no SPDX expression"),
-        ('["gamma"]', '"gamma"', 4, "more of beta is not a list of texts"),
-        ('["No_Need"]', '["a", "a"]', 4, "without of beta is not a list of texts, each once"),
-        ('["python-3.11"]', "[3]", 6, "test_needs of gamma is not a list of texts"),
-        ('"gamma==3"', '"alpha_dist==3"', 6, "alpha-dist is the package alpha already"),
-        ('torch = "pytorch"', "torch = 3", 11, "3 is no name of a package"),
+        ("license = ", "licence = ", 4, "unknown key 'licence' in beta"),
+        ('"MIT or BSD-3-Clause"', '"BSD"', 4, "license = 'BSD' of beta is not an SPDX expression"),
+        ('["gamma"]', '"gamma"', 4, "more of beta is not a list of distinct strings"),
+        ('["No_Need"]', '["a", "a"]', 4, "without of beta is not a list of distinct strings"),
+        ('["python-3.11"]', "[3]", 6, "test_needs of gamma is not a list of distinct strings"),
+        ('"gamma==3"', '"alpha_dist==3"', 6, "alpha-dist is already the package alpha"),
+        ('torch = "pytorch"', "torch = 3", 11, "3 is not a package name"),
         ("[names]", "[name]", 10, "unknown table 'name'"),
         ("[names]", "[names", None, "not valid TOML"),
     ],
@@ -134,7 +136,7 @@ def require(
     tmp_path: Path, lines: str, *files: LockedFile, pythons: list[str] = PYTHONS
 ) -> dict[str, Required]:
     table = parse(tmp_path, f'[wheels]\n{lines}\n[names]\ntorch = "pytorch"\n')
-    return wheel_table.require(table, Lock.of(files), MAKERS, pythons)
+    return wheel_resolver.require(table, Lock.of(files), MAKERS, pythons)
 
 
 def test_requirements_become_needs_under_the_channel_s_names(tmp_path: Path) -> None:
@@ -188,12 +190,12 @@ def test_every_missing_dependency_is_named_with_its_wheel(tmp_path: Path) -> Non
         (
             'a = "a==1"',
             [locked("a", "1", "numpy<2")],
-            "a 1 requires numpy<2, and the channel has 2.4.6 (numpy-3.11)",
+            "a 1 requires numpy<2, but the channel has 2.4.6 (numpy-3.11)",
         ),
         (
             'a = "a==1"\nb = "b==2"',
             [locked("a", "1", "b>2"), locked("b", "2")],
-            "a 1 requires b>2, and the channel has 2 (b)",
+            "a 1 requires b>2, but the channel has 2 (b)",
         ),
         (
             'a = "a==1"\nb = "b[x]==2"',
@@ -203,7 +205,7 @@ def test_every_missing_dependency_is_named_with_its_wheel(tmp_path: Path) -> Non
         ('a = "a==1"', [locked("a", "1", python=">=3.14")], "a 1 is for Python >=3.14"),
     ],
 )
-def test_what_is_made_must_satisfy(
+def test_made_packages_must_satisfy_requirements(
     tmp_path: Path, lines: str, files: list[LockedFile], message: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -216,9 +218,9 @@ def test_what_is_made_must_satisfy(
 def test_a_name_is_that_of_a_package(tmp_path: Path) -> None:
     table = parse(tmp_path, '[names]\nTorch = "pytroch"\n')
     with pytest.raises(
-        ConfigurationError, match=r"\[names\] says that torch is pytroch, which no recipe makes"
+        ConfigurationError, match=r"\[names\] maps torch to pytroch, which no recipe makes"
     ):
-        wheel_table.require(table, Lock(), MAKERS, PYTHONS)
+        wheel_resolver.require(table, Lock(), MAKERS, PYTHONS)
 
 
 def test_a_line_that_is_not_locked_yet_needs_nothing(tmp_path: Path) -> None:
@@ -255,11 +257,11 @@ def test_this_tree_s_table_and_its_lock_say_the_same(root: Path) -> None:
     ]
     assert out_of_step == [], f"run {toolchain_lock.UPDATE_COMMAND}"
     names = [wheel.name for wheel in table.wheels]
-    assert names == sorted(names), "the table is sorted, so that a name is found"
+    assert names == sorted(names), "the table is sorted"
     builds = {build.id: build for build in toolchain_builds.load(root)}
     assert builds["jinja2"].run == ("python >=3.11", "markupsafe >=2.0")
     assert builds["hypothesis"].run == ("python >=3.11", "sortedcontainers >=2.1.0,<3.0.0")
-    # Noarch packages of this channel are for its interpreters.
+    # Noarch packages of this channel support only its interpreters.
     assert all(re.match(r"python >=3\.1\d", builds[name].run[0]) for name in names)
     assert not {build.id for build in builds.values() if build.wheel is None} & set(names)
     assert json.dumps([builds[name].on_request for name in names]) == json.dumps(
@@ -283,7 +285,7 @@ def test_wheels_that_need_each_other_are_named_with_their_line(tmp_path: Path) -
     write_table(tmp_path, '[wheels]\na = "a==1"\nb = "b==1"\n')
     toolchain_lock.write(tmp_path, Lock.of([locked("a", "1", "b"), locked("b", "1", "a")]))
     with pytest.raises(
-        ConfigurationError, match=r"wheels\.toml:2: builds need each other in a circle: a -> b -> a"
+        ConfigurationError, match=r"wheels\.toml:2: builds need each other in a cycle: a -> b -> a"
     ):
         toolchain_builds.load(tmp_path)
     write_table(tmp_path, '[wheels]\na = "a==1"\nb = { requirement = "b==1", without = ["a"] }\n')

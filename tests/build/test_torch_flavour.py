@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Torch's flavour from files that look like those of its wheels and conda packages."""
+"""The flavour of torch, read from files like those of its wheels and conda packages."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def test_what_would_be_imported_is_first(
 def test_import_hooks_count(
     tmp_path: Path, torch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An editable torch is found by a finder, not on the path."""
+    """An import finder, not the path, leads to an editable torch."""
     package = torch(tmp_path, "2.11.0+cu130", cuda="13.0")
 
     class Finder:
@@ -318,5 +318,5 @@ def test_torch_that_is_imported_already(
 ) -> None:
     torch(tmp_path, "2.11.0+xpu", xpu="1")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "torch", object())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch", object())
     assert torch_files.installed()[0].device == "xpu"

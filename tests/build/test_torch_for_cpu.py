@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the channel makes PyTorch for CPUs of the wheel for CUDA: stand-ins, cleared GPU code, changed metadata."""
+"""The channel makes PyTorch for CPUs from the CUDA wheel: stubs, cleared GPU code, new metadata."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def module(root: Path, name: str) -> ModuleType:
-    """A program of the recipes, as a module."""
+    """Import a program of the recipes as a module."""
     spec = importlib.util.spec_from_file_location(
         f"recipe_{name.replace('/', '_')}", root / "toolchain" / "recipes" / f"{name}.py"
     )
@@ -91,7 +91,7 @@ def test_what_nobody_thought_of_stops_the_build(stand_ins: Any) -> None:
     with pytest.raises(ValueError, match=r"libmkl_core\.so\.2: neither a CUDA library"):
         stand_ins.assign([library(stand_ins, ("libmkl_core.so.2", "libc.so.6"))])
     two = [("cudaX", "one", "libcudart.so.13"), ("cudaX", "two", "libcudart.so.13")]
-    with pytest.raises(ValueError, match=r"cudaX of libcudart\.so\.13 is wanted in two versions"):
+    with pytest.raises(ValueError, match=r"cudaX of libcudart\.so\.13 is needed in two versions"):
         stand_ins.assign([library(stand_ins, ("libcudart.so.13",), *two)])
 
 
@@ -105,7 +105,10 @@ def compile_library(path: Path, source: str, *options: str) -> Path:
 
 
 def fake_torch(folder: Path) -> Path:
-    """A library that was linked with libraries of CUDA's names, which are gone: with versions, without, and never called."""
+    """A library that was linked with libraries of CUDA's names, which were then removed.
+
+    Some symbols have versions, some have none, and some are never called.
+    """
     real = folder / "real"
     real.mkdir()
     script = real / "versions.map"
@@ -133,7 +136,8 @@ def fake_torch(folder: Path) -> Path:
         ),
     ]
     text = """
-int cudaGetDeviceCount(int *); const char *cudaGetErrorString(int); int ncclSend(void); const char *ncclGetLastError(void);
+int cudaGetDeviceCount(int *); const char *cudaGetErrorString(int);
+int ncclSend(void); const char *ncclGetLastError(void);
 int cuptiGetResultString(int, const char **); void cudnnGetLastErrorString(char *, unsigned long);
 int devices(void) { int n = 0; return cudaGetDeviceCount(&n) * 100 + n; }
 const char *text(void) { return cudaGetErrorString(1); }
@@ -195,13 +199,13 @@ def test_a_library_loads_with_stand_ins_and_gets_errors(
             compile_library(tmp_path / "stand-ins" / name, source, "-nostdlib", *versions)
         )
         assert (made.soname, made.needed, made.undefined) == (name, (), ())
-    # In a process of its own: the loader remembers folders that did not exist.
+    # In a new process, because the loader caches folders that did not exist.
     done = subprocess.run(
         [sys.executable, "-I", "-c", CALLS, str(torch)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     text = stand_ins.MESSAGE
-    # 35 is cudaErrorInsufficientDriver, and the number of devices stays what it was.
+    # 35 is cudaErrorInsufficientDriver, and the number of devices does not change.
     assert json.loads(done.stdout) == {
         "devices": 3500,
         "send": 1,
@@ -269,7 +273,8 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
     assert metadata.decode().splitlines() == kept
 
     def row(name: str, data: bytes) -> str:
-        return f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        return f"{name},sha256={digest},{len(data)}"
 
     written = (info / "RECORD").read_text(encoding="utf-8").splitlines()
     assert written == [
@@ -280,14 +285,14 @@ def test_the_python_side_says_that_it_is_for_cpus(root: Path, tmp_path: Path) ->
     ]
     with pytest.raises(ValueError, match=r"version\.py: 0 lines match"):
         python_side.rewrite(tmp_path, info)
-    with pytest.raises(ValueError, match="asks for no CUDA wheel"):
+    with pytest.raises(ValueError, match="requires no CUDA wheel"):
         python_side.metadata_for_cpu(metadata.decode())
 
 
 def test_what_torch_was_linked_with_does_not_reach_our_libraries(
     root: Path, tmp_path: Path
 ) -> None:
-    """The wheel for CPUs exports symbols of its linker, the one for CUDA does not."""
+    """The CPU wheel exports symbols of its linker, but the CUDA wheel does not."""
     text = (root / "cmake" / "vllm_add_extension.cmake").read_text(encoding="utf-8")
     (names,) = re.findall(
         r"foreach\(symbol ([\w ]+)\)\n\s+target_link_options\(\$\{module\} PRIVATE \"LINKER:-u,",

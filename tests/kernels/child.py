@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs tests of this folder in a process of its own, against libraries that a special build left."""
+"""Runs tests of this folder in another process, with the libraries of a special build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def copy_package(site: Path) -> None:
-    """The Python package, into a folder that its libraries are in or will be, with the version that an install would give it."""
+    """Copy the Python package into the folder of the libraries, with an install's version."""
     for source in (ROOT / "vllm").rglob("*.py"):
         target = site / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -28,16 +28,19 @@ def copy_package(site: Path) -> None:
 
 
 def tests(arguments: Sequence[str], files: Sequence[str]) -> list[str]:
-    """pytest's arguments, and ``files`` of this folder where they name none: pytest would look for tests all over the tree."""
+    """Return pytest's arguments, with ``files`` of this folder if they name no tests.
+
+    Without files, pytest would look for tests in the whole tree.
+    """
     named = any(Path(word.partition("::")[0]).exists() for word in arguments)
     return [*arguments, *([] if named else [str(HERE / name) for name in files])]
 
 
 def command(arguments: Sequence[str], device: str) -> list[str]:
-    """The command line of pytest with this folder's tests, but for those of errors that are none on ``device``.
+    """The pytest command line for this folder's tests.
 
-    Not captured: the last words of a process that a sanitizer or the emulation ends would go with
-    the capture.
+    Tests of errors that ``device`` does not raise are left out. Output is not captured: if a
+    sanitizer or the emulation ends the process, its last message would be lost with the capture.
     """
     start = [
         sys.executable,
@@ -56,12 +59,12 @@ def command(arguments: Sequence[str], device: str) -> list[str]:
 
 
 def environment(device: str) -> dict[str, str]:
-    """The variables of a process that tests on ``device``, a value of conftest's ``DEVICE``."""
+    """The environment of a process that tests ``device``, a value of conftest's ``DEVICE``."""
     examples = os.environ.get("KERNEL_TEST_EXAMPLES", "20")
     return {**os.environ, "KERNEL_TEST_DEVICE": device, "KERNEL_TEST_EXAMPLES": examples}
 
 
 def pytest(site: Path, arguments: Sequence[str], device: str, more: Mapping[str, str]) -> int:
-    """The exit status of pytest with the package in ``site``."""
+    """Run pytest with the package in ``site`` and return its exit status."""
     env = {**environment(device), **more, "PYTHONPATH": str(site)}
     return subprocess.run(command(arguments, device), env=env, cwd=ROOT, check=False).returncode

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the compiled ops, and holds what their tests share."""
+"""Loads the compiled ops, and defines what their tests share."""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +14,13 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 HOW_TO_BUILD = """\
-Build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`; or `pip install -e .` in this tree."""
+Build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`;
+or `pip install -e .` in this tree."""
+
+# Test files import modules of this folder, such as attention_batches.
+sys.path.insert(0, str(Path(__file__).parent))
 
 try:
     import torch
@@ -24,15 +29,15 @@ try:
 except ImportError as error:
     raise ImportError(f"{error}\n{HOW_TO_BUILD}") from error
 
-#: What the kernels run on: "cpu"; "emulated", GPU kernels on the CPU; "cuda".
+#: Device of the kernels: "cpu", "cuda", or "emulated" for GPU kernels on the CPU.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 if DEVICE == "cuda":
-    # All tensors of the tests, those of their references as well.
+    # For all tensors of the tests, including those of the references.
     torch.set_default_device("cuda")
 
-#: Files of tests that do not run on every device -> the values of ``DEVICE`` that they run on. The
-#: CPU's library lacks what they test, or treats it otherwise; the emulation has no driver and no
-#: FlashAttention; several GPUs in one process are the emulation's alone.
+#: Test files that do not run on every device -> the values of ``DEVICE`` that they run on. The
+#: CPU's library lacks their subject or behaves differently. The emulation has no driver and no
+#: FlashAttention, and only the emulation has several GPUs in one process.
 RUNS_ON = {
     "test_bench_cases.py": ("emulated", "cuda"),
     "test_cache_gpu.py": ("emulated", "cuda"),
@@ -40,15 +45,18 @@ RUNS_ON = {
     "test_custom_all_reduce.py": ("emulated",),
     "test_flash_attn.py": ("cuda",),
     "test_flash_attn_arguments.py": ("cuda",),
+    "test_flash_attn_caches.py": ("cuda",),
+    "test_flash_attn_schedule.py": ("cuda",),
     "test_flashmla.py": ("emulated", "cuda"),
+    "test_flashmla_arguments.py": ("emulated", "cuda"),
     "test_hopper_emulation.py": ("emulated",),
     "test_indexer_cache.py": ("emulated", "cuda"),
     "test_moe_gpu.py": ("emulated", "cuda"),
     "test_norm_block_quant.py": ("emulated", "cuda"),
     "test_scaled_mm.py": ("emulated", "cuda"),
 }
-#: Where such tests run -> the reason for a skip elsewhere; tests/recipe/test_built_packages.py
-#: knows how they begin.
+#: Devices that such tests run on -> the reason for the skip elsewhere.
+#: tests/recipe/test_built_packages.py knows how the reasons begin.
 WHY_NOT = {
     ("cuda",): "needs a GPU: make gpu-tests",
     ("emulated", "cuda"): "needs a GPU or its emulation: make gpu-tests, make emulate",
@@ -57,45 +65,44 @@ WHY_NOT = {
 
 
 class FileOfAnotherDevice(pytest.File):
-    """Takes the place of a file whose tests cannot run here: one skipped test with the reason.
+    """Replaces a file whose tests cannot run here by one skipped test with the reason.
 
     The file is not imported.
     """
 
     def collect(self) -> Iterator[pytest.Item]:
-        """The one test."""
+        """Yield the skipped test."""
         item = SkippedFile.from_parent(self, name="whole file")
         item.add_marker(pytest.mark.skip(reason=WHY_NOT[RUNS_ON[self.path.name]]))
         yield item
 
 
 class SkippedFile(pytest.Item):
-    """All tests of a file."""
+    """Represents all tests of a file."""
 
     def runtest(self) -> None:
-        """Never called: the mark skips it before."""
+        """Not called, because the mark skips the test."""
         raise AssertionError(f"{self.path} needs another device")
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """The place that the summary of skips names."""
+        """The location for the summary of skips."""
         return self.path, 0, self.path.name
 
 
 def pytest_pycollect_makemodule(
     module_path: Path, parent: pytest.Collector
 ) -> pytest.Collector | None:
-    """Leave a visible skip where a file's tests need another device."""
+    """Collect a visible skip for a file whose tests need another device."""
     if DEVICE in RUNS_ON.get(module_path.name, (DEVICE,)):
         return None
     return FileOfAnotherDevice.from_parent(parent, path=module_path)
 
 
-# As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
+# Same as in tests/conftest.py, which is not loaded when these tests run against an installed vllm.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-#: Relative and absolute error that rounding to the dtype, and float32 arithmetic before it,
-#: explain.
+#: Relative and absolute error that is explained by float32 arithmetic and rounding to the dtype.
 TOLERANCE = {
     torch.float32: (1e-5, 1e-6),
     torch.bfloat16: (2**-8, 1e-6),
@@ -113,6 +120,20 @@ def ops() -> Any:
     return torch.ops._C
 
 
+@pytest.fixture(scope="session")
+def cache_ops(ops: Any) -> Any:
+    """``torch.ops._C_cache_ops``."""
+    assert ops is not None
+    return torch.ops._C_cache_ops
+
+
+@pytest.fixture(scope="session")
+def moe(ops: Any) -> Any:
+    """``torch.ops._moe_C``."""
+    assert ops is not None
+    return torch.ops._moe_C
+
+
 @pytest.fixture(
     scope="session", params=list(TOLERANCE), ids=lambda dtype: str(dtype).removeprefix("torch.")
 )
@@ -121,7 +142,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return chosen
 
 
-#: NaN as bits: the usual one; with the sign; with a payload; with all bits set; signalling.
+#: Bits of NaN: the usual one, with the sign, with a payload, with all bits set, signalling.
 NAN_BITS = {
     torch.float32: (0x7FC00000, 0xFFC00000, 0x7FC00001, 0xFFFFFFFF, 0x7F800001),
     torch.bfloat16: (0x7FC0, 0xFFC0, 0x7FC1, 0xFFFF, 0x7F81),
@@ -130,7 +151,7 @@ NAN_BITS = {
 
 
 def nans(dtype: torch.dtype) -> torch.Tensor:
-    """Every kind of NaN in the dtype."""
+    """All kinds of NaN in the dtype."""
     size = 8 * dtype.itemsize
     bits = [b - (1 << size) if b >> (size - 1) else b for b in NAN_BITS[dtype]]
     return torch.tensor(bits, dtype=torch.int32 if size == 32 else torch.int16).view(dtype)
@@ -138,13 +159,14 @@ def nans(dtype: torch.dtype) -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def rows_with_nan() -> Callable[..., torch.Tensor]:
-    """Makes rows that hold NaN: in each position by itself, beside infinities and among nothing else, and in all positions.
+    """Makes rows with NaN.
 
-    Numbers differ by more than the dtype rounds, so that no order of theirs is ambiguous.
+    NaN is in each position by itself, next to infinities, alone among infinities, and in all
+    positions. Numbers differ by more than the dtype's rounding, so their order is unambiguous.
     """
 
     def make(width: int, dtype: torch.dtype, *, positions: int | None = None) -> torch.Tensor:
-        """``positions``: how many, spread over the row; default: all. Rows are shuffled."""
+        """Make shuffled rows. ``positions`` is their number, spread over the row; default: all."""
         places = (
             torch.arange(width)
             if positions is None
@@ -163,7 +185,7 @@ def rows_with_nan() -> Callable[..., torch.Tensor]:
         for nan in nans(dtype):
             for context in (numbers, plus, minus, before, behind, both):
                 rows = context.clone()
-                # Bits, not numbers: an assignment of a number may lose the payload.
+                # Copies bits: an assignment of a number may lose the payload.
                 rows[each, places] = nan
                 made.append(rows)
             made.append(nan.expand(1, width))
@@ -192,7 +214,10 @@ def check() -> Callable[[torch.Tensor, torch.Tensor], None]:
 
 @pytest.fixture(scope="session")
 def strided() -> Callable[..., torch.Tensor]:
-    """Makes a tensor whose rows lie apart: random memory around and between them, the last dimension side by side."""
+    """Makes a tensor with random memory around and between its rows.
+
+    The last dimension is contiguous.
+    """
 
     def make(
         shape: tuple[int, ...],
@@ -201,7 +226,7 @@ def strided() -> Callable[..., torch.Tensor]:
         pad: int,
         order: tuple[int, ...] | None = None,
     ) -> torch.Tensor:
-        """``order`` is the order of the leading dimensions in memory; ``pad`` the elements between rows."""
+        """``order``: leading dimensions as they are in memory; ``pad``: elements between rows."""
         leading = len(shape) - 1
         order = order or tuple(range(leading))
         memory = torch.randn(*[shape[i] for i in order], shape[-1] + pad).to(dtype)

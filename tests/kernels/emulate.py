@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the GPU kernels for the CPU, and runs the tests of this folder with them: what they compute is tested without a GPU.
+"""Runs the tests of this folder with GPU kernels that are compiled for the CPU.
 
-    python tests/kernels/emulate.py [--sanitize] [--build DIR] [pytest's arguments]      without the last: all tests of what is emulated
+    python tests/kernels/emulate.py [--sanitize] [--build DIR] [pytest's arguments]
 
-Needs what a build and the tests need: torch, GCC, CMake, Ninja, pytest, hypothesis. The build has a
-folder of its own, build/cmake-emulation, and is kept. emulation/gpu_emulation.h says what such a
-test shows and what not.
+Without arguments of pytest, all tests of emulated kernels run. This needs what a build and the
+tests need: torch, GCC, CMake, Ninja, pytest and hypothesis. The build is kept in
+build/cmake-emulation. emulation/gpu_emulation.h describes what the tests show and what they do not.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from vllm_build.kernels import kernels_table
 from vllm_build.target import torch_files
 
-#: They are the emulation's own, or instructions of a GPU by name; scaled products are CUTLASS's, of
-#: which no C++ compiler makes sense. What is asked of them, and refused, is emulated all the same.
+#: Kernels that are not emulated: the emulation replaces them, or they use GPU instructions by name,
+#: or they are CUTLASS's scaled products, which no C++ compiler accepts. The checks of the scaled
+#: products' arguments are emulated.
 LEFT_OUT = (
     *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda"),
     *("scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
 )
-#: Extensions that are libraries of their own here as well, because Python asks for them by name;
-#: the others are one, "_C".
+#: Extensions that stay separate libraries, because Python loads them by name. All others are linked
+#: into "_C".
 OWN = {"vllm._flashmla_C": "_flashmla_C"}
-#: What the tests of the emulation itself run.
+#: Kernels for the tests of the emulation itself.
 CASES = "hopper_cases"
-#: What the kernels of a record are tested by.
+#: Kernel record -> files that test its kernels.
 TESTS = {
     "custom-all-reduce-gpu": ("test_custom_all_reduce.py",),
     "activation-gpu": ("test_activation.py", "test_gates.py"),
@@ -44,32 +45,43 @@ TESTS = {
     "norm-block-quant-gpu": ("test_norm_block_quant.py",),
     "qk-norm-rope-gpu": ("test_qk_norm_rope.py",),
     "rotary-gpu": ("test_rotary.py",),
-    "quant-gpu": ("test_quant_fp8.py", "test_quant_int8.py", "test_quant_group.py"),
-    "cache-gpu": ("test_cache.py", "test_cache_read.py", "test_cache_gpu.py"),
+    "quant-gpu": (
+        *("test_quant_fp8.py", "test_quant_fp8_arguments.py"),
+        *("test_quant_int8.py", "test_quant_group.py"),
+    ),
+    "cache-gpu": (
+        *("test_cache.py", "test_cache_arguments.py", "test_cache_read.py"),
+        *("test_cache_blocks.py", "test_cache_gpu.py"),
+    ),
     "indexer-cache-gpu": ("test_indexer_cache.py",),
     "merge-states-gpu": ("test_merge_states.py",),
-    "flashmla": ("test_flashmla.py", "test_hopper_emulation.py"),
+    "flashmla": ("test_flashmla.py", "test_flashmla_arguments.py", "test_hopper_emulation.py"),
     "sampling-gpu": ("test_sampling.py",),
     "scaled-mm": ("test_scaled_mm.py",),
-    "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
+    "moe-gpu": ("test_moe.py", "test_moe_align.py", "test_moe_sum.py", "test_moe_gpu.py"),
 }
-#: Tests of what uses the kernels of all records.
-OVERALL = ("test_bench_cases.py", "test_not_a_number.py", "test_not_a_number_attention.py")
+#: Tests that use kernels of all records.
+OVERALL = (
+    "test_bench_cases.py",
+    "test_not_a_number.py",
+    "test_not_a_number_attention.py",
+    "test_not_a_number_choices.py",
+)
 FLAGS = (
     "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 )
 
 
 def build(folder: Path, *, sanitize: bool) -> None:
-    """Compile in ``folder``, and lay the package out in its folder "site"."""
+    """Compile in ``folder`` and put the package into its folder "site"."""
     table = kernels_table.load(ROOT)
     torch = torch_files.find()
-    # What a build has to choose is third-party code in a library of its own.
+    # Records with sets are optional third-party code in separate libraries.
     every = [k for k in table.kernels if "cuda" in k.devices and not k.sets]
     if gone := set(LEFT_OUT).difference(k.name for k in every):
         raise SystemExit(
-            f"error: {', '.join(sorted(gone))} of LEFT_OUT are not in {table.path}\n"
-            "  expected: names of its kernels for CUDA"
+            f"error: {', '.join(sorted(gone))} in LEFT_OUT are not in {table.path}\n"
+            "  expected: names of kernels for CUDA"
         )
     print(f"not emulated: {', '.join(LEFT_OUT)}", flush=True)
     records = [k for k in every if k.name not in LEFT_OUT]
@@ -123,7 +135,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--build",
         type=Path,
-        help="the folder to build in, which is kept (default: one below build/)",
+        help="the folder to build in; it is kept (default: one below build/)",
     )
     options, rest = parser.parse_known_args(arguments)
     folder = (

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the tests of this folder on a GPU, with whichever vllm and torch this interpreter imports.
+"""Runs the tests of this folder on a GPU, with the vllm and torch of this interpreter.
 
-    python tests/kernels/on_gpu.py [pytest's arguments]                       without arguments: all tests of what GPU kernels there are
-    python tests/kernels/on_gpu.py --compute-sanitizer [--tool TOOL] [...]    under NVIDIA's checker; without more: the small cases
+    python tests/kernels/on_gpu.py [pytest's arguments]
+    python tests/kernels/on_gpu.py --compute-sanitizer [--tool TOOL] [...]
 
-Needs a GPU, a torch for it, pytest, hypothesis, and the kernels: the packages or a wheel; or a
-build in the tree (``cmake --preset cuda``, ``cmake --build --preset cuda``, ``cmake --install
-build/cmake-cuda --prefix .``) with the tree on PYTHONPATH. The tests are those of the CPU's
-kernels: torch makes their tensors on the GPU, and their references as well, in float64.
+Without arguments, all tests of GPU kernels run. With ``--compute-sanitizer`` they run under
+NVIDIA's checker, by default only the small cases. This needs a GPU, a torch for it, pytest,
+hypothesis, and the kernels: the packages, a wheel, or a build in the tree (``cmake --preset cuda``,
+``cmake --build --preset cuda``, ``cmake --install build/cmake-cuda --prefix .``) with the tree on
+PYTHONPATH. The tests are those of the CPU's kernels: torch creates their tensors on the GPU,
+including those of the float64 references.
 """
 
 from __future__ import annotations
@@ -22,19 +24,27 @@ from pathlib import Path
 from child import command, environment, tests
 from emulate import OVERALL, TESTS
 
-#: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do
-#: not offer, or of the emulation itself.
-ALONE = ("test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py")
+#: Tests that no emulation can run.
+ALONE = (
+    "test_cumem.py",
+    "test_flash_attn.py",
+    "test_flash_attn_arguments.py",
+    "test_flash_attn_caches.py",
+    "test_flash_attn_schedule.py",
+)
+#: Tests that only the emulation can run: they need several GPUs in one process, or test the
+#: emulation itself.
 EMULATED = ("test_custom_all_reduce.py", "test_hopper_emulation.py")
-#: Under the checker, which makes a kernel a hundred times slower: every op once, and what lies
-#: outside of a tensor.
+#: Tests for the checker, which makes a kernel a hundred times slower: every op once, and accesses
+#: outside a tensor.
 SMALL = (*OVERALL, "test_cache_gpu.py", "test_moe_gpu.py")
-#: Accesses outside of memory, races within a block, barriers that not all threads reach.
+#: They find accesses outside of memory, races within a block, and barriers that not all threads
+#: reach.
 TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
 def why_not() -> str:
-    """What keeps tests from running here; empty: nothing does."""
+    """Why tests cannot run here; empty if they can."""
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -52,7 +62,7 @@ def why_not() -> str:
 
 
 def checker() -> str:
-    """NVIDIA's compute-sanitizer: on PATH, else of its package on PyPI."""
+    """Find NVIDIA's compute-sanitizer on PATH or in its package from PyPI."""
     found = shutil.which("compute-sanitizer")
     if found is None:
         installed = sorted(
@@ -77,7 +87,7 @@ def main(arguments: list[str]) -> int:
         "--tool",
         choices=TOOLS,
         action="append",
-        help="what it looks for (default: everything, one by one)",
+        help="which tool of the checker to run (default: all, one after the other)",
     )
     options, rest = parser.parse_known_args(arguments)
     tool = checker() if options.compute_sanitizer else ""
@@ -92,8 +102,8 @@ def main(arguments: list[str]) -> int:
     chosen = command(tests(rest, SMALL if tool else every), "cuda")
     if not tool:
         return subprocess.run(chosen, env=environment("cuda"), check=False).returncode
-    # Each tensor is an allocation of its own: in torch's blocks the memory behind a tensor is
-    # another's.
+    # Without torch's caching, each tensor is a separate allocation. In torch's blocks, the memory
+    # after a tensor belongs to another one.
     env = {**environment("cuda"), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     failed = []
     for name in options.tool or TOOLS:
@@ -102,7 +112,7 @@ def main(arguments: list[str]) -> int:
             [tool, "--tool", name, "--error-exitcode", "1", *chosen], env=env, check=False
         ).returncode:
             failed.append(name)
-    print(f"compute-sanitizer: {', '.join(failed) or 'no tool'} found something")
+    print(f"compute-sanitizer: {', '.join(failed) or 'no tool'} found errors")
     return 1 if failed else 0
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the CPU kernels with AddressSanitizer and UndefinedBehaviorSanitizer, and runs tests of this folder with them.
+"""Builds the CPU kernels with address and undefined-behaviour sanitizers and runs the tests.
 
-    python tests/kernels/sanitize.py [pytest's arguments]      all tests without arguments
+    python tests/kernels/sanitize.py [pytest's arguments]
 
-Needs what a build and the tests need: torch, a GCC with its sanitizers' libraries, CMake, Ninja,
-Highway, pytest, hypothesis. The build has a folder of its own, build/cmake-sanitize, and is kept;
-the package that is tested lies inside it. The first report of a sanitizer ends the run; it goes to
-the standard error output.
+Without arguments, all tests of this folder run. This needs what a build and the tests need: torch,
+a GCC with its sanitizer libraries, CMake, Ninja, Highway, pytest and hypothesis. The build and the
+tested package are kept in build/cmake-sanitize. The first report of a sanitizer ends the run and is
+printed on standard error.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from child import HERE, ROOT, copy_package, pytest
 
 FOLDER = ROOT / "build" / "cmake-sanitize"
 
-#: Tests that say nothing here: AddressSanitizer keeps freed memory, which one of them measures, and
-#: the build is for one instruction set.
+#: Tests that make no sense here: one measures memory, and AddressSanitizer keeps freed memory; the
+#: other needs several instruction sets, and the build has one.
 LEFT_OUT = ("test_string_arguments.py", "test_instruction_sets.py")
 
 
 def build() -> Path:
-    """Compile and install; returns the folder that the package is in."""
+    """Compile and install; return the folder with the package."""
     subprocess.run(["cmake", "--preset", "sanitize"], cwd=ROOT, check=True)
     jobs = os.environ.get("MAX_JOBS", "")
     subprocess.run(
@@ -43,10 +43,10 @@ def build() -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a process needs to load a library that was built in ``folder`` with the sanitizers.
+    """The environment to load a library that was built with the sanitizers in ``folder``.
 
-    Python was linked without their libraries, so those have to be loaded first; libstdc++ beside
-    the two, since AddressSanitizer does not find the function that throws where it comes later.
+    Python was linked without the sanitizer libraries, so they are preloaded. libstdc++ is preloaded
+    too: AddressSanitizer does not find the function that throws if libstdc++ is loaded later.
     """
     cache = (folder / "CMakeCache.txt").read_text(encoding="utf-8").splitlines()
     compiler = next(
@@ -68,8 +68,8 @@ def environment(folder: Path) -> dict[str, str]:
         "LD_PRELOAD": ":".join(
             runtime(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so.6")
         ),
-        "ASAN_OPTIONS": "detect_leaks=0:"
-        + os.environ.get("ASAN_OPTIONS", ""),  # Python keeps what it has until it ends
+        # Python does not free all memory before it ends.
+        "ASAN_OPTIONS": "detect_leaks=0:" + os.environ.get("ASAN_OPTIONS", ""),
         "UBSAN_OPTIONS": "print_stacktrace=1:" + os.environ.get("UBSAN_OPTIONS", ""),
     }
 

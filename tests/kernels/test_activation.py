@@ -36,8 +36,8 @@ def exact_gelu(x: torch.Tensor) -> torch.Tensor:
 
 GATED = {"silu_and_mul": F.silu, "gelu_and_mul": exact_gelu, "gelu_tanh_and_mul": tanh_gelu}
 PLAIN = {"gelu_new": tanh_gelu, "gelu_tanh": tanh_gelu, "gelu_fast": tanh_gelu, "gelu_quick": quick}
-#: Below, at and beyond every vector length; one that no vector divides and that takes two threads;
-#: nothing at all.
+#: Sizes below, at and above every vector length; one that is no multiple of a vector and needs two
+#: threads; empty ones.
 SHAPES = [
     (1, 1),
     (1, 7),
@@ -142,7 +142,7 @@ def test_plain_strided(
 
 
 def untouched(out: torch.Tensor) -> Callable[[], None]:
-    """Remembers the memory around a view; the returned function asserts that nobody wrote there."""
+    """Remember the memory around a view; the returned function asserts that it is unchanged."""
     memory = out._base if out._base is not None else out
     before = memory.clone()
 
@@ -165,8 +165,12 @@ def test_in_place(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None
 
 
 @pytest.mark.parametrize("name", [*GATED, *PLAIN])
-def test_whole_range(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None:
-    """Nothing overflows on the way, tails keep their relative precision, NaN stays NaN and zeros keep their sign."""
+def test_extreme_values(ops: Any, check: Check, dtype: torch.dtype, name: str) -> None:
+    """Extreme values are handled.
+
+    Intermediate results do not overflow, tails keep their relative precision, NaN stays NaN, and
+    zeros keep their sign.
+    """
     largest = torch.finfo(dtype).max
     x = torch.cat(
         [
@@ -211,7 +215,7 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype, name: str) -> None:
     assert torch.equal(many, one)
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "out too narrow": (
         lambda: (torch.empty(2, 3), torch.empty(2, 8)),
         r"(result|out) has shape \[2, 3\], expected \[2, 4\]",

@@ -19,7 +19,10 @@ EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
 def keys_of(cache: torch.Tensor) -> torch.Tensor:
-    """[blocks * block_size, heads, head_size] of a key cache: panels of 16 tokens, in each of them element after element."""
+    """[blocks * block_size, heads, head_size] of a key cache.
+
+    A block consists of panels of 16 tokens; a panel stores element after element.
+    """
     blocks, heads, size, width = cache.shape
     return (
         cache.reshape(blocks, heads, size // 16, width, 16)
@@ -29,7 +32,11 @@ def keys_of(cache: torch.Tensor) -> torch.Tensor:
 
 
 def values_of(cache: torch.Tensor) -> torch.Tensor:
-    """The same of a value cache: panels of 16 elements, in each of them token after token; then what is left of the elements."""
+    """[blocks * block_size, heads, head_size] of a value cache.
+
+    A block consists of panels of 16 elements; a panel stores token after token. The remaining
+    elements follow.
+    """
     blocks, heads, size, width = cache.shape
     flat, full = cache.reshape(blocks, heads, size * width), width // 16 * 16
     panels = (
@@ -45,7 +52,7 @@ def values_of(cache: torch.Tensor) -> torch.Tensor:
 def caches(
     blocks: int, heads: int, size: int, width: int, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Key and value cache as upstream cuts them from one tensor."""
+    """Key and value cache as upstream splits them from one tensor."""
     first, second = torch.full((blocks, heads, 2 * size, width), 9.0, dtype=dtype).chunk(2, dim=2)
     return first, second
 
@@ -56,7 +63,7 @@ def written(
     value: torch.Tensor,
     slots: torch.Tensor,
 ) -> tuple[torch.Tensor, ...]:
-    """Tokens of both caches after the call, as loops in Python would leave them."""
+    """Contents of both caches after the call, computed with loops in Python."""
     keys, values = keys_of(caches[0]).clone(), values_of(caches[1]).clone()
     for token, slot in enumerate(slots.tolist()):
         if slot >= 0:
@@ -102,7 +109,7 @@ def test_slots(
 
 
 def test_many_tokens(ops: Any, dtype: torch.dtype) -> None:
-    """More than one thread, slots that are strided."""
+    """Several threads and strided slots."""
     key, value = torch.randn(700, 4, 128).to(dtype), torch.randn(700, 4, 128).to(dtype)
     slots = torch.stack((torch.arange(700) + 33, torch.full((700,), -5)), dim=1)[:, 0]
     both = caches(50, 4, 16, 128, dtype)
@@ -165,9 +172,13 @@ BAD: dict[str, tuple[Callable[..., dict[str, Any]], str]] = {
 def test_bad_arguments(ops: Any, name: str) -> None:
     first, second = torch.full((4, 2, 32, 20), math.pi).chunk(2, dim=2)
     arguments: dict[str, Any] = {
-        "key": torch.randn(3, 2, 20), "value": torch.randn(3, 2, 20), "key_cache": first, "value_cache": second,
-        "slot_mapping": torch.tensor([1, 2, 3]), "isa": "vec",
-    }  # fmt: skip
+        "key": torch.randn(3, 2, 20),
+        "value": torch.randn(3, 2, 20),
+        "key_cache": first,
+        "value_cache": second,
+        "slot_mapping": torch.tensor([1, 2, 3]),
+        "isa": "vec",
+    }
     make, message = BAD[name]
     with pytest.raises(RuntimeError, match=f"^cpu_attn_reshape_and_cache: .*{message}"):
         ops.cpu_attn_reshape_and_cache(**(arguments | make(**arguments)))

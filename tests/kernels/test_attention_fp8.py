@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over caches of float8: what is written is torch's rounding, what is computed is exact for what was written."""
+"""Attention over float8 caches.
+
+Stored values equal torch's rounding; results are exact for the stored values.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FORMATS = {
 
 
 def rounded(values: torch.Tensor, scale: float, to: torch.dtype) -> torch.Tensor:
-    """Codes of values divided by a scale; beyond the largest number lies the largest number."""
+    """Codes of values divided by a scale, saturated at the largest number."""
     largest = torch.finfo(to).max
     return (values.float() * (1.0 / torch.tensor(scale))).clamp(-largest, largest).to(to)
 
@@ -65,12 +68,27 @@ def test_attention(
     )
     metadata = ops.get_scheduler_metadata(
         1, heads, kv_heads, head_size, lengths, dtype, starts, True, -1, "vec", True, None, name
-    )  # fmt: skip
+    )
     output = torch.full_like(query, math.nan)
     table = torch.arange(blocks, dtype=torch.int32)[None]
     ops.cpu_attention_with_kv_cache(
-        query, *caches, output, starts, lengths, 0.2, True, None, -1, table, 0.0, metadata, None, None, *scales, name
-    )  # fmt: skip
+        query,
+        *caches,
+        output,
+        starts,
+        lengths,
+        0.2,
+        True,
+        None,
+        -1,
+        table,
+        0.0,
+        metadata,
+        None,
+        None,
+        *scales,
+        name,
+    )
     k, v = (
         (rounded(t, scale, FORMATS[name]).double() * scale).repeat_interleave(
             heads // kv_heads, dim=1

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cases of ``benchmarks/bench_gpu.py``, small: the calls fit the ops, and the ops compute what the PyTorch beside them does."""
+"""The cases of ``benchmarks/bench_gpu.py`` with small sizes.
+
+The calls fit the ops' schemas, and the ops compute the same as the PyTorch code of the case.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,8 @@ for kernel, keys in op_table.load(Path({root!r})).items():
 from kernels import child, gpu_cases
 from kernels.cases import select
 from kernels.fit import fit
-for case in dict.fromkeys(gpu_cases.tiny(case) for case in select([], quick=False, ops=gpu_cases.OPS)):
+cases = select([], quick=False, ops=gpu_cases.OPS)
+for case in dict.fromkeys(gpu_cases.tiny(case) for case in cases):
     try:
         assert fit("ours", child.build(case)) == {{"fits": "the schema"}}
     except AttributeError as error:
@@ -61,18 +65,18 @@ def peer(ops: Any) -> child.Peer:
     return child.Peer("ours", devices.DEVICES["cuda" if DEVICE == "cuda" else "cpu"](), [])
 
 
-# What a package may be without no emulation runs either.
+# The emulation has none of the optional kernels.
 @pytest.mark.parametrize(
     "case", [case for case in CASES if not case.optional or DEVICE == "cuda"], ids=named
 )
-def test_the_op_computes_what_pytorch_does(peer: child.Peer, case: Case) -> None:
+def test_ops_compute_the_same_as_pytorch(peer: child.Peer, case: Case) -> None:
     workload = child.build(case)
     try:
         peer.check(case, workload, workload.bind())
     except AttributeError as error:
         if not case.optional:
             raise
-        pytest.skip(f"the kernels that are installed are without it: {error}")
+        pytest.skip(f"the installed kernels do not include it: {error}")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.optional], ids=named)
@@ -112,12 +116,12 @@ def test_a_wrong_argument_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         call(torch.ones(1), "2")
     with pytest.raises(RuntimeError, match="missing value for argument 'count'"):
         call(torch.ones(1))
-    with pytest.raises(ValueError, match="reaches no op"):
+    with pytest.raises(ValueError, match="does not use an op"):
         fit.fit("ours", Workload(lambda: lambda: torch.ones(1), lambda: (), ()))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU is told")
-def test_a_process_without_a_gpu_says_so() -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message without a GPU")
+def test_a_process_without_a_gpu_reports_it() -> None:
     command = [sys.executable, "-m", "kernels.child", "eager", "cuda"]
     done = subprocess.run(
         command, cwd=ROOT / "benchmarks", input="", capture_output=True, text=True, check=False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GPU's cache ops do with slots, blocks and lengths that are none of the cache's: they leave those tokens out."""
+"""GPU cache ops skip tokens with invalid slots, blocks or lengths."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="session")
-def cache_ops(ops: Any) -> Any:
-    assert ops is not None
-    return torch.ops._C_cache_ops
-
-
 def ints(values: Any) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32)
 
 
 @pytest.mark.parametrize("form", ["auto", "fp8"])
 def test_bad_slots_are_not_written(cache_ops: Any, form: str) -> None:
-    """The caches are the inner blocks of larger ones, whose others stay as they are."""
+    """The caches are the inner blocks of larger ones; the outer blocks stay unchanged."""
     around = [
         torch.full((6, 4, 2, 8), 7, dtype=torch.float32 if form == "auto" else torch.uint8)
         for _ in range(2)

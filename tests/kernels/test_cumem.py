@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that sleeps, on a device and with torch's own pools: what no stand-in can show."""
+"""Memory that sleeps, tested on a device with torch's own pools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not cumem.cumem_available, reason="vllm.cumem_allocator is not installed"),
 ]
 SIZE = 256 << 20
-#: What a driver may keep for itself between two measurements.
+#: Memory that a driver may keep between two measurements.
 SLACK = 32 << 20
 
 
@@ -35,7 +35,7 @@ def allocator() -> Iterator[cumem.CuMemAllocator]:
 
 def free_bytes() -> int:
     torch.cuda.synchronize()
-    return torch.cuda.mem_get_info()[0]
+    return int(torch.cuda.mem_get_info()[0])
 
 
 def test_contents_sleep_on_the_host_and_the_device_has_its_memory_back(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums over ranks, all of which are this process: that is how the emulation of GPUs does it.
+"""All-reduces over ranks that are all in this process, as in the emulation.
 
-On GPUs it takes as many processes.
+On real GPUs, each rank needs a process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCRATCH = 1 << 20
 
 @dataclass
 class Ranks:
-    """What each rank has: its handle, and a registered buffer."""
+    """Handle and registered buffer of each rank."""
 
     handles: list[int]
     buffers: list[int]
@@ -86,7 +86,10 @@ def all_reduce(
 def test_sums(
     emulator: ctypes.CDLL, ranks: Any, dtype: torch.dtype, check: Any, count: int, size: int
 ) -> None:
-    """Sizes on both sides of the one above which ranks sum parts, which the ranks do not divide."""
+    """Sizes on both sides of the threshold above which ranks sum parts.
+
+    The ranks do not divide the sizes.
+    """
     group = ranks(count)
     for _ in range(3):
         inputs = [torch.randn(size).to(dtype) for _ in range(count)]
@@ -162,11 +165,12 @@ def test_graph_buffers(ranks: Any) -> None:
     group = ranks(2)
     assert _custom_ops.get_graph_buffer_ipc_meta(group.handles[0]) == ([], [])
     _custom_ops.register_graph_buffers(group.handles[0], [[], []], [[], []])
-    for handles, offsets, message in (
+    wrong: list[tuple[list[list[int]], list[list[int]], str]] = [
         ([[]], [[], []], "expected one for each of 2 ranks"),
         ([[300], []], [[], []], "no byte"),
         ([[0] * 64, []], [[0], []], "rank 0 has captured 1 reductions and this one 0"),
-    ):
+    ]
+    for handles, offsets, message in wrong:
         with pytest.raises(RuntimeError, match=message):
             _custom_ops.register_graph_buffers(group.handles[0], handles, offsets)
 

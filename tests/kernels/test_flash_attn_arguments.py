@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wrong arguments of FlashAttention 2 and 3.
 
-Needs a GPU, whose tensors the ops are for, and the libraries: `make gpu-tests`.
+Needs a GPU for the tensors, and the libraries: `make gpu-tests`.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def test_wrong_arguments(version: int) -> None:
 
 @pytest.mark.usefixtures("version")
 @pytest.mark.parametrize("version", [HOPPER], indirect=True)
-def test_what_the_kernels_lack() -> None:
-    """The op's own words: the Python function refuses these before."""
+def test_missing_features_are_refused() -> None:
+    """The op's error messages; the Python function refuses these arguments earlier."""
     q, k = torch.randn(2, 4, 64).bfloat16(), torch.randn(2, 2, 64).bfloat16()
     starts = torch.tensor([0, 1, 2], dtype=torch.int32)
     op = _ops.namespace("_vllm_fa3_C").fwd

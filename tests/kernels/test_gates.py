@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activations and gates that take numbers, lie otherwise in memory, or quantise; test_activation.py has the common ones."""
+"""Activations and gates with parameters, other layouts or quantised results.
+
+test_activation.py tests the common ones.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return first, second
 
 
-#: op: its numbers, and the reference of x in float64.
+#: Op -> its parameters, and the reference for x in float64.
 GATES: dict[str, tuple[tuple[float, ...], Callable[[torch.Tensor], torch.Tensor]]] = {
     "mul_and_silu": ((), lambda x: halves(x)[0] * torch.nn.functional.silu(halves(x)[1])),
     "fatrelu_and_mul": (
@@ -130,7 +133,7 @@ def test_large_numbers_and_nan(ops: Any, check: Check, dtype: torch.dtype, name:
     want = reference(pair)
     nan = want.isnan()
     assert torch.equal(out.isnan(), nan)
-    # A product beyond the dtype's range is infinite in the dtype and finite in the reference.
+    # Products beyond the dtype's range are infinite in the dtype and finite in the reference.
     check(
         out[~nan].nan_to_num(posinf=largest, neginf=-largest), want[~nan].clamp(-largest, largest)
     )
@@ -169,7 +172,7 @@ def test_relu_squared(ops: Any, check: Check, dtype: torch.dtype, shape: tuple[i
 def test_silu_and_mul_quant(
     ops: Any, dtype: torch.dtype, fp8: torch.dtype, shape: tuple[int, ...]
 ) -> None:
-    """Every number is the rounding of something that float32 arithmetic may have found instead of the exact number."""
+    """Every code is the rounding of a value within float32 arithmetic's error of the exact one."""
     x = (torch.randn(*shape[:-1], 2 * shape[-1]) * 3).to(dtype)
     out, scale = torch.empty(shape, dtype=fp8), torch.tensor([0.0123])
     ops.silu_and_mul_quant(out, x, scale)

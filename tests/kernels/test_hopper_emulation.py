@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulation itself: a kernel that keeps the rules of Hopper's instructions computes right, one that breaks a rule is found out."""
+"""The emulation of Hopper's instructions.
+
+A kernel that keeps their rules computes correct results; a kernel that breaks a rule is detected.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 
 import vllm
 
-#: Beside the package, where emulate.py puts it.
+#: emulate.py puts it next to the package.
 CASES = Path(vllm.__file__).parents[1] / "hopper_cases.so"
 
 CODE = """
@@ -54,7 +57,7 @@ def test_a_rule_whose_breach_shows_in_the_result(name: str) -> None:
         ("copies left", "ended before its copies"),
     ],
 )
-def test_a_rule_whose_breach_ends_the_process(name: str, words: str) -> None:
+def test_breaking_a_rule_ends_the_process(name: str, words: str) -> None:
     done = run(name)
     assert done.returncode == -signal.SIGABRT
     assert re.search(f"^GPU emulation: .*{words}", done.stderr), done.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache of an indexer's keys. References index byte by byte, as the layout is defined."""
+"""The cache of an indexer's keys. References address single bytes of the documented layout."""
 
 from __future__ import annotations
 
@@ -14,18 +14,12 @@ from hypothesis import strategies as st
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
-@pytest.fixture(scope="session")
-def cache_ops(ops: Any) -> Any:
-    assert ops is not None
-    return torch.ops._C_cache_ops
-
-
 def ints(values: Any) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32)
 
 
 def stored(k: torch.Tensor, group: int, form: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The codes and scales of keys."""
+    """Codes and scales of keys."""
     groups = k.float().unflatten(-1, (-1, group))
     scales = groups.abs().amax(-1).clamp(1e-4) / 448
     if form == "ue8m0":

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the numerical tests once for each instruction set that was compiled and that this CPU has, in processes of their own."""
+"""Runs the numerical tests for each compiled instruction set that this CPU has.
+
+Each set needs its own process.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,30 @@ import pytest
 NUMERICAL = (
     "test_activation.py",
     "test_attention.py",
+    "test_attention_arguments.py",
     "test_attention_cache.py",
     "test_attention_fp8.py",
     "test_cache.py",
+    "test_cache_arguments.py",
+    "test_cache_blocks.py",
     "test_cache_read.py",
     "test_gates.py",
     "test_latent_attention.py",
     "test_merge_states.py",
     "test_gemm.py",
+    "test_gemm_int8.py",
     "test_moe.py",
+    "test_moe_align.py",
+    "test_moe_sum.py",
     "test_moe_experts.py",
     "test_norm.py",
     "test_norm_quant.py",
     "test_not_a_number.py",
     "test_not_a_number_attention.py",
+    "test_not_a_number_choices.py",
     "test_qk_norm_rope.py",
     "test_quant_fp8.py",
+    "test_quant_fp8_arguments.py",
     "test_quant_group.py",
     "test_quant_int8.py",
     "test_rotary.py",
@@ -39,7 +50,7 @@ ASK = "import torch; from vllm import _ops; _ops.load(); print(torch.ops._C.cpu_
 
 
 def python(limit: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """This interpreter with this process's module path, and VLLM_CPU_ISA set."""
+    """Run this interpreter with this process's module path and VLLM_CPU_ISA."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = os.environ | {
         "VLLM_CPU_ISA": limit,
@@ -52,7 +63,7 @@ def python(limit: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def compiled() -> list[str]:
-    """Instruction sets that the library was compiled for: it lists them when it is asked for one that is none."""
+    """Instruction sets that the library was compiled for, from the error for an unknown one."""
     refused = python("none", "-c", ASK)
     match = re.search(r"RuntimeError: VLLM_CPU_ISA is 'none', expected one of (.*)", refused.stderr)
     assert match, refused.stderr
@@ -71,15 +82,23 @@ def test_variable_may_be_empty_or_in_capitals(variable: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-#: What avx3_zen4 may use beyond AVX-512 of Skylake-X, as Linux names it.
+#: Linux's names of the features that avx3_zen4 may use in addition to Skylake-X's AVX-512.
 ZEN4 = {
-    "avx512_bf16", "avx512_bitalg", "avx512_vbmi2", "avx512_vnni", "avx512_vpopcntdq", "avx512ifma", "avx512vbmi", "gfni", "vaes",
+    "avx512_bf16",
+    "avx512_bitalg",
+    "avx512_vbmi2",
+    "avx512_vnni",
+    "avx512_vpopcntdq",
+    "avx512ifma",
+    "avx512vbmi",
+    "gfni",
+    "vaes",
     "vpclmulqdq",
-}  # fmt: skip
+}
 
 
 def test_bfloat16_of_the_cpu_is_used() -> None:
-    """On CPUs of Intel as on those of AMD."""
+    """On CPUs of both Intel and AMD."""
     info = Path("/proc/cpuinfo")
     found = re.search(
         r"^flags\s*:(.*)", info.read_text(encoding="utf-8") if info.exists() else "", re.MULTILINE
@@ -91,7 +110,7 @@ def test_bfloat16_of_the_cpu_is_used() -> None:
 
 @pytest.mark.parametrize("rank", range(4))
 def test_numerical_tests(pytestconfig: pytest.Config, rank: int) -> None:
-    """Rank 0 is the best instruction set that was compiled."""
+    """Rank 0 is the best compiled instruction set."""
     sets = compiled()
     if rank >= len(sets):
         pytest.skip(f"compiled for {len(sets)} instruction sets only")
@@ -100,7 +119,7 @@ def test_numerical_tests(pytestconfig: pytest.Config, rank: int) -> None:
     if chosen != limit:
         pytest.skip(f"this CPU has no {limit}")
     here = Path(__file__).parent
-    # The module path comes from this process; the configuration's own would put the source tree
+    # Keep this process's module path. The path of the configuration would put the source tree
     # before the installed package.
     config = [
         "-o",

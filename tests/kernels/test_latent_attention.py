@@ -5,20 +5,15 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Check = Callable[[torch.Tensor, torch.Tensor], None]
-
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-#: Relative error of rounding, absolute error of sums of weighted values of size one.
+#: Relative error from rounding, and absolute error of weighted sums of values of size one.
 TOLERANCE = {
     torch.float32: (1e-5, 5e-6),
     torch.bfloat16: (2**-8, 1e-5),
@@ -39,7 +34,7 @@ def run(
     query = torch.randn(len(lengths), heads, head_size).to(dtype)
     rows = [torch.randn(length, head_size).to(dtype) for length in lengths]
     needed = [-(-length // block_size) for length in lengths]
-    # Memory that belongs to no token is not a number, entries that are not needed are no block.
+    # Memory without a token is NaN; unused table entries are not valid blocks.
     cache = torch.full((sum(needed) + 1, block_size, head_size), math.nan, dtype=dtype)
     tables = torch.full((len(lengths), max(needed) + 1), -1, dtype=torch.int32)
     order = torch.randperm(sum(needed) + 1, dtype=torch.int32)
@@ -135,9 +130,13 @@ BAD = {
 def test_bad_arguments(ops: Any, name: str) -> None:
     changed, message = BAD[name]
     arguments = {
-        "out": torch.full((2, 3, 16), 7.0), "query": torch.randn(2, 3, 24), "kv_cache": torch.randn(3, 4, 24), "scale": 1.0,
-        "block_tables": torch.tensor([[0, 1], [2, 2]], dtype=torch.int32), "seq_lens": torch.tensor([8, 5], dtype=torch.int32),
-    }  # fmt: skip
+        "out": torch.full((2, 3, 16), 7.0),
+        "query": torch.randn(2, 3, 24),
+        "kv_cache": torch.randn(3, 4, 24),
+        "scale": 1.0,
+        "block_tables": torch.tensor([[0, 1], [2, 2]], dtype=torch.int32),
+        "seq_lens": torch.tensor([8, 5], dtype=torch.int32),
+    }
     with pytest.raises(RuntimeError, match=f"^mla_decode_kvcache: .*{message}"):
         ops.mla_decode_kvcache(**(arguments | changed))
     assert bool((arguments["out"] == 7.0).all())

@@ -40,7 +40,7 @@ def test_merge(
     a[torch.rand_like(a) < 0.2] = -math.inf
     b[torch.rand_like(b) < 0.2] = -math.inf
     a[torch.rand_like(a) < 0.1] = math.inf
-    # What a side without keys holds does not matter.
+    # The contents of a side without keys do not matter.
     prefix[a.isinf().t()] = math.nan
     out, lse = (
         torch.full(shape, math.nan, dtype=dtype),
@@ -102,8 +102,13 @@ BAD = {
 def test_bad_arguments(ops: Any, name: str) -> None:
     changed, message = BAD[name]
     arguments = {
-        "output": torch.zeros(3, 2, 8), "output_lse": None, "prefix_output": torch.zeros(3, 2, 8), "prefix_lse": torch.zeros(2, 3),
-        "suffix_output": torch.zeros(3, 2, 8), "suffix_lse": torch.zeros(2, 3), "prefill_tokens_with_context": None,
-    }  # fmt: skip
+        "output": torch.zeros(3, 2, 8),
+        "output_lse": None,
+        "prefix_output": torch.zeros(3, 2, 8),
+        "prefix_lse": torch.zeros(2, 3),
+        "suffix_output": torch.zeros(3, 2, 8),
+        "suffix_lse": torch.zeros(2, 3),
+        "prefill_tokens_with_context": None,
+    }
     with pytest.raises(RuntimeError, match=f"^merge_attn_states: .*{message}"):
         ops.merge_attn_states(**(arguments | changed))

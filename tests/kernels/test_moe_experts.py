@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The experts' layers, fused."""
+"""The fused layers of the experts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Check = Callable[[torch.Tensor, torch.Tensor], None]
 
 #: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-#: Tokens, choices, experts, hidden, inner: one of each; no panel is whole; experts without tokens;
-#: more tokens than a block of rows and than a part; nothing at all.
+#: Tokens, choices, experts, hidden, inner: one of each; no whole panel; experts without tokens;
+#: more tokens than a block of rows and than a part; empty.
 SHAPES = [
     (1, 1, 1, 1, 1),
     (3, 2, 4, 33, 17),
@@ -58,7 +57,7 @@ ACTIVATIONS = {
 
 def layer(
     experts: int, hidden: int, inner: int, dtype: torch.dtype, *, bias: bool
-) -> dict[str, torch.Tensor | None]:
+) -> dict[str, Any]:
     return {
         "w13": (torch.randn(experts, 2 * inner, hidden) / math.sqrt(hidden) * 2).to(dtype),
         "w2": (torch.randn(experts, hidden, inner) / math.sqrt(inner)).to(dtype),
@@ -184,7 +183,7 @@ def test_shapes_strides_and_routes_not_taken(
 
 
 def test_tokens_are_taken_in_parts(ops: Any) -> None:
-    """So many that what stands between the products does not fit into the memory for it."""
+    """So many tokens that the intermediate results exceed the memory reserved for them."""
     tokens, inner = 600, 8192
     w = layer(2, 2, inner, torch.float32, bias=False)
     x, ids, weights = (

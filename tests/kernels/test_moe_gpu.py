@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GPU's ops for experts do with numbers of experts that do not exist, and with lists that are too short: they leave those out."""
+"""GPU ops for experts skip experts that do not exist and routes beyond short lists."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-
-
-@pytest.fixture(scope="session")
-def moe(ops: Any) -> Any:
-    assert ops is not None
-    return torch.ops._moe_C
 
 
 def int32(*shape: int) -> torch.Tensor:
@@ -41,7 +35,7 @@ def test_routes_to_no_expert(moe: Any, index: torch.dtype) -> None:
 
 @pytest.mark.parametrize(("room", "blocks"), [(3, 4), (8, 1)])
 def test_blocks_without_room(moe: Any, room: int, blocks: int) -> None:
-    """Only the first block fits; what lies behind the lists stays."""
+    """Only the first block fits; memory after the lists stays unchanged."""
     order, experts, total = int32(12), int32(6), int32(1)
     moe.moe_align_block_size(
         torch.tensor([[0, 2]]), 3, 2, order[:room], experts[:blocks], total, None
@@ -73,7 +67,7 @@ def test_sum_without_experts_that_do_not_exist(moe: Any) -> None:
 
 
 def test_many_routes(moe: Any) -> None:
-    """As many as all warps of a block have several rounds of, and experts that take the warps of more than one round of sums."""
+    """All warps of a block need several rounds of routes and of sums."""
     ids = torch.randint(-1, 1500, (700, 9))
     order, blocks, total = int32(6300 + 1499 * 3), int32(3000), int32(1)
     moe.moe_align_block_size(ids, 1499, 4, order, blocks, total, None)

@@ -54,7 +54,7 @@ def test_fused_add_rms_norm(
         torch.randn(shape).to(dtype),
         make_weight(shape[-1], dtype),
     )
-    total = x + residual  # torch rounds the sum once, to nearest even
+    total = x + residual  # torch rounds the sum once, ties to even
     alone = torch.empty_like(x)
     ops.rms_norm(alone, total, weight, 1e-5)
     ops.fused_add_rms_norm(x, residual, weight, 1e-5)
@@ -96,7 +96,7 @@ def test_strided(
 
 
 def test_query_and_key_inside_qkv(ops: Any, check: Check, dtype: torch.dtype) -> None:
-    """Heads are normalised where they lie: a three-dimensional view into a wider tensor."""
+    """Heads are normalised in place, through a three-dimensional view of a wider tensor."""
     qkv = torch.randn(9, 6 * 72).to(dtype)
     before = qkv.clone()
     heads = qkv[:, 72 : 4 * 72].view(9, 3, 72)
@@ -109,7 +109,7 @@ def test_query_and_key_inside_qkv(ops: Any, check: Check, dtype: torch.dtype) ->
 
 
 def test_rounding_is_to_nearest_even(ops: Any, dtype: torch.dtype) -> None:
-    """Sums halfway between two numbers of the dtype, and beside halfway, both ways."""
+    """Sums halfway between two numbers of the dtype, and next to halfway, in both directions."""
     if dtype == torch.float32:
         base, steps = (
             torch.arange(1 << 23, (1 << 23) + 64, dtype=torch.float32),
@@ -149,7 +149,7 @@ def test_not_a_number_stays_in_its_row(ops: Any, dtype: torch.dtype) -> None:
 
 
 def test_results_too_large_for_caches(ops: Any, check: Check, dtype: torch.dtype) -> None:
-    """They are written past the caches, in rows of which only some are aligned for it, and each with a tail."""
+    """Large results bypass the caches; only some rows are aligned, and each has a tail."""
     rows = (16 << 20) // (4096 * dtype.itemsize)
     x, weight = torch.randn(rows, 4100).to(dtype), torch.randn(4100).to(dtype)
     out, small = torch.full_like(x, math.nan), torch.empty(7, 4100, dtype=dtype)
@@ -172,7 +172,7 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     assert torch.equal(many, one)
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[..., Any], str]] = {
     "shapes differ": (
         lambda x: (x[:, :4], x, None),
         r"has shape \[3, 4\], expected \[3, 8\]|has shape \[3, 8\], expected \[3, 4\]",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The norm with a scale for each group, an op of GPUs alone."""
+"""Normalisation with a scale for each group, an op of GPUs only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     Strided = Callable[..., torch.Tensor]
 
-#: Tokens, columns, elements of a group: groups of lanes, of whole warps, larger than that, and such
-#: that no vector fits.
+#: Tokens, columns, elements of a group: groups of lanes, of whole warps, larger ones, and ones that
+#: no vector fits.
 SIZES = [
     (1, 128, 128),
     (3, 256, 64),
@@ -49,7 +49,7 @@ def check(
     size: int,
     bound: float | None = None,
 ) -> None:
-    """Every code is that of something that float32 arithmetic may have found instead of the exact number."""
+    """Every code is the rounding of a value within float32 arithmetic's error of the exact one."""
     x = total.double()
     want = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight.double()
     least = 2**-23 if out.dtype == torch.int8 else 1 / (512 * LARGEST[out.dtype])
@@ -90,7 +90,7 @@ def test_groups(op: Any, dtype: torch.dtype, to: torch.dtype, sizes: tuple[int, 
 def test_scales_in_columns_and_strides(
     op: Any, strided: Strided, dtype: torch.dtype, size: int
 ) -> None:
-    """Scales by columns, with padding at their ends, as matrix multiplications want them; nothing else is written."""
+    """Column-major scales with padding, as matrix products need them; nothing else is written."""
     x, weight = strided((5, 192), dtype, pad=6), torch.randn(192).to(dtype)
     out = strided((5, 192), torch.int8, pad=3)
     memory = torch.full((192 // size, 8), math.nan)

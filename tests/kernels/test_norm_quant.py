@@ -35,7 +35,7 @@ def quantized(values: torch.Tensor, to: torch.dtype) -> torch.Tensor:
 
 
 def check(got: torch.Tensor, want: torch.Tensor) -> None:
-    """Every number is the rounding of something that float32 arithmetic may have found instead of the exact number."""
+    """Every code is the rounding of a value within float32 arithmetic's error of the exact one."""
     one, other = quantized(want * (1 - 1e-5), got.dtype), quantized(want * (1 + 1e-5), got.dtype)
     assert (got.double() >= one.minimum(other)).all()
     assert (got.double() <= one.maximum(other)).all()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ops make of NaN, in every lane: scales leave it out, choices have a rule for it, and elements keep it.
+"""How ops treat NaN, in every lane: scales ignore it, and elements keep it.
 
-The contract of each op is in the header of its kernel; csrc/core/reduce-inl.h says how reductions
-keep it on every target. test_not_a_number_attention.py has the ops whose maximum is that of a
-softmax.
+The header of each kernel documents the op's rule. csrc/core/reduce-inl.h explains how reductions
+keep it on every target. test_not_a_number_choices.py tests ops that choose elements,
+test_not_a_number_attention.py ops with a softmax.
 """
 
 from __future__ import annotations
@@ -14,38 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from nan_rows import (
+    FLT_MAX,
+    rows_of_each_width,  # noqa: F401 - a fixture
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     RowsWithNan = Callable[..., torch.Tensor]
 
-#: As in conftest.py: some ops are for GPUs only, some for the CPU.
+#: Same as in conftest.py. Some ops are for GPUs only, some for the CPU only.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 only_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="the library for the CPU has no such op")
-
-#: A tail alone, whole vectors and a tail of every target, and the blocks that kernels take at once.
-WIDTHS = [1, 7, 32, 67, 150]
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
 FP8 = [torch.float8_e4m3fn, torch.float8_e5m2]
-FLT_MAX = torch.finfo(torch.float32).max
-
-
-@pytest.fixture(params=WIDTHS)
-def x(
-    request: pytest.FixtureRequest, rows_with_nan: RowsWithNan, dtype: torch.dtype
-) -> torch.Tensor:
-    return rows_with_nan(request.param, dtype)
 
 
 def same(got: torch.Tensor, want: torch.Tensor) -> None:
-    """Equal numbers, NaN in the same places, of whatever sign and payload."""
+    """Equal numbers; NaN in the same places, with any sign and payload."""
     assert got.dtype == want.dtype
     torch.testing.assert_close(got.double(), want.double(), rtol=0, atol=0, equal_nan=True)
 
 
 def codes(quotient: torch.Tensor, to: torch.dtype) -> torch.Tensor:
-    """Rounded to nearest even and saturated; NaN stays NaN, and is 0 in int8."""
+    """Round to nearest, ties to even, and saturate; NaN stays NaN and becomes 0 in int8."""
     if to == torch.int8:
         return quotient.round().clamp(-128, 127).nan_to_num(0.0).to(to)
     return quotient.clamp(-LARGEST[to], LARGEST[to]).to(to)
@@ -56,7 +49,7 @@ def numbers(x: torch.Tensor, instead: float = 0.0) -> torch.Tensor:
 
 
 def magnitude(x: torch.Tensor) -> torch.Tensor:
-    """The largest of the numbers of each row; 0 without a number."""
+    """The largest magnitude of each row, without NaN; 0 if there are only NaN."""
     return numbers(x).abs().amax(-1)
 
 
@@ -85,7 +78,7 @@ def test_static_int8(ops: Any, x: torch.Tensor) -> None:
 def test_dynamic_fp8(
     ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype
 ) -> None:
-    """One scale for everything: each row is a tensor of its own."""
+    """There is one scale for everything, so each row is a separate tensor."""
     for row in rows_with_nan(150, dtype, positions=40).split(1):
         out, scale = torch.empty(row.shape, dtype=to), torch.empty(1)
         ops.dynamic_scaled_fp8_quant(out, row, scale)
@@ -96,7 +89,7 @@ def test_dynamic_fp8(
 @pytest.mark.parametrize("to", FP8, ids=str)
 @pytest.mark.parametrize("bound", [None, 1.5, math.nan])
 def test_per_token_fp8(ops: Any, x: torch.Tensor, to: torch.dtype, bound: float | None) -> None:
-    """A bound that is NaN bounds nothing."""
+    """A NaN bound has no effect."""
     out, scale = torch.empty(x.shape, dtype=to), torch.empty(len(x), 1)
     ops.dynamic_per_token_scaled_fp8_quant(
         out, x, scale, None if bound is None else torch.tensor([bound])
@@ -137,7 +130,7 @@ def test_asymmetric_int8(ops: Any, x: torch.Tensor) -> None:
     same(out, (rounded + azp[:, None]).clamp(-128, 127).to(torch.int8))
 
 
-#: Only float8 has scales that are powers of two.
+#: Only float8 has power-of-two scales.
 SCALES = [*((to, False) for to in LARGEST), *((to, True) for to in FP8)]
 
 
@@ -166,7 +159,7 @@ def test_groups(
         want = want.clamp(min=1e-10).double().log2().ceil().exp2().float()
     same(scale, want)
     quotient = x.float() / scale.repeat_interleave(size, -1)
-    # Upstream converts to int8 as C does, towards zero.
+    # Upstream converts to int8 like C, towards zero.
     same(out, codes(quotient.clamp(low, high).trunc() if to == torch.int8 else quotient, to))
 
 
@@ -180,7 +173,7 @@ def normalise(
 
 @pytest.mark.parametrize("to", LARGEST, ids=str)
 def test_norm_of_nan(ops: Any, x: torch.Tensor, to: torch.dtype) -> None:
-    """NaN makes all of its row NaN, and so the scale the least one."""
+    """NaN makes its whole row NaN, so the scale is the smallest one."""
     out, scale = normalise(ops, x, torch.ones(x.shape[1], dtype=x.dtype), to)
     same(scale, torch.full_like(scale, 2**-23 if to == torch.int8 else 1 / (512 * LARGEST[to])))
     same(out, codes(torch.full(x.shape, math.nan), to))
@@ -190,7 +183,7 @@ def test_norm_of_nan(ops: Any, x: torch.Tensor, to: torch.dtype) -> None:
 def test_norm_with_a_weight_of_nan(
     ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, to: torch.dtype
 ) -> None:
-    """One NaN among what is quantised: the result of a zero, but for that element, which is NaN."""
+    """The result equals that of a zero weight, except for the NaN element."""
     x = torch.randn(2, 67).to(dtype)
     for weight in rows_with_nan(67, dtype, positions=None)[::7]:
         nan = weight.isnan()
@@ -246,105 +239,16 @@ def test_indexer(rows_with_nan: RowsWithNan, dtype: torch.dtype, form: str) -> N
     )
 
 
-@pytest.mark.parametrize("width", [*WIDTHS, 300])
-def test_greedy_argmax(
-    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, width: int
-) -> None:
-    """The first NaN, as torch.argmax has it."""
-    x = rows_with_nan(width, dtype)
-    assert torch.equal(ops.greedy_argmax(x), x.isnan().int().argmax(-1))
-    assert torch.equal(ops.greedy_argmax(x), x.argmax(-1))
-
-
-@pytest.mark.parametrize("width", [*WIDTHS, 300])
-def test_gumbel_argmax(
-    ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, width: int
-) -> None:
-    x = rows_with_nan(width, dtype)
-    assert torch.equal(ops.fused_gumbel_argmax(x, torch.arange(len(x))), x.isnan().int().argmax(-1))
-
-
-#: A score that is not finite counts as 0 and is chosen last. A softmax over NaN or +infinity has no
-#: other.
-SCORES = {"topk_softmax": lambda x: x.softmax(-1), "topk_sigmoid": torch.sigmoid}
-
-
-def route(
-    name: str, x: torch.Tensor, topk: int, bias: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    weights, experts = torch.empty(len(x), topk), torch.empty(len(x), topk, dtype=torch.int32)
-    scaling = (1.0,) if name == "topk_sigmoid" else ()
-    getattr(torch.ops._moe_C, name)(
-        weights, experts, torch.empty_like(experts), x, False, bias, *scaling, None
-    )
-    return weights, experts
-
-
-def routed(
-    scores: torch.Tensor, topk: int, bias: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    sums = scores if bias is None else scores + bias.double()
-    choice = torch.where(scores.isfinite() & ~sums.isnan(), sums, -math.inf)
-    experts = choice.sort(dim=-1, descending=True, stable=True).indices[:, :topk]
-    return torch.where(scores.isfinite(), scores, 0.0).gather(1, experts), experts
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_topk(x: torch.Tensor, name: str) -> None:
-    topk = min(8, x.shape[1])
-    weights, experts = route(name, x, topk, None)
-    want, want_experts = routed(SCORES[name](x.double()), topk, None)
-    assert torch.equal(experts.long(), want_experts)
-    torch.testing.assert_close(weights.double(), want, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_topk_with_a_bias_of_nan(rows_with_nan: RowsWithNan, dtype: torch.dtype, name: str) -> None:
-    """Such an expert is chosen last, and weighs what its score is."""
-    x = torch.arange(67).roll(5).div(16).expand(2, -1).contiguous()
-    for bias in rows_with_nan(67, dtype)[::7]:
-        if bias.isinf().any():
-            continue
-        weights, experts = route(name, x, 67, bias)
-        want, want_experts = routed(SCORES[name](x.double()), 67, bias)
-        assert torch.equal(experts.long(), want_experts)
-        torch.testing.assert_close(weights.double(), want, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("scoring", [0, 1])
-@pytest.mark.parametrize("size", [2, 17])
-def test_grouped_topk(
-    rows_with_nan: RowsWithNan, dtype: torch.dtype, scoring: int, size: int
-) -> None:
-    """Groups are measured by their two best choices; without any finite score the first experts share alike."""
-    groups, kept, topk = 4, 2, 3
-    x = rows_with_nan(groups * size, dtype)
-    weights, experts = torch.ops._moe_C.grouped_topk(
-        x, groups, kept, topk, False, 1.0, torch.zeros(groups * size), scoring
-    )
-    scores = x.float().sigmoid() if scoring else x.float()
-    finite = scores.isfinite()
-    choice = torch.where(finite, scores, -FLT_MAX).unflatten(-1, (groups, size))
-    worth = choice.topk(2, -1).values.sum(-1).clamp(min=-FLT_MAX)
-    best = worth.sort(dim=-1, descending=True, stable=True).indices[:, :kept]
-    outside = torch.ones_like(worth, dtype=torch.bool).scatter(1, best, value=False)
-    choice = choice.masked_fill(outside[..., None], -math.inf).flatten(-2)
-    want_experts = choice.sort(dim=-1, descending=True, stable=True).indices[:, :topk]
-    want = torch.where(finite, scores, 0.0).gather(1, want_experts)
-    none = ~finite.any(-1, keepdim=True)
-    want_experts, want = (
-        torch.where(none, torch.arange(topk), want_experts),
-        torch.where(none, 1 / topk, want),
-    )
-    assert torch.equal(experts.long(), want_experts)
-    torch.testing.assert_close(weights, want, rtol=1e-5, atol=1e-7)
-
-
 ACTIVATIONS = ["gelu_new", "gelu_fast", "gelu_quick", "gelu_tanh", "relu_squared"]
 GATES: dict[str, tuple[float, ...]] = {
-    "silu_and_mul": (), "gelu_and_mul": (), "gelu_tanh_and_mul": (), "mul_and_silu": (), "fatrelu_and_mul": (0.5,),
-    "silu_and_mul_with_clamp": (2.0, 1.25, 0.5), "swigluoai_and_mul": (1.75, 2.5),
-}  # fmt: skip
+    "silu_and_mul": (),
+    "gelu_and_mul": (),
+    "gelu_tanh_and_mul": (),
+    "mul_and_silu": (),
+    "fatrelu_and_mul": (0.5,),
+    "silu_and_mul_with_clamp": (2.0, 1.25, 0.5),
+    "swigluoai_and_mul": (1.75, 2.5),
+}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -358,7 +262,7 @@ def test_activations(ops: Any, x: torch.Tensor, name: str) -> None:
 @pytest.mark.parametrize("name", [*GATES, "silu_and_mul_quant"])
 @pytest.mark.parametrize("side", [0, 1])
 def test_gates(ops: Any, x: torch.Tensor, name: str, side: int) -> None:
-    """NaN on either side."""
+    """NaN in the gate or in the value."""
     x = x.masked_fill(x.isinf(), 1.0)
     pair = torch.stack(
         (x, torch.ones_like(x)) if side == 0 else (torch.ones_like(x), x),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over scores of NaN, in every lane: the row's result is NaN, and no other row's is; test_not_a_number.py has the other ops.
+"""Attention over NaN scores, in every lane: the row's result is NaN, others are not.
 
-Keys are zero but for one element, and so is every query, so that a score is that element of its
-key.
+Every key and every query has one nonzero element, so a score is that element of its key.
+test_not_a_number.py tests the other ops.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     RowsWithNan = Callable[..., torch.Tensor]
 
-#: As in conftest.py: paged attention and attention over latent rows are the CPU's, dense_decode_fwd
-#: is a GPU's.
+#: Same as in conftest.py. Only the CPU has paged attention and attention over latent rows, and only
+#: GPUs have dense_decode_fwd.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 only_cpu = pytest.mark.skipif(DEVICE != "cpu", reason="the libraries for GPUs have no such op")
 only_emulated = pytest.mark.skipif(
     DEVICE != "emulated", reason="FlashMLA's library is for one GPU; test_flashmla.py runs on it"
 )
-#: Keys of a request, and in how many positions each kind of NaN is put: a tail, vectors and a tail
-#: of every target, two tiles.
+#: Keys of a request, and number of positions for each kind of NaN: a tail, vectors and a tail on
+#: every target, two tiles.
 LENGTHS = {1: None, 7: None, 16: None, 40: None, 67: 40, 150: 24}
 HEAD, BLOCK = 16, 16
 TOLERANCE = {
@@ -40,7 +40,7 @@ TOLERANCE = {
 
 
 def softmax(scores: torch.Tensor, sink: float | None = None) -> torch.Tensor:
-    """torch's, in float64; without a score above -infinity there is nothing to attend to, and weights are zeros."""
+    """torch's softmax in float64; without a score above -infinity, all weights are zero."""
     scores = scores.double()
     if sink is not None:
         scores = torch.cat(
@@ -56,7 +56,7 @@ def compare(got: torch.Tensor, want: torch.Tensor) -> None:
 
 
 class Paged:
-    """A cache of requests of the same length, written through the op.
+    """A cache of requests of equal length, filled by the op.
 
     Key k of request r has the score ``scores[r, k]``.
     """
@@ -70,7 +70,7 @@ class Paged:
             self.requests, blocks
         )
         keys = torch.zeros(self.requests, self.length, 1, HEAD, dtype=self.dtype)
-        # Bits, not numbers, as the element may be a signalling NaN.
+        # Copies bits, because the element may be a signalling NaN.
         keys[..., 0, 5] = scores
         self.values = torch.randn(self.requests, self.length, 1, HEAD).to(self.dtype)
         memory = torch.full((self.table.numel(), 1, 2 * BLOCK, HEAD), math.nan, dtype=self.dtype)
@@ -88,13 +88,13 @@ class Paged:
         )
 
     def query(self, tokens: int) -> torch.Tensor:
-        """For each request, that many tokens with one head."""
+        """For each request, the given number of tokens with one head."""
         query = torch.zeros(self.requests * tokens, 1, HEAD, dtype=self.dtype)
         query[..., 5] = 1
         return query
 
     def run(self, query: torch.Tensor, *, split: bool = False, **changed: Any) -> torch.Tensor:
-        """The result as [requests, tokens, HEAD]."""
+        """Return the result as [requests, tokens, HEAD]."""
         tokens = len(query) // self.requests
         starts = torch.arange(self.requests + 1, dtype=torch.int32) * tokens
         lengths = torch.full((self.requests,), self.length, dtype=torch.int32)
@@ -113,17 +113,29 @@ class Paged:
             None,
         )
         arguments: dict[str, Any] = {
-            "query": query, "key_cache": self.key_cache, "value_cache": self.value_cache, "output": torch.full_like(query, 7.0),
-            "query_start_loc": starts, "seq_lens": lengths, "scale": 1.0, "causal": True, "alibi_slopes": None, "sliding_window_size": -1,
-            "block_table": self.table, "softcap": 0.0, "scheduler_metadata": metadata, "s_aux": None, "dynamic_causal": None,
-        }  # fmt: skip
+            "query": query,
+            "key_cache": self.key_cache,
+            "value_cache": self.value_cache,
+            "output": torch.full_like(query, 7.0),
+            "query_start_loc": starts,
+            "seq_lens": lengths,
+            "scale": 1.0,
+            "causal": True,
+            "alibi_slopes": None,
+            "sliding_window_size": -1,
+            "block_table": self.table,
+            "softcap": 0.0,
+            "scheduler_metadata": metadata,
+            "s_aux": None,
+            "dynamic_causal": None,
+        }
         arguments |= changed
         self.ops.cpu_attention_with_kv_cache(**arguments)
         output: torch.Tensor = arguments["output"]
         return output.view(self.requests, tokens, HEAD)
 
     def reference(self, scores: torch.Tensor, sink: float | None = None) -> torch.Tensor:
-        """Of the last token of each request."""
+        """Result of the last token of each request."""
         return torch.einsum("rk,rkd->rd", softmax(scores, sink), self.values[:, :, 0].double())
 
 
@@ -141,7 +153,7 @@ def test_scores(paged: Paged) -> None:
 
 
 def test_capped_scores(paged: Paged) -> None:
-    """A cap makes numbers of infinities, but none of NaN."""
+    """A cap turns infinities into numbers, but not NaN."""
     capped = 2 * torch.tanh(paged.scores.double() / 2)
     compare(paged.run(paged.query(1), softcap=2.0)[:, 0], paged.reference(capped))
 
@@ -166,7 +178,7 @@ def test_scores_with_sinks(paged: Paged, sink: float) -> None:
 def test_query_of_nan(
     ops: Any, dtype: torch.dtype, length: int, rows_with_nan: RowsWithNan
 ) -> None:
-    """NaN in one element of the query, whichever it is, makes NaN of all scores; another request's token stays a number."""
+    """NaN in any element of the query makes all its scores NaN, but not another request's."""
     queries = rows_with_nan(HEAD, dtype)
     batch = Paged(ops, torch.randn(2 * len(queries), length).to(dtype))
     query = batch.query(1).view(len(queries), 2, HEAD)
@@ -190,7 +202,7 @@ def test_sinks_of_nan_and_queries_of_nan(ops: Any, dtype: torch.dtype, softcap: 
 @only_cpu
 @pytest.mark.parametrize("tokens", [3, 40, 150])
 def test_many_tokens(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, tokens: int) -> None:
-    """A token's result is NaN from the first key of NaN on that it sees; keys that come later do not matter."""
+    """Results are NaN for tokens that see a NaN key; later keys do not matter."""
     scores = rows_with_nan(tokens, dtype, positions=min(tokens, 12))
     batch = Paged(ops, scores)
     hidden = torch.arange(tokens)[None, :] > torch.arange(tokens)[:, None]
@@ -208,7 +220,7 @@ def test_many_tokens(ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, t
 def test_parts_that_are_merged(
     ops: Any, rows_with_nan: RowsWithNan, dtype: torch.dtype, sink: float | None
 ) -> None:
-    """The keys of one token are shared out among threads."""
+    """The keys of one token are divided among threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
@@ -232,7 +244,7 @@ def test_latent_rows(
     scores = rows_with_nan(length, dtype, positions=LENGTHS.get(length, 3))
     requests, width, values = len(scores), 24, 16
     rows = torch.randn(requests, length, width).to(dtype)
-    # The values are the first elements of a row.
+    # Values are the first elements of a row.
     rows[..., values:] = 0
     rows[..., 20] = scores
     query = torch.zeros(requests, 1, width, dtype=dtype)
@@ -254,7 +266,7 @@ def test_latent_rows(
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_flashmla(rows_with_nan: RowsWithNan, dtype: torch.dtype, parts: int) -> None:
-    """Over three pages, as one piece or as pieces that are put together."""
+    """Three pages, as one part or as three merged parts."""
     width, values, page, pages = 576, 512, 64, 3
     scores = rows_with_nan(page * pages - 5, dtype, positions=5)[::3]
     sequences, length = scores.shape
@@ -263,24 +275,30 @@ def test_flashmla(rows_with_nan: RowsWithNan, dtype: torch.dtype, parts: int) ->
     rows[:, :length, 530] = scores
     query = torch.zeros(sequences, 1, 2, width, dtype=dtype)
     query[..., 530] = 1
-    # Every sequence by itself is one part or three: (first sequence, first page, first split, end
-    # sequence, end page).
+    # Each call has one sequence, in one or three parts: (first sequence, first page, first split,
+    # end sequence, end page).
     for sequence in range(sequences):
         cuts = [
             [0, pages * i // parts, i, 0, pages * (i + 1) // parts, 0, 0, 0] for i in range(parts)
         ]
         out, lse, *_ = _ops.namespace("_flashmla_C").dense_decode_fwd(
-            q=query[sequence : sequence + 1], kcache=rows[sequence].view(pages, page, 1, width), head_size_v=values,
-            seqlens_k=torch.tensor([length], dtype=torch.int32), block_table=torch.arange(pages, dtype=torch.int32)[None],
-            softmax_scale=1.0, is_causal=False, tile_scheduler_metadata=torch.tensor(cuts, dtype=torch.int32),
-            num_splits=torch.tensor([0, parts], dtype=torch.int32), out_=None,
-        )  # fmt: skip
+            q=query[sequence : sequence + 1],
+            kcache=rows[sequence].view(pages, page, 1, width),
+            head_size_v=values,
+            seqlens_k=torch.tensor([length], dtype=torch.int32),
+            block_table=torch.arange(pages, dtype=torch.int32)[None],
+            softmax_scale=1.0,
+            is_causal=False,
+            tile_scheduler_metadata=torch.tensor(cuts, dtype=torch.int32),
+            num_splits=torch.tensor([0, parts], dtype=torch.int32),
+            out_=None,
+        )
         assert bool(scores[sequence].isnan().any())
         assert bool(out.isnan().all())
         assert bool(lse.isnan().all())
 
 
-#: Logarithms of sums; an infinite one says that there was no key.
+#: Logarithms of sums; infinity means that there was no key.
 LSES = [0.5, -2.0, math.inf, -math.inf]
 
 
@@ -288,7 +306,7 @@ LSES = [0.5, -2.0, math.inf, -math.inf]
 def test_merged_states(
     ops: Any, dtype: torch.dtype, width: int, rows_with_nan: RowsWithNan
 ) -> None:
-    """NaN on either side, whatever the other is."""
+    """NaN on either side, for all values of the other side."""
     nan = rows_with_nan(1, torch.float32).unique_consecutive().flatten()
     nan = nan[nan.isnan()]
     lses = torch.cat((torch.tensor(LSES), nan))

@@ -67,7 +67,10 @@ def check_call(
 
 @pytest.fixture(scope="session")
 def check() -> Check:
-    """Cancellation in a rotation leaves an error relative to the head's elements, which are about one, not to the result."""
+    """Compare with a tolerance relative to a head's elements, which are about one.
+
+    Cancellation in a rotation makes the error relative to the result meaningless.
+    """
     absolute = {torch.float32: 1e-5, torch.bfloat16: 1e-5, torch.float16: 1e-5}
     relative = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}
 
@@ -110,7 +113,7 @@ def test_any_size(
     pad: int,
     neox: bool,
 ) -> None:
-    """Partial rotation, tails, rows apart from one another, kinds of heads that are missing."""
+    """Partial rotation, tails, strided rows, and missing kinds of heads."""
     size = max(1, 2 * half + after)
     memory = torch.randn(tokens, sum(heads) * size + pad).to(dtype)
     outside = memory[:, sum(heads) * size :].clone()

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     Strided = Callable[..., torch.Tensor]
 
-#: Tokens, columns, elements of a group: vectors and tails of any target, groups that vectors do not
-#: divide, nothing at all.
+#: Tokens, columns, elements of a group: vectors and tails of any target, groups that are no
+#: multiple of a vector, empty.
 SIZES = [
     (1, 128, 128),
     (3, 256, 64),
@@ -25,7 +25,7 @@ SIZES = [
     (0, 128, 64),
     (300, 1024, 128),
 ]
-#: dtype of the result, least and largest quotient.
+#: Dtype of the result, smallest and largest quotient.
 KINDS = [
     (torch.float8_e4m3fn, -448.0, 448.0),
     (torch.float8_e5m2, -57344.0, 57344.0),
@@ -73,8 +73,9 @@ def quotients(
 
 def same(got: torch.Tensor, want: torch.Tensor) -> bool:
     number = ~want.double().isnan()
-    return torch.equal(got.double().isnan(), ~number) and torch.equal(
-        got.view(torch.uint8)[number], want.view(torch.uint8)[number]
+    return bool(
+        torch.equal(got.double().isnan(), ~number)
+        and torch.equal(got.view(torch.uint8)[number], want.view(torch.uint8)[number])
     )
 
 
@@ -97,7 +98,7 @@ def test_groups(
 
 
 def test_scales_in_columns(ops: Any, kind: tuple[torch.dtype, float, float]) -> None:
-    """Scales by columns, with rows of padding at their ends, as matrix multiplications want them; nothing else is written."""
+    """Column-major scales with padding, as matrix products need them; nothing else is written."""
     x = torch.randn(5, 3 * 64)
     q = torch.empty(x.shape, dtype=kind[0])
     memory = torch.full((3, 8), math.nan)
@@ -150,7 +151,7 @@ def test_scales_of_powers_of_two(ops: Any, dtype: torch.dtype) -> None:
 
 
 def test_narrower_limits(ops: Any, dtype: torch.dtype) -> None:
-    """The range of another format, such as 240, and a lower limit that cuts."""
+    """The range of another format, such as 240, and a lower limit that truncates."""
     x = torch.randn(7, 64).to(dtype)
     q, s = torch.empty(7, 64, dtype=torch.float8_e4m3fn), torch.empty(7, 2)
     quantize(ops, x, q, s, 32, (-100.0, 240.0))

@@ -52,7 +52,10 @@ def test_static(ops: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("width", [1, 4096])
 def test_rounding_and_saturation(ops: Any, width: int) -> None:
-    """Every integer and every half between them, the numbers beside halves, and what no int8 or int32 holds."""
+    """All integers, all halves between them, neighbours of halves, and values out of range.
+
+    Some values exceed the range of int32.
+    """
     halves = torch.arange(-300, 301) / 2
     x = torch.cat(
         [
@@ -90,7 +93,7 @@ def check_symmetric(ops: Any, x: torch.Tensor, out: torch.Tensor) -> None:
     ops.dynamic_scaled_int8_quant(out, x, scale, None)
     largest = x.float().nan_to_num(0.0).abs().amax(-1)
     assert torch.equal(scale, largest / 127)
-    # Not 127 / largest: torch multiplies by a reciprocal there.
+    # Not 127 / largest, which torch computes with a reciprocal.
     factor = torch.where(largest == 0, 0.0, torch.tensor(127.0) / largest)
     assert torch.equal(out, saturated((x.float() * factor[..., None]).round().nan_to_num(0.0)))
 
@@ -155,7 +158,7 @@ def test_strided(
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -3.0])
 def test_rows_of_one_number(ops: Any, dtype: torch.dtype, value: float) -> None:
-    """The zero point is in reach and the number comes back."""
+    """The zero point is in range, and the number comes back."""
     x = torch.full((2, 37), value).to(dtype)
     out, scale, azp = empty((2, 37)), torch.empty(2), torch.empty(2, dtype=torch.int32)
     check_symmetric(ops, x, out)
@@ -172,7 +175,7 @@ def test_nan_is_left_out_of_the_scale(ops: Any, dtype: torch.dtype) -> None:
 
 
 def test_far_from_zero(ops: Any) -> None:
-    """A zero point that int32 does not hold: nothing overflows, and the order of the numbers is kept."""
+    """A zero point beyond int32: nothing overflows, and the order of the numbers is kept."""
     x = torch.tensor([[1e30, 1.0001e30, 1.0002e30]])
     out, scale, azp = empty((1, 3)), torch.empty(1), torch.empty(1, dtype=torch.int32)
     ops.dynamic_scaled_int8_quant(out, x, scale, azp)

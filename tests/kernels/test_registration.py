@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What torch is told about the ops: schemas as upstream has them, and properties that the compiler relies on."""
+"""The ops' schemas equal upstream's, and have properties that the compiler relies on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-#: Dumped from upstream's 0.33.0 libraries; torch prints the anonymous alias of ``Tensor!`` as
+#: Printed from upstream's 0.33.0 libraries. torch prints the anonymous alias of ``Tensor!`` as
 #: ``$0``.
 SCHEMAS = {
     "silu_and_mul": "_C::silu_and_mul(Tensor($0! -> ) result, Tensor input) -> ()",

@@ -36,7 +36,10 @@ def reference(
     offset: int,
     inverse: bool,
 ) -> torch.Tensor:
-    """Rotation of ``x`` (``[*positions.shape, heads, head_size]``), float64, as multiplication of complex numbers."""
+    """Rotate ``x`` in float64, as a multiplication of complex numbers.
+
+    The shape of ``x`` is ``[*positions.shape, heads, head_size]``.
+    """
     result = x.double().clone()
     rotary_dim = cache.shape[1]
     cos, sin = cache.double()[positions].unsqueeze(-2).chunk(2, -1)
@@ -124,7 +127,7 @@ def test_any_layout(
     neox: bool,
     inverse: bool,
 ) -> None:
-    """Partial rotation, tails, batches in any order in memory, heads apart from one another."""
+    """Partial rotation, tails, batches in any memory order, strided heads."""
     head_size = max(1, before + 2 * half + after)
     positions, cache = torch.randint(0, 20, shape), make_cache(20, 2 * half, torch.float32)
     memory = torch.randn(*(reversed(shape) if swapped else shape), heads, head_size + pad).to(dtype)
@@ -137,7 +140,7 @@ def test_any_layout(
 
 
 def test_inside_qkv(ops: Any, check: Check, dtype: torch.dtype) -> None:
-    """Query and key are slices of one tensor, the value beside them stays."""
+    """Query and key are slices of one tensor; the value next to them stays unchanged."""
     positions, cache = torch.arange(7), make_cache(7, 48, dtype)
     qkv = torch.randn(7, 4 * 48 + 48 + 48).to(dtype)
     query, key, value = qkv.split([4 * 48, 48, 48], -1)

@@ -17,11 +17,11 @@ VOCABULARIES = [1, 7, 63, 64, 65, 130, 1000, 8192, 8193, 20_003]
 def philox(
     seed: torch.Tensor, counter: torch.Tensor, stage: int, rounds: int = 7
 ) -> tuple[torch.Tensor, ...]:
-    """Philox4x32 by its definition (Salmon et al., 2011), in int64 that holds 32 bits."""
+    """Philox4x32 as defined by Salmon et al. (2011), in int64 tensors of 32-bit numbers."""
     low = 0xFFFFFFFF
 
     def multiply(a: int, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # In two parts, as a product of 64 bits does not fit: a * b = a * bh * 2^16 + a * bl.
+        # In two parts, because 64-bit products overflow: a * b = a * bh * 2^16 + a * bl.
         upper, lower = a * (b >> 16), a * (b & 0xFFFF)
         total = (upper << 16) & low
         carry = (total + (lower & low)) >> 32
@@ -42,7 +42,7 @@ def philox(
 
 
 def noise(seeds: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """The noise as csrc/sampling/sampling.h defines it, for all elements, in float64."""
+    """The noise that csrc/sampling/sampling.h defines, for all elements, in float64."""
     i, seed = torch.arange(vocabulary), seeds[:, None]
     words = torch.stack(philox(seed.expand(-1, vocabulary), (i // 8).expand(len(seeds), -1), 0))
     high = words.gather(0, (i % 8 // 2).expand(1, len(seeds), -1))[0] >> (i % 2 * 16) & 0xFFFF
@@ -58,7 +58,10 @@ def seeds_for(rows: int) -> torch.Tensor:
 
 
 def test_the_reference_is_philox() -> None:
-    """Its authors' vector for ten rounds: https://github.com/DEShawResearch/random123, tests/kat_vectors."""
+    """Its authors' vector for ten rounds.
+
+    Source: https://github.com/DEShawResearch/random123, tests/kat_vectors.
+    """
     zero = torch.zeros((), dtype=torch.int64)
     assert [int(x) for x in philox(zero, zero, 0, 10)] == [
         0x6627E8D5,
@@ -86,7 +89,7 @@ def test_greedy(ops: Any, dtype: torch.dtype, rows: int, vocabulary: int) -> Non
 def test_greedy_has_argmaxs_order(
     ops: Any, dtype: torch.dtype, *, rows: int, width: int, pad: int, kinds: int, data: Any
 ) -> None:
-    """Ties, infinities and NaN everywhere, and rows apart."""
+    """Ties, infinities and NaN in all positions; strided rows."""
     special = [0.0, -0.0, -math.inf, math.inf, math.nan, 1.0, 3e38]
     values = torch.tensor(
         data.draw(st.lists(st.sampled_from(special), min_size=kinds, max_size=kinds))
@@ -98,7 +101,7 @@ def test_greedy_has_argmaxs_order(
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 @pytest.mark.parametrize("spread", [0.0, 1.0, 10.0])
 def test_gumbel(ops: Any, dtype: torch.dtype, vocabulary: int, spread: float) -> None:
-    """The same tokens as from all the noise, without the shortcuts of the kernel."""
+    """The kernel's shortcuts choose the same tokens as the complete noise."""
     rows = 3
     logits, seeds = (torch.randn(rows, vocabulary) * spread).to(dtype), seeds_for(rows)
     want = (logits.double() + noise(seeds, vocabulary)).argmax(-1)
@@ -126,7 +129,7 @@ def test_gumbel_of_masked_logits(
 
 
 def test_gumbel_of_logits_that_rise(ops: Any) -> None:
-    """Every block holds a better token than the one before."""
+    """Every block has a better token than the one before."""
     logits, seeds = torch.arange(20_000).float().expand(3, -1).contiguous() * 0.1, seeds_for(3)
     assert torch.equal(
         ops.fused_gumbel_argmax(logits, seeds), (logits.double() + noise(seeds, 20_000)).argmax(-1)
@@ -134,7 +137,7 @@ def test_gumbel_of_logits_that_rise(ops: Any) -> None:
 
 
 def test_gumbel_of_huge_logits_still_draws(ops: Any) -> None:
-    """Beside 3e38 the noise is lost in the sum; it decides all the same."""
+    """Next to 3e38, the noise is lost in the sum, but it still decides."""
     logits, seeds = torch.full((4000, 4), 3e38), torch.arange(4000)
     counts = torch.bincount(ops.fused_gumbel_argmax(logits, seeds), minlength=4)
     assert torch.equal(ops.fused_gumbel_argmax(logits, seeds), noise(seeds, 4).argmax(-1))
@@ -153,7 +156,10 @@ def test_gumbel_of_infinities_and_nan(ops: Any) -> None:
 
 
 def test_gumbel_draws_from_softmax(ops: Any) -> None:
-    """Pearson's chi-square over consecutive seeds: 99 degrees of freedom, the 99.9 % quantile is 148.2."""
+    """Pearson's chi-square over consecutive seeds, 99 degrees of freedom.
+
+    The 99.9 % quantile is 148.2.
+    """
     vocabulary, draws = 100, 100_000
     logits = torch.randn(vocabulary) * 1.5
     tokens = ops.fused_gumbel_argmax(logits.expand(draws, -1), torch.arange(draws))
@@ -163,7 +169,10 @@ def test_gumbel_draws_from_softmax(ops: Any) -> None:
 
 
 def test_gumbel_reaches_a_large_vocabulary_evenly(ops: Any) -> None:
-    """Equal logits, by vocabulary: 64 parts of 63 degrees of freedom, 99.9 % quantile 103.4; and neighbouring seeds are strangers."""
+    """Equal logits: the vocabulary in 64 parts, 63 degrees of freedom, 99.9 % quantile 103.4.
+
+    Results of neighbouring seeds are unrelated.
+    """
     vocabulary, draws = 16_384, 8192
     tokens = ops.fused_gumbel_argmax(
         torch.zeros(1, vocabulary).expand(draws, -1), torch.arange(draws)

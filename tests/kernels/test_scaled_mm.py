@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scaled products of eight-bit matrices.
 
-What is asked of them is tested wherever GPU kernels are. What they compute needs a GPU, as
-CUTLASS's kernels are not emulated: there a call that is right in everything fails for want of a
-kernel, which is tested as well.
+The checks of arguments are tested wherever GPU kernels are. Results need a GPU, because CUTLASS's
+kernels are not emulated. In the emulation, a correct call fails because there is no kernel, which
+is tested too.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def matrix(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
 def operands(
     m: int, n: int, k: int, dtype: torch.dtype = INT8
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A, and B column by column."""
+    """A, and B column-major."""
     return matrix(m, k, dtype), matrix(n, k, dtype).t()
 
 
 def capability() -> int:
     major, minor = torch.cuda.get_device_capability()
-    return major * 10 + minor
+    return int(major * 10 + minor)
 
 
 def require(dtype: torch.dtype) -> None:
-    """Where there are kernels for the GPU's generation, a build without them is a failure and no reason to skip."""
+    """Skip on GPUs without a kernel; on others, a build without kernels fails."""
     served = {INT8: (*range(80, 90), 90), FP8: (89, 90)}[dtype]
     if capability() not in served:
         pytest.skip(f"no kernel of {dtype} is written for compute capability {capability()}")
@@ -56,11 +56,11 @@ def check(
     bias: torch.Tensor | None,
     size: torch.Tensor | None = None,
 ) -> None:
-    """Against float64.
+    """Compare with float64.
 
-    ``size`` is the root of the sum of the squares of what is summed up, where sums are not exact:
-    tensor cores keep 13 bits behind the point of the largest term, step by step, which for 4096
-    terms is some hundredths of that.
+    If sums are not exact, ``size`` is the root of the sum of the squares of the terms. Tensor cores
+    keep 13 bits after the point of the largest term in each step; for 4096 terms the error is some
+    hundredths of ``size``.
     """
     want = sums * factor + (0 if bias is None else bias.double())
     rounding = 2.0**-8 if got.dtype == torch.bfloat16 else 2.0**-11
@@ -73,7 +73,7 @@ def check(
     )
 
 
-# Both sides of where another kernel is chosen, and tiles that are not full.
+# Both sides of the sizes where another kernel is chosen, and partial tiles.
 ROWS = [1, 15, 16, 17, 64, 65, 128, 129, 300]
 
 
@@ -99,7 +99,7 @@ def test_product(
 ) -> None:
     require(dtype)
     a, b = operands(m, n, k, dtype)
-    # So that results fit into float16.
+    # Results must fit into float16.
     size = 0.1 if dtype == FP8 else 1e-4
     a_scales, b_scales = (
         torch.rand(m if a_each else 1, 1) * size + size,
@@ -181,7 +181,7 @@ def test_the_other_architectures_are_named(ops: Any) -> None:
         _custom_ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16)
 
 
-@pytest.mark.skipif(ON_GPU, reason="the emulation alone is without kernels")
+@pytest.mark.skipif(ON_GPU, reason="only the emulation has no kernels")
 @pytest.mark.parametrize("dtype", [INT8, FP8], ids=str)
 def test_without_kernels(ops: Any, dtype: torch.dtype) -> None:
     assert ops is not None
@@ -204,12 +204,11 @@ def test_support() -> None:
 
 
 @pytest.mark.parametrize("m", [0, 3])
-def test_nothing_to_do(m: int) -> None:
+def test_empty_inputs(m: int) -> None:
     n = 16 if m == 0 else 0
     a, b = operands(m, n, 32)
-    assert _custom_ops.cutlass_scaled_mm(
-        a, b, torch.ones(1), torch.ones(1), torch.bfloat16
-    ).shape == (m, n)
+    ones = torch.ones(1)
+    assert _custom_ops.cutlass_scaled_mm(a, b, ones, ones, torch.bfloat16).shape == (m, n)
 
 
 M, N, K = 4, 32, 48
@@ -263,8 +262,7 @@ def fp8(rows: int, columns: int) -> torch.Tensor:
         ),
         (
             lambda: {"b": matrix(K, N, INT8)},
-            r"b has strides \[32, 1\], expected adjacent elements in columns: "
-            r"stride 1 in dimension 0",
+            r"b has strides \[32, 1\], expected adjacent elements in columns: stride 1 .* 0",
         ),
         (
             lambda: {"b": matrix(N, K + 8, INT8)[:, :K].t()},

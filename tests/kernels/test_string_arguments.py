@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strings that ops take are freed: the conversion of torch 2.13's headers loses one a call."""
+"""Strings that ops receive are freed.
+
+The conversion in torch 2.13's headers loses one per call.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_no_string_is_lost() -> None:
-    """In kilobytes: 200,000 lost strings are 6 MB or more, 20,000 lost long ones 100 MB."""
+    """Kilobytes: 200,000 lost strings are at least 6 MB, 20,000 lost long ones 100 MB."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", CODE], capture_output=True, text=True, check=False
     )

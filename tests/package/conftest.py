@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package under test: the installed vllm where there is one, else the tree's."""
+"""The package under test: the installed vllm if there is one, otherwise the tree's."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# As tests/conftest.py, which is not loaded where these tests run against an installed vllm.
+# Same as in tests/conftest.py, which is not loaded when these tests run against an installed vllm.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 _ROOT = Path(__file__).resolve().parents[2]
+# Test files import modules of this folder, such as flash_ops.
+sys.path.append(str(Path(__file__).parent))
 if importlib.util.find_spec("vllm") is None:
     sys.path.insert(0, str(_ROOT))
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The source tree that the tests lie in."""
+    """The source tree of the tests."""
     return _ROOT
 
 
@@ -42,7 +44,10 @@ def package() -> Path:
 
 @pytest.fixture
 def copy(tmp_path: Path, package: Path) -> Path:
-    """A copy of the package without libraries and records, as an installation of its own: the folder that holds ``vllm``."""
+    """A folder with a copy of the package, without libraries and records.
+
+    It is like a separate installation.
+    """
     site = tmp_path / "site"
     for source in sorted(package.rglob("*.py")):
         target = site / "vllm" / source.relative_to(package)
@@ -54,7 +59,10 @@ def copy(tmp_path: Path, package: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program in a fresh interpreter that finds vllm in ``site``: what tests do to the dispatcher stays there."""
+    """Run a program in a new interpreter that finds vllm in ``site``.
+
+    Changes of the dispatcher stay in that interpreter.
+    """
 
     def run(site: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         start = (
@@ -69,7 +77,7 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def library(package: Path) -> Path:
-    """The built ``_C`` library of the package under test."""
+    """The compiled ``_C`` library of the package under test."""
     for name in ("_C.abi3.so", "_C.so"):
         if (package / name).is_file():
             pytest.importorskip(
@@ -83,7 +91,7 @@ def library(package: Path) -> Path:
 
 
 def record(component: str = "vllm-kernels", **changes: Any) -> dict[str, Any]:
-    """A record as the build writes it."""
+    """A record in the form that the build writes."""
     return {
         "schema": 1,
         "component": component,
@@ -108,7 +116,7 @@ def record(component: str = "vllm-kernels", **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def write_record() -> Callable[..., Path]:
-    """Write a record into a package folder; the keyword arguments replace keys of a sound one."""
+    """Write a record into a package folder; keyword arguments replace its keys."""
 
     def write(folder: Path, **changes: Any) -> Path:
         document = record(**changes)

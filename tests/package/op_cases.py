@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as a program of its own, as a kernel that trusts a bad argument may end the process.
+"""Calls ops with wrong arguments; a separate program, because a kernel may end the process.
 
-    python op_cases.py OP...     the ops to call, by their names
+    python op_cases.py OP...     names of the ops to call
 
-For each tensor argument of an op's sample (op_samples/*.py) it calls the op with that argument
-replaced: by one of another dtype, with a dimension more or one less, with one element more in its
-last dimension, and by equal ones whose elements lie apart in memory. Before a call it prints ``[op,
-argument, case]``, after it the outcome, each as a line of JSON: the error's text, whether any
-argument has changed, or how the result differs from that of the sample.
+For each tensor argument of an op's sample (op_samples/*.py), it calls the op with that argument
+replaced by a tensor of another dtype, with one dimension more or less, with one element more in its
+last dimension, and by an equal tensor whose elements are not contiguous. Before a call it prints
+``[op, argument, case]``, and after it the outcome, each as a line of JSON: the text of the error,
+whether any argument has changed, or how the result differs from the sample's.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def longer(x: torch.Tensor) -> torch.Tensor:
 
 
 def apart(x: torch.Tensor) -> torch.Tensor:
-    """Rows with room between them."""
+    """An equal tensor with space between its rows."""
     wide = torch.zeros(*x.shape[:-1], x.shape[-1] + 3, dtype=x.dtype)
     return wide[..., 1:-2].copy_(x)
 
 
 def columns(x: torch.Tensor) -> torch.Tensor:
-    """The last dimension is not the one that lies side by side."""
+    """An equal tensor whose last dimension is not contiguous."""
     return x.mT.contiguous().mT if x.dim() > 1 else torch.stack((x, x), dim=-1)[:, 0]
 
 
@@ -62,7 +62,7 @@ EQUAL = {"apart": apart, "columns": columns}
 
 
 def memory(args: list[Any]) -> list[bytes]:
-    """All bytes behind the tensors, those between their elements too."""
+    """All bytes of the tensors' storage, including those between elements."""
     storages = [value.untyped_storage() for value in args if isinstance(value, torch.Tensor)]
     return [
         bytes(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data) for storage in storages
@@ -91,7 +91,7 @@ def tensors(result: dict[str, Any]) -> list[torch.Tensor]:
 
 
 def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
-    """Only written arguments and what is returned may differ from call to call; the others are equal anyway."""
+    """Differences of two outcomes; arguments that are not written are always equal."""
     if "error" in got:
         return got
     try:

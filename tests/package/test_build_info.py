@@ -125,7 +125,7 @@ def test_any_value_is_read_or_refused(
     try:
         info = build_info.read(path)
     except BuildInfoError as error:
-        assert key in str(error)  # noqa: PT017 - either outcome is right, each has its own condition
+        assert key in str(error)  # noqa: PT017 - both outcomes are correct, with different conditions
     else:
         assert info.document[key] == value
 

@@ -49,7 +49,7 @@ def test_document_has_every_section_and_is_json() -> None:
 
 
 def test_without_torch(copy: Path) -> None:
-    """-S and -I leave no site-packages: torch does not exist there, for the report or for its child process."""
+    """With -S and -I there are no site-packages, so neither report nor child finds torch."""
     start = f"import sys; sys.path.insert(0, {str(copy)!r})\n"
     done = subprocess.run(
         [sys.executable, "-ISc", start + RUN, "--json"], capture_output=True, text=True, check=False

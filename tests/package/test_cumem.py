@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sleeping memory where it is not to be had.
+"""Sleeping memory without its compiled part.
 
-With its compiled part it is tested in tests/build, against a stand-in for CUDA's driver.
+With the compiled part, it is tested in tests/build, with a replacement for CUDA's driver.
 """
 
 from __future__ import annotations

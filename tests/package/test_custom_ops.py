@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wrappers against the real library: that they reach the op they name, and that torch's compiler understands what it sees.
+"""The wrappers with the real library: they call the right op, and torch's compiler accepts them.
 
-How exact the kernels are is the business of tests/kernels.
+tests/kernels tests the accuracy of the kernels.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 from vllm import _custom_ops
 
-#: Of the library that is tested, which is for the CPU.
+#: The wrappers that the tested library has; it is for the CPU.
 NAMES = [name for name in _custom_ops.__all__ if name not in _custom_ops.GPU_ONLY]
 
-#: Ops that make or free what a number stands for: no call is like the one before, and nothing to
-#: trace. tests/kernels computes with them.
+#: Ops that create or free the object of a handle. Their calls all differ and cannot be traced.
+#: tests/kernels tests them.
 KEEPING = {
     "create_onednn_mm_handler",
     "create_onednn_scaled_mm_handler",
@@ -31,16 +31,17 @@ KEEPING = {
 }
 PURE = [name for name in NAMES if name not in KEEPING]
 
-#: Where upstream's ops live; a wrapper's op is looked for in this order.
+#: Namespaces of upstream's ops, in the order in which a wrapper's op is looked up.
 NAMESPACES = ("_C", "_C_cache_ops", "_moe_C")
 
 
 @cache
 def samples() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
-    """One call of every op, from op_samples/*.py: a function that makes its arguments, and one that says what the op does.
+    """A sample call of every op, from op_samples/*.py: two functions.
 
-    The latter takes these arguments and returns the expected contents of those that are written to,
-    by position, and under "return" what the op returns; expectations come from torch's own ops.
+    The first makes the arguments. The second gets these arguments and returns the expected contents
+    of those that are written, by position, and of the result, under "return". Expected contents are
+    computed with torch's ops.
     """
     found: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
     for path in sorted((Path(__file__).parent / "op_samples").glob("*.py")):
@@ -67,7 +68,7 @@ def op_of(name: str) -> Any:
 
 
 def outcome(args: tuple[Any, ...], returned: Any, expected: dict[Any, Any]) -> dict[Any, Any]:
-    """What a call left behind, where ``expected`` says something about it."""
+    """The results of a call that ``expected`` describes."""
     return {key: returned if key == "return" else args[key] for key in expected}
 
 
@@ -94,7 +95,7 @@ def test_documented(name: str) -> None:
 
 @pytest.fixture
 def reloaded(library: Path) -> Any:
-    """The wrappers with the library loaded, which they are on import wherever it exists."""
+    """The wrappers, imported again with the library loaded."""
     assert library.is_file()
     return _custom_ops
 
@@ -142,8 +143,8 @@ def test_opcheck(library: Path, name: str) -> None:
         isinstance(value, torch.Tensor) and value.dtype.itemsize == 1 and value.is_floating_point()
         for value in args
     ):
-        # It compares contents by arithmetic, which torch 2.13 does not have for float8;
-        # test_writes_what_its_schema_says stands in.
+        # opcheck compares contents with arithmetic that torch 2.13 lacks for float8.
+        # test_writes_what_its_schema_says covers these ops.
         tests.remove("test_schema")
     torch.library.opcheck(op_of(name), args, test_utils=tests)
 

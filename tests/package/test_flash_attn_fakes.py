@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What torch.compile is told of FlashAttention 3's ops: shapes alone, computed without the library."""
+"""Fakes of FlashAttention 3's ops for torch.compile: shapes, computed without the library."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ torch: Any = pytest.importorskip("torch", reason="torch is not installed here")
 
 from vllm import _fake  # noqa: E402 - needs torch
 
-#: Sequences, queries, keys, size of a head, rows of a page, causal, window; and how many numbers:
-#: csrc/attention/flash3/schedule.cc.
+#: Sequences, queries, keys, head size, rows of a page, causal, window; and the number of elements
+#: that csrc/attention/flash3/schedule.cc computes.
 DIVIDED = [
     ((3, 5, 100, 64, None, False, (-1, -1)), 4 * 3 + 1),
     ((4, 5, 100, 64, 16, True, (-1, -1)), 4 * 4 + 1),

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vllm.v1.attention.ops.flashmla hands to the op: here, one that writes down what it gets. tests/kernels computes with the real."""
+"""Arguments that vllm.v1.attention.ops.flashmla passes to the op, which here records them.
+
+tests/kernels computes with the real op.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def decode(meta: Any, **changed: Any) -> Any:
     return flashmla.flash_mla_with_kvcache(tile_scheduler_metadata=meta, **given)
 
 
-def test_the_first_call_fills_what_the_next_ones_use(calls: list[tuple[Any, ...]]) -> None:
+def test_the_first_call_fills_the_metadata(calls: list[tuple[Any, ...]]) -> None:
     meta, nothing = flashmla.get_mla_metadata("arguments of", "earlier releases", is_fp8=False)
     assert nothing is None
     assert (meta.have_initialized, meta.tile_scheduler_metadata, meta.num_splits) == (
@@ -113,7 +116,7 @@ def test_a_call_that_fails_leaves_the_metadata_empty(monkeypatch: pytest.MonkeyP
         "is_fp8_kvcache",
     ],
 )
-def test_what_is_not_built_is_refused(calls: list[tuple[Any, ...]], name: str) -> None:
+def test_missing_features_are_refused(calls: list[tuple[Any, ...]], name: str) -> None:
     with pytest.raises(NotImplementedError, match=f"^{name}: .* not built"):
         decode(flashmla.FlashMLASchedMeta(), **{name: True})
     assert not calls
@@ -121,7 +124,9 @@ def test_what_is_not_built_is_refused(calls: list[tuple[Any, ...]], name: str) -
 
 def test_wrong_arguments(calls: list[tuple[Any, ...]]) -> None:
     with pytest.raises(
-        TypeError, match="tile_scheduler_metadata is of type str, expected what get_mla_metadata"
+        TypeError,
+        match="tile_scheduler_metadata is of type str, expected the first result of "
+        "get_mla_metadata",
     ):
         decode("parts")
     with pytest.raises(TypeError, match="num_splits is of type str, expected None"):
@@ -132,7 +137,7 @@ def test_wrong_arguments(calls: list[tuple[Any, ...]]) -> None:
     assert not calls
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert flashmla.is_flashmla_sparse_supported() == (False, "sparse attention is not built")
     monkeypatch.setattr(_ops, "available", frozenset)
     supported, why = flashmla.is_flashmla_dense_supported()

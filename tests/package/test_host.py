@@ -28,7 +28,7 @@ ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve2\nCPU part\t:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose kernel publishes nothing yet."""
+    """A machine whose kernel has published nothing yet."""
     monkeypatch.setattr(host, "_PROC", tmp_path / "proc")
     monkeypatch.setattr(host, "_CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__)
@@ -48,7 +48,7 @@ def test_arm_has_no_model_name(machine: Path) -> None:
     assert host.cpu_flags() == {"fp", "asimd", "sve2"}
 
 
-def test_a_kernel_that_says_nothing(machine: Path) -> None:
+def test_a_kernel_without_information(machine: Path) -> None:
     assert machine.is_dir()
     assert host.cpu_model() == platform.machine()
     assert host.cpu_flags() == frozenset()

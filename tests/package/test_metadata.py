@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the distribution says of itself against what is in the tree."""
+"""The metadata of the distribution agrees with the tree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pyproject(root: Path) -> dict[str, Any]:
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names that a module imports, wherever it does."""
+    """Top-level names that a module imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -37,7 +37,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_requirements_are_what_is_imported(root: Path) -> None:
+def test_requirements_match_the_imports(root: Path) -> None:
     names = (
         set().union(*(imported(path) for path in (root / "vllm").rglob("*.py")))
         - set(sys.stdlib_module_names)
@@ -68,7 +68,10 @@ def test_the_oldest_python_is_the_same_everywhere(root: Path, pyproject: dict[st
     (oldest,) = re.findall(r"^>=3\.(\d+)$", pyproject["project"]["requires-python"])
     assert pyproject["tool"]["ruff"]["target-version"] == f"py3{oldest}"
     assert pyproject["tool"]["mypy"]["python_version"] == f"3.{oldest}"
-    assert f"python >=3.{oldest}\n" in (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    recipes = sorted((root / "recipe").glob("*/recipe.yaml"))
+    assert len(recipes) == 4
+    for recipe in recipes:
+        assert f"python >=3.{oldest}\n" in recipe.read_text(encoding="utf-8")
 
 
 def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
@@ -77,9 +80,15 @@ def test_the_lowest_torch_is_the_same_everywhere(root: Path) -> None:
     )
     (target,) = re.findall(r'^MINIMUM = Version\("(.*)"\)$', torch_files, re.MULTILINE)
     assert f"torch>={target}" in (root / "requirements" / "common.txt").read_text(encoding="utf-8")
-    recipe = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
-    assert f"- libtorch >={target}\n" in recipe
-    assert f"- pytorch >={target}\n" in recipe
+    required = {
+        "vllm": "pytorch",
+        "vllm-kernels": "libtorch",
+        "vllm-flash-attn": "libtorch",
+        "vllm-flashmla": "libtorch",
+    }
+    for package, torch in required.items():
+        recipe = (root / "recipe" / package / "recipe.yaml").read_text(encoding="utf-8")
+        assert f"- {torch} >={target}\n" in recipe
 
 
 def test_checks_are_strict(pyproject: dict[str, Any]) -> None:
@@ -99,4 +108,4 @@ def test_every_test_folder_is_run(root: Path, pyproject: dict[str, Any]) -> None
     listed = {
         tuple(name.split("/")) for name in pyproject["tool"]["pytest"]["ini_options"]["testpaths"]
     }
-    assert folders - listed == {("tests", "kernels")}  # run in an environment with the kernels
+    assert folders - listed == {("tests", "kernels")}  # they run in an environment with the kernels

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every op with each of its tensors replaced by a wrong one: an error that names it, nothing written, never a crash."""
+"""Every op with each tensor replaced by a wrong one: an error names it and nothing is written."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import pytest
 
 from vllm import _custom_ops
 
-#: Of the library that is tested, which is for the CPU.
+#: The wrappers that the tested library has; it is for the CPU.
 NAMES = [name for name in _custom_ops.__all__ if name not in _custom_ops.GPU_ONLY]
 NAMESPACES = ("_C", "_C_cache_ops", "_moe_C")
 ANY = ("dtype", "rank", "flat", "longer")
 
 ATTENTION = ("cpu_attention_with_kv_cache", "get_scheduler_metadata")
 
-#: What is no error, though it is called wrong: by op (None for all) and argument, the cases.
+#: Cases that are not errors: (op, or None for all; argument) -> cases.
 ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
-    # A tensor of one element is a scale, whatever its rank.
+    # A tensor of one element is a scale, regardless of its rank.
     **{(None, scale): ("rank", "flat") for scale in ("k_scale", "v_scale", "scale", "scale_ub")},
-    # Bytes in any form.
+    # Bytes in any shape.
     ("swap_blocks", "src"): ANY,
     ("swap_blocks", "dst"): ANY,
-    # More than need be.
+    # More elements than needed.
     ("gather_and_maybe_dequant_cache", "block_table"): ("longer",),
     ("gather_and_maybe_dequant_cache", "token_to_seq"): ("longer",),
     ("cp_gather_cache", "block_table"): ("longer",),
@@ -47,27 +47,27 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
     ("dynamic_scaled_int8_quant", "scale"): ("longer",),
     ("dynamic_scaled_int8_quant", "azp"): ("rank", "flat", "longer"),
     ("static_scaled_int8_quant", "azp"): ("rank", "flat"),
-    # One scale for each of two heads.
+    # One scale for each of the two heads.
     ("reshape_and_cache_flash", "k_scale"): ("longer",),
     ("reshape_and_cache_flash", "v_scale"): ("longer",),
-    # As many elements as tokens, in any shape.
+    # One element per token, in any shape.
     ("moe_align_block_size", "scatter_idx"): ("rank",),
     # One column more.
     ("create_onednn_mm_handler", "b"): ("longer",),
-    # As many elements as rows or columns, in any shape.
+    # One element per row or column, in any shape.
     **{
         (op, argument): ("rank", "flat")
         for op in ("create_onednn_scaled_mm_handler", "onednn_mm", "onednn_scaled_mm")
         for argument in ("b_scales", "a_scales", "azp", "handler_tensor")
     },
-    # A value's width is the caller's choice, up to that of a row of the cache.
+    # The caller chooses the width of a value, up to that of a row of the cache.
     ("mla_decode_kvcache", "out"): ("longer",),
-    # One token more to choose from.
+    # One more token to choose from.
     ("greedy_argmax", "logits"): ("longer",),
     ("fused_gumbel_argmax", "logits"): ("longer",),
 }
 
-#: Ops that take no tensor.
+#: Ops without tensor arguments.
 WITHOUT_TENSORS = ("cpu_attn_has_isa", "release_dnnl_matmul_handler")
 
 Answers = dict[str, dict[tuple[str, str], dict[str, object]]]
@@ -76,7 +76,7 @@ Answers = dict[str, dict[tuple[str, str], dict[str, object]]]
 def children(names: list[str]) -> Answers:
     """op → (argument, case) → outcome.
 
-    A child that dies is replaced by one for the ops that are left.
+    A child process that dies is replaced by one for the remaining ops.
     """
     found: Answers = {}
     left = list(names)
@@ -93,7 +93,7 @@ def children(names: list[str]) -> Answers:
         if not done.returncode:
             break
         last = lines[-1 if len(lines) % 2 else -2][0] if lines else left[0]
-        if len(lines) % 2 == 0:  # between two calls: the program itself failed
+        if len(lines) % 2 == 0:  # the program failed between two calls
             found.setdefault(last, {})["", "start"] = {
                 "died": done.returncode,
                 "said": done.stderr[-2000:],
@@ -113,7 +113,7 @@ def answers() -> Answers:
 
 
 def names_an_argument(error: str, name: str) -> bool:
-    """The changed one, or the one that it no longer fits to: both are parties to a shape that differs."""
+    """Whether the error names the changed argument, or the one that it no longer fits."""
     import torch
 
     op = next(

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loader.
 
-What it does to torch's dispatcher cannot be undone, so most of it is tried in interpreters of its
-own.
+Changes of torch's dispatcher cannot be undone, so most tests use new interpreters.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm import _ops
+from vllm import _conflicts, _ops
 
 if TYPE_CHECKING:
     import subprocess
@@ -41,7 +40,7 @@ def torch_here() -> None:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package folder without libraries, taken for the real one."""
+    """A package folder without libraries, which replaces the real one."""
     monkeypatch.setattr(_ops, "_PACKAGE", tmp_path)
     monkeypatch.setattr(_ops, "_loaded", {})
     return tmp_path
@@ -53,7 +52,7 @@ def test_available_lists_files_and_imports_nothing(empty: Path) -> None:
     (empty / "vllm_flash_attn").mkdir()
     (empty / "vllm_flash_attn" / "_vllm_fa2_C.so").touch()
     (empty / "_unknown_C.abi3.so").touch()
-    (empty / "_C.abi3.so").mkdir()  # not a file
+    (empty / "_C.abi3.so").mkdir()  # a folder, not a file
     assert _ops.available() == {"_moe_C", "_vllm_fa2_C"}
 
 
@@ -70,7 +69,7 @@ def test_the_interpreters_own_kind_comes_first(
         found.unlink()
         assert (
             _ops._find(_ops.LIBRARIES["_C"]) == (both - {found}).pop()
-        )  # the other kind serves as well
+        )  # the other kind works as well
         found.touch()
 
 
@@ -184,7 +183,8 @@ def test_other_ops_in_the_same_namespace_are_not(copy: Path, python: Run) -> Non
         copy,
         "import torch\ntorch.library.define('_C::silu_and_mul', '(Tensor x) -> ()')\n" + REPORT,
     ).stdout
-    assert "the dynamic linker cannot load" in text  # past the guard: the file holds no library
+    # The check of conflicts has passed; the file is not a library.
+    assert "the dynamic linker cannot load" in text
 
 
 def test_a_package_of_links_is_looked_at_where_it_appears(
@@ -214,9 +214,9 @@ def test_a_package_of_links_is_looked_at_where_it_appears(
 def test_schemas_are_found_as_whole_words(tmp_path: Path, data: bytes, found: list[str]) -> None:
     path = tmp_path / "lib.so"
     path.write_bytes(data)
-    assert _ops._defines(path, ["op", "other"]) == found
+    assert _conflicts.defines(path, ["op", "other"]) == found
     path.unlink()
-    assert _ops._defines(path, ["op"]) == []
+    assert _conflicts.defines(path, ["op"]) == []
 
 
 def install(library: Path, site: Path) -> Path:
@@ -292,10 +292,10 @@ done, missing = [], []
 for name in torch._C._dispatch_get_all_op_names():
     if name.startswith(("_C::", "_C_cache_ops::", "_moe_C::")):
         schemas = torch._C._jit_get_schemas_for_operator(name.partition(".")[0])
-        takes_tensors = any("Tensor" in str(argument.type) for schema in schemas for argument in schema.arguments)
+        arguments = [str(argument.type) for schema in schemas for argument in schema.arguments]
         # A handle of packed weights is a number: such calls are made before a graph is traced.
-        gives_tensors = all(str(returned.type) == "Tensor" for schema in schemas for returned in schema.returns)
-        if takes_tensors and gives_tensors:
+        results = [str(returned.type) for schema in schemas for returned in schema.returns]
+        if any("Tensor" in type for type in arguments) and set(results) <= {"Tensor"}:
             has = torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta")
             (done if has else missing).append(name)
 print(len(done), missing)

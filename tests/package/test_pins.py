@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels that are not those of this vllm: the message names what is expected, what is there, and what to do."""
+"""Kernels that this vllm does not require: the message has expected, found and remedy."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def test_other_kernels(tmp_path: Path, version: str, digest: str, found: str) ->
 def test_a_record_of_another_release(
     tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In a conda environment the tested vllm has pins of its own.
+    # In a conda environment, the tested vllm has its own pins.
     monkeypatch.setattr(_pins, "pins", lambda *_: {})
     path = write_record(tmp_path, schema=2, kernel_digest=DIGEST)
     with pytest.raises(build_info.BuildInfoError) as caught:
         build_info.read(path)
     assert str(caught.value).splitlines() == [
-        f"{path}: schema is 2, this vllm reads 1: vllm and vllm-kernels are of different releases",
+        f"{path}: schema is 2, this vllm reads 1: vllm and vllm-kernels are different releases",
         f"  expected: vllm-kernels of the same release as vllm {__version__}",
         "  found:    vllm-kernels 0.1.0+cpu with digest 0123456789ab",
         (
@@ -118,7 +118,7 @@ def test_a_record_of_another_release_may_lack_everything(tmp_path: Path) -> None
         build_info.read(path)
 
 
-#: Runs in an interpreter whose prefix is the environment: what an installed vllm says there.
+#: Runs in an interpreter whose prefix is the environment, like an installed vllm.
 START = "import sys; sys.prefix = sys.argv.pop(1); sys.path.insert(0, sys.argv.pop(1))\n"
 
 
@@ -126,7 +126,7 @@ START = "import sys; sys.prefix = sys.argv.pop(1); sys.path.insert(0, sys.argv.p
 def installed(
     tmp_path: Path, package: Path, write_record: Callable[..., Path]
 ) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Runs a program in an environment whose kernels are not those that its vllm requires."""
+    """Run a program in an environment whose kernels are not those that its vllm requires."""
     prefix, there = prefix_with(tmp_path / "env")
     for source in sorted(package.rglob("*.py")):
         target = there / source.relative_to(package)

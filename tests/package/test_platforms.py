@@ -40,7 +40,7 @@ def test_nothing_installed() -> None:
 def test_the_kernels_decide(tmp_path: Path, write_record: Callable[..., Path]) -> None:
     write_record(
         tmp_path, component="vllm-flash-attn", device="cuda"
-    )  # an addition to the kernels, not the kernels
+    )  # a component next to the kernels
     write_record(tmp_path, device="cpu")
     found = platforms.detect()
     assert isinstance(found, CpuPlatform)

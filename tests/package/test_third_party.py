@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the binaries hold of others: locked, and with its license texts."""
+"""Third-party code in the binaries is locked, and its license texts are included."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_entries_are_complete(lock: dict[str, Any]) -> None:
     assert names == sorted(set(names))
 
 
-def test_no_address_is_written_down(root: Path) -> None:
+def test_no_address_is_in_the_tree(root: Path) -> None:
     assert "://" not in (root / "third_party" / "lock.toml").read_text(encoding="utf-8")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules that every file of the tree keeps."""
+"""Rules for every file of the tree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Upstream's words, byte for byte, or formats without comments.
+# Exact copies of upstream's texts, or formats without comments.
 WITHOUT_HEADER = re.compile(
     r"(.*/)?(LICENSE[^/]*|VERSION|py\.typed|.*\.json|.*\.patch|\.gitignore|.*\.md)|tests/data/.*"
 )
@@ -38,7 +38,7 @@ def test_every_source_begins_with_its_license() -> None:
 
 
 def test_text_is_clean() -> None:
-    """UTF-8, lines that end in one newline and nothing before it."""
+    """UTF-8; lines end in one newline, without whitespace before it."""
     bad = []
     for path in tracked():
         data = path.read_bytes()

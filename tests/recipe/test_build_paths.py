@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No package names a folder of the machine that built it: in which files that is found, and what is no such name."""
+"""No package may contain a path of the build machine: which paths are found in which files."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_cache_checkout_home_and_temporary_folder_are_forbidden(
         home / ".local/gone.c",
     ):
         assert build_paths.find(f"x {path} y".encode(), forbidden) == str(path)
-    # Somebody upstream may have had a home of the same name.
+    # A home folder upstream may have had the same name.
     for path in (
         home,
         home / "work" / "upstream.c",

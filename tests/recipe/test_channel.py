@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
         make_package(tmp_path / "b", "bar", "two"),
     )
     channel_index.publish([kept], tmp_path / "channel")
-    # The name that the package is first written under leads to a device that is always full.
+    # The first name under which the package is written leads to a device that is always full.
     (tmp_path / "channel" / "noarch" / f".{package.name}.new").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         channel_index.publish([package], tmp_path / "channel")
@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_channel_as_it_was(tmp_path: Path) -> None:
 
 
 def test_an_index_from_entries_is_one_from_files(tmp_path: Path) -> None:
-    """The toolchain's channels are indexed from what was recorded of each package; the indexer says the same of the files."""
+    """The recorded entries, which index the toolchain's channels, equal those of the indexer."""
     package, folder = make_package(tmp_path / "a", "foo", "one"), tmp_path / "channel"
     channel_index.publish([package], folder)
     entries = channel_index.index_entries(folder, [folder / "noarch" / package.name])

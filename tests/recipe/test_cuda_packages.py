@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUDA packages for real, for one architecture, by the command that users type; and what their kernels compute, without a GPU."""
+"""CUDA packages for one architecture, built by the users' command, and checked without a GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from trees import copy_tree, misses
 
-from vllm_build.conda import package_channel, package_checks, package_job, variants
+from vllm_build.conda import package_channel, package_checks, package_job, package_request, variants
 from vllm_build.conda.environments import conda_environment
 from vllm_build.kernels import op_table
 from vllm_build.packing import channel_index
@@ -32,9 +32,9 @@ ARCHITECTURE = "9.0a"
 
 @dataclass(frozen=True)
 class Built:
-    """The packages of ``vllm-build package cuda13``, and the clean prefix that it ran them in."""
+    """The packages of ``vllm-build package cuda13``, and the clean prefix in which it ran them."""
 
-    request: package_job.Request
+    request: package_request.Request
     result: dict[str, Any]
     log: str
 
@@ -59,7 +59,7 @@ def build(tree: Path, output: Path) -> Built:
         "COVERAGE_PROCESS_CONFIG",
     )
     env = {key: value for key in kept if (value := os.environ.get(key))}
-    # Of FlashAttention the least that shows both libraries: all of it takes hours.
+    # The smallest set of FlashAttention with both libraries; the full set takes hours.
     env |= {
         "PYTHONPATH": str(tree / "scripts"),
         "TORCH_CUDA_ARCH_LIST": ARCHITECTURE,
@@ -78,7 +78,7 @@ def build(tree: Path, output: Path) -> Built:
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     return Built(
-        package_job.Request(
+        package_request.Request(
             tree,
             variants.load(tree, "cuda13"),
             package_channel.LOCAL,
@@ -106,7 +106,9 @@ def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) ->
         f"vllm/{name}.abi3.so"
         for name in ("_C", "_flashmla_C", "_moe_C", "cumem_allocator", *attention)
     ]
-    assert re.search(r"operators are registered for cuda; torch \S+ sees no GPU", built.log)
+    assert re.search(
+        r"operators are registered for cuda; none was run, because torch \S+ sees", built.log
+    )
 
 
 def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +160,7 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     )
     said = conda_environment.run_in(
         built.request.prefix,
-        ["python", "-c", script, str(ROOT / "recipe")],
+        ["python", "-c", script, str(ROOT / "recipe" / "vllm")],
         cwd=built.request.prefix,
         inherited=os.environ,
     )
@@ -168,7 +170,7 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
 def test_code_for_exactly_the_planned_architectures(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = channel_build.ensure(ROOT, Console(), ["cuda-cuobjdump"])
+    report = channel_build.ensure(ROOT, Console(), ["cuda-cuobjdump"], inherited=os.environ)
     conda_environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     planned = {
@@ -177,11 +179,11 @@ def test_code_for_exactly_the_planned_architectures(
             for k in extension.kernels
             for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))
         }
-        for extension in package_job.planned(
+        for extension in package_request.planned(
             dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
         ).extensions
     }
-    # The allocator has no kernels, and cuobjdump refuses such a file.
+    # The allocator has no kernels, and cuobjdump refuses a file without kernels.
     for library in (
         path
         for path in package_checks.libraries(built.request.prefix)
@@ -196,13 +198,12 @@ def test_code_for_exactly_the_planned_architectures(
         assert (
             set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]]
         ), said
-    # Kernels that are written for 9.0 serve the target 9.0a, beside those that are written for that
-    # alone.
+    # Kernels for 9.0 also serve the target 9.0a, in addition to kernels for 9.0a alone.
     assert planned["_C"] == {"sm_90", "sm_90a"}
 
 
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
-    """And compiles one unit: the compiler cache has the others, whatever folder they were compiled in."""
+    """One unit is compiled; the compiler cache has the others from another folder."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
     package_job.claim_output(output)
     before = channel_index.publish(
@@ -228,7 +229,7 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
 
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
     """The emulation of tests/kernels, with the channel's compiler and torch."""
-    report = channel_build.ensure(ROOT, Console())
+    report = channel_build.ensure(ROOT, Console(), inherited=os.environ)
     specs = [
         "python 3.11.*",
         "pytorch",

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA toolkit as packages, for real: built where needed, installed, activated, and a kernel compiled with it. Takes no GPU.
+"""Real packages of the CUDA toolkit: built, installed, activated, and used to compile a kernel.
 
-A toolkit is 100 MB to download and a minute and a half to package; then it stays in the channel.
-The newest is always tested, the others by ``make test-toolkits``.
+This needs no GPU. A toolkit is a download of 100 MB and takes a minute and a half to package, and
+stays in the channel afterwards. The newest toolkit is always tested, and the others are tested by
+``make test-toolkits``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import pytest
 from packaging.version import Version
 
 from vllm_build.architectures import cuda_archs, gpu_targets
-from vllm_build.conda import needed_builds, package_job, recipe_outputs, variants
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda import needed_builds, package_request, recipe_outputs, variants
+from vllm_build.conda.environments import conda_environment, solver
 from vllm_build.digests import recipe_stamp
 from vllm_build.packing import recipe_builder
 from vllm_build.settings.build_settings import Settings
@@ -50,20 +51,22 @@ class Toolkit:
 
     def __init__(self, release: str, prefix: Path) -> None:
         self.release, self.prefix = release, prefix
-        self.report = channel_build.ensure(ROOT, Console(), [f"cuda-nvcc-{release}"])
+        self.report = channel_build.ensure(
+            ROOT, Console(), [f"cuda-nvcc-{release}"], inherited=os.environ
+        )
         specs = ["cuda-nvcc", f"cuda-version {release}.*", "cuda-cuobjdump"]
         self.records = {
             r["name"]: r for r in conda_environment.create(prefix, specs, [self.report.url])
         }
 
     def run(self, script: str, folder: Path) -> str:
-        """Run a script in the activated environment and nothing of the caller's; returns what it printed."""
+        """Run a script in the activated environment and return its output."""
         enter = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done\n'
         done = subprocess.run(
             ["/bin/bash", "-euc", enter + script],
             cwd=folder,
-            # conda runs the scripts in the order of their bytes: nvcc's begins with a tilde, to
-            # come after the host compiler's.
+            # conda sorts the scripts by their bytes. nvcc's begins with a tilde, so it runs after
+            # the host compiler's.
             env={**conda_environment.environ_of(self.prefix, os.environ), "LC_ALL": "C"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -94,7 +97,7 @@ def test_every_part_is_of_the_release_that_cuda_version_names(toolkit: Toolkit) 
     }
 
 
-def test_a_kernel_holds_code_for_exactly_what_was_asked_for(
+def test_a_kernel_has_code_for_exactly_the_requested_architectures(
     toolkit: Toolkit, tmp_path: Path
 ) -> None:
     one = "-gencode arch=compute_90a,code=sm_90a"
@@ -174,16 +177,18 @@ def test_the_build_finds_the_toolkit_by_its_own_rules(toolkit: Toolkit) -> None:
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_leaving_the_environment_gives_back_what_was_there(
+def test_deactivation_restores_the_previous_values(
     toolkit: Toolkit, shell: str, tmp_path: Path
 ) -> None:
     script = """set -eu
-LC_ALL=C; export LC_ALL; NVCC_PREPEND_FLAGS=mine; export NVCC_PREPEND_FLAGS; unset CXXFLAGS NVCC_APPEND_FLAGS CUDAARCHS || true
+LC_ALL=C; export LC_ALL; NVCC_PREPEND_FLAGS=mine; export NVCC_PREPEND_FLAGS
+unset CXXFLAGS NVCC_APPEND_FLAGS CUDAARCHS || true
 for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done
 test "$NVCC_PREPEND_FLAGS" = "mine -ccbin=$CXX"
 case $CXXFLAGS in *"$CONDA_PREFIX/targets/x86_64-linux/include"*) ;; *) exit 1 ;; esac
 for script in $(ls -r "$CONDA_PREFIX"/etc/conda/deactivate.d/*.sh); do . "$script"; done
-echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset} ${CUDAARCHS-unset} ${CXX-unset}"
+echo "${NVCC_PREPEND_FLAGS-unset} ${CXXFLAGS-unset} ${NVCC_APPEND_FLAGS-unset}" \\
+  "${CUDAARCHS-unset} ${CXX-unset}"
 set | grep -i -E "^(CONDA_BACKUP|_cuda)" || echo nothing left
 """
     done = subprocess.run(
@@ -204,15 +209,16 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
         for name in variants.names(ROOT)
         if str((v := variants.load(ROOT, name)).toolkit_version) == toolkit.release
     )
-    request = package_job.Request(
+    request = package_request.Request(
         ROOT, variant, "local", tmp_path, Settings.from_environ(os.environ)
     )
     needed_builds.require_toolchain(request)
-    url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
+    url = channel_build.ensure(
+        ROOT, Console(), needed_builds.toolchain_builds(request), inherited=os.environ
+    ).url
     asked = recipe_outputs.environments(ROOT, variant, recipe_stamp.values(ROOT))
     build, host = (
-        {r.name.normalized: r for r in conda_environment.solve_specs(specs, [url])}
-        for specs in asked
+        {r.name.normalized: r for r in solver.solve_specs(specs, [url])} for specs in asked
     )
     assert str(build["cuda-nvcc_linux-64"].version).startswith(f"{toolkit.release}.")
     assert str(build["gcc_impl_linux-64"].version).startswith("12.")
@@ -220,18 +226,20 @@ def test_the_environments_of_the_variant_can_be_made(toolkit: Toolkit, tmp_path:
     assert "libtorch" in host
 
 
-# In place of the compile, for which there are no kernels yet: one kernel, with the compilers of the
-# build environment.
+# Replaces build.sh: compiles one kernel with the compilers of the build environment.
 STAND_IN = r"""
 set -euo pipefail
-case $(command -v nvcc) in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
-mkdir -p stage/vllm/_build_info one
-echo '__global__ void set(int* p) { *p = 1; } extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' > one/set.cu
+nvcc=$(command -v nvcc)
+case $nvcc in "$BUILD_PREFIX"/*) ;; *) echo "nvcc is $nvcc"; exit 1 ;; esac
+mkdir -p "$SP_DIR"/vllm/{_build_info,vllm_flash_attn} one licenses/cuda-cudart-static
+echo '__global__ void set(int* p) { *p = 1; }' > one/set.cu
+echo 'extern "C" void launch(int* p) { set<<<1, 1>>>(p); }' >> one/set.cu
 cat > one/CMakeLists.txt <<'EOF'
 cmake_minimum_required(VERSION 3.26)
 project(one LANGUAGES CXX CUDA)
 add_library(_C MODULE set.cu)
-set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../..")
+set_target_properties(_C PROPERTIES PREFIX "" SUFFIX .abi3.so)
+set_target_properties(_C PROPERTIES BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN/../../..")
 EOF
 cmake -G Ninja -S one -B one/build -DCMAKE_CUDA_ARCHITECTURES=90a-real $CMAKE_ARGS
 cmake --build one/build --verbose
@@ -239,10 +247,9 @@ declare -A libraries=(
   [vllm-kernels]="_C _moe_C cumem_allocator" [vllm-flashmla]=_flashmla_C
   [vllm-flash-attn]="vllm_flash_attn/_vllm_fa2_C vllm_flash_attn/_vllm_fa3_C"
 )
-mkdir -p stage/vllm/vllm_flash_attn licenses/cuda-cudart-static
-for name in ${libraries[$VLLM_COMPONENTS]}; do cp one/build/_C.abi3.so "stage/vllm/$name.abi3.so"; done
+for name in ${libraries[$PKG_NAME]}; do cp one/build/_C.abi3.so "$SP_DIR/vllm/$name.abi3.so"; done
 echo text > licenses/cuda-cudart-static/LICENSE
-echo '{}' > "stage/vllm/_build_info/$VLLM_COMPONENTS.json"
+echo '{}' > "$SP_DIR/vllm/_build_info/$PKG_NAME.json"
 echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual ones $CUDAARCHS"
 """
 
@@ -265,22 +272,24 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
         for name in variants.names(tree)
         if str((v := variants.load(tree, name)).toolkit_version) == toolkit.release
     )
-    request = package_job.Request(
+    request = package_request.Request(
         tree, variant, "local", tmp_path / "output", Settings.from_environ(os.environ)
     )
-    url = channel_build.ensure(ROOT, Console(), needed_builds.toolchain_builds(request)).url
+    url = channel_build.ensure(
+        ROOT, Console(), needed_builds.toolchain_builds(request), inherited=os.environ
+    ).url
     built = recipe_builder.build(
-        tree / "recipe" / "recipe.yaml",
+        tree / "recipe",
         variant_files=[variant.path],
-        variants={key: [value] for key, value in package_job.stamps(request).items()},
+        variants={key: [value] for key, value in package_request.stamps(request).items()},
         channels=[url],
         output_dir=request.output,
-        test="skip",  # the package's own tests are for the real kernels
+        test="skip",  # the package's tests need the real kernels
         console=Console(),
         inherited=os.environ,
     )
     assert sorted(file.name for file in built) == sorted(
-        output.filename for output in package_job.expected(request)
+        output.filename for output in package_request.expected(request)
     )
     index = json.loads((request.output / "linux-64" / "repodata.json").read_text(encoding="utf-8"))
     (record,) = (r for r in index["packages.conda"].values() if r["name"] == "vllm-kernels")
@@ -294,7 +303,7 @@ def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
     assert "track_features" not in record
 
 
-def test_the_tables_say_what_this_release_says(toolkit: Toolkit, tmp_path: Path) -> None:
+def test_the_tables_match_this_release(toolkit: Toolkit, tmp_path: Path) -> None:
     said = toolkit.run("ptxas --help", tmp_path)
     listed = set(
         re.findall(
@@ -310,7 +319,7 @@ def test_the_tables_say_what_this_release_says(toolkit: Toolkit, tmp_path: Path)
 
 
 def test_family_code_is_assembled_for_its_family_alone(toolkit: Toolkit, tmp_path: Path) -> None:
-    # The PTX version that knows every chip of the release.
+    # The PTX version that supports every chip of the release.
     isa = "8.8" if Version(toolkit.release) < Version("13.0") else "9.0"
     for number in cuda_archs.FAMILIES:
         if gpu_targets.why_not_compiled(

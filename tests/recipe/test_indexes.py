@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever lies at the name of a channel's index: it is read, or refused at once as a damaged file."""
+"""Any file in place of a channel's index is read, or refused at once as damaged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conda_files import make_channel, make_package
 
 from vllm_build import cli
 from vllm_build.conda import package_channel
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda.environments import solver
 from vllm_build.packing import channel_index, index_check, recipe_builder
 from vllm_build.util import errors
 from vllm_build.util.errors import IntegrityError, ToolchainError
@@ -182,7 +182,7 @@ def test_every_reader(tmp_path: Path, folder: Path, console: Console, how: str) 
                 inherited=os.environ,
             )
     with pytest.raises(IntegrityError, match="is damaged"):
-        conda_environment.solve_specs(["foo"], [folder.as_uri()])
+        solver.solve_specs(["foo"], [folder.as_uri()])
     assert channel_index.indexed(folder) == {}
 
 
@@ -197,4 +197,4 @@ def test_a_channel_is_indexed_over_what_lies_there(folder: Path, how: str) -> No
 def test_a_missing_index_is_a_missing_channel(folder: Path) -> None:
     (folder / "noarch" / "repodata.json").unlink()
     with pytest.raises(ToolchainError, match="could not find subdir 'noarch'"):
-        conda_environment.solve_specs(["foo"], [folder.as_uri()])
+        solver.solve_specs(["foo"], [folder.as_uri()])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An installation that exhausts the machine, or a limit of its process, says so (status 10), and leaves nothing."""
+"""An installation that exhausts a resource fails with status 10 and leaves no files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ import sys
 from vllm_build import cli
 from vllm_build.conda import package_channel
 package_channel.url = lambda *_: "file://" + sys.argv[2]
-sys.exit(cli.main(["install", sys.argv[1], "foo", "--output", sys.argv[2], "--channel", "conda-forge"]))
+_, prefix, folder = sys.argv
+sys.exit(cli.main(["install", prefix, "foo", "--output", folder, "--channel", "conda-forge"]))
 """
 
 
@@ -44,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("limit", ["-f 100", "-f 1", "-f 0", "-n 12"])
 def test_limits(tmp_path: Path, root: Path, folder: Path, limit: str, *, warm: bool) -> None:
-    # Coverage's own file would not fit either.
+    # The limit would apply to coverage's file too.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     env = {**kept, "PYTHONPATH": str(root / "scripts"), "VLLM_BUILD_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", _PROGRAM]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An environment is used again when it holds what was installed, and made anew otherwise."""
+"""An undamaged environment is reused, and a damaged one is created again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conda_files import make_channel, make_package
 
-from vllm_build.conda import package_channel, package_job, recipe_outputs, variants
+from vllm_build.conda import package_channel, package_job, package_request, recipe_outputs, variants
 from vllm_build.conda.environments import conda_environment, intact
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util.errors import ConfigurationError
@@ -29,7 +29,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """A folder of packages: ours, and one that ours needs."""
+    """A folder with our packages and a dependency."""
     kernels = make_package(
         tmp_path / "made",
         "vllm-kernels",
@@ -44,9 +44,9 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def install(root: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """The step of ``vllm-build package`` that installs; returns what it says."""
+    """The installation step of ``vllm-build package``; returns its description."""
     monkeypatch.setattr(package_channel, "url", lambda *_: output.as_uri())
-    request = package_job.Request(
+    request = package_request.Request(
         root,
         variants.load(root, "cpu"),
         package_channel.LOCAL,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""License texts that a build takes from the packages whose code it links: recipe/copy_licenses.py, and the recipe that names them."""
+"""License texts from packages whose code is linked: recipe/copy_licenses.py, and the recipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATTERN = "cuda-cudart-static_*"
 
 
 def install(prefix: Path, name: str, texts: dict[str, str], **record: Any) -> None:
-    """A package as rattler and conda record it: unpacked in a cache, and its files in the prefix."""
+    """Write the record of a package that is unpacked in a cache and linked into the prefix."""
     unpacked = prefix.parent / "pkgs" / name
     for path, text in texts.items():
         (unpacked / "info" / "licenses" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -87,22 +87,21 @@ def test_what_is_missing_stops_the_build(tmp_path: Path) -> None:
 
 
 def test_every_output_with_the_runtime_names_its_text() -> None:
-    recipe = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
-    outputs = {
-        output["package"]["name"]: output["about"]
-        for output in recipe["outputs"]
-        if "package" in output
-    }
+    recipes = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "recipe").glob("*/recipe.yaml")
+    ]
+    outputs = {recipe["package"]["name"]: recipe["about"] for recipe in recipes}
     linked = {
         name: about for name, about in outputs.items() if "LicenseRef-NVIDIA" in about["license"]
     }
-    assert "vllm-kernels" in linked
+    assert set(linked) == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
     for name, about in linked.items():
         always = [entry for entry in about["license_file"] if isinstance(entry, str)]
         conditional = [
             entry["then"]
             for entry in about["license_file"]
-            if isinstance(entry, dict) and entry["if"] == 'accelerator == "cuda"'
+            if isinstance(entry, dict) and entry["if"] == "cuda"
         ]
         for_cuda = [
             text for entry in conditional for text in ([entry] if isinstance(entry, str) else entry)

@@ -49,10 +49,11 @@ def members(package: Path, part: str) -> dict[str, tuple[tarfile.TarInfo, bytes]
         (name,) = (n for n in archive.namelist() if n.startswith(part))
         data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(archive.read(name))).read()
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        files = [(member, tar.extractfile(member)) for member in tar.getmembers()]
         return {
-            m.name: (m, (tar.extractfile(m).read() if m.isfile() else b""))
-            for m in tar.getmembers()
-        }  # type: ignore[union-attr]
+            member.name: (member, file.read() if file and member.isfile() else b"")
+            for member, file in files
+        }
 
 
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ PREFIX_LENGTH = 255
 
 
 def with_prefix(folder: Path) -> Path:
-    """A package whose files hold the prefix that it was built in: a script, a program, and one that is not recorded."""
+    """A script, a program and an unrecorded file that contain the prefix of the build."""
     folder.mkdir(parents=True)
     prefix = (str(folder / "host_env") + "_placehold" * 30)[:PREFIX_LENGTH]
     content = {
@@ -151,7 +152,7 @@ def with_prefix(folder: Path) -> Path:
         | {"sha256": hashlib.sha256(content[name]).hexdigest(), "size_in_bytes": len(content[name])}
         for name, mode in (("bin/script", "text"), ("bin/program", "binary"))
     ]
-    # As rattler-build records a link: with the content of its target.
+    # rattler-build records a link with the sha256 of its target.
     entries.append(
         {
             "_path": "bin/alias",

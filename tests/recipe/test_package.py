@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is decided before the packages of a variant are built: which toolchain, which architectures, and whether there is anything to do."""
+"""Decisions before a build of packages: the toolchain, the architectures, and what to build."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import needed_builds, package_channel, package_job, recipe_outputs, variants
+from vllm_build.conda import (
+    needed_builds,
+    package_channel,
+    package_job,
+    package_request,
+    recipe_outputs,
+    variants,
+)
 from vllm_build.reuse.records.refusal import RefusedError
 from vllm_build.settings.build_settings import Settings
 from vllm_build.toolchain import toolchain_builds
@@ -26,8 +33,8 @@ def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def request_for(root: Path, name: str, output: Path) -> package_job.Request:
-    return package_job.Request(
+def request_for(root: Path, name: str, output: Path) -> package_request.Request:
+    return package_request.Request(
         root,
         variants.load(root, name),
         package_channel.LOCAL,
@@ -49,7 +56,7 @@ def test_a_key_asks_for_signatures_that_channels_do_not_have(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_PRECOMPILED_KEY", "public.pem")
-    request = package_job.Request(
+    request = package_request.Request(
         root,
         variants.load(root, "cpu"),
         package_channel.LOCAL,
@@ -91,11 +98,11 @@ def test_nothing_to_compile_is_said_before_anything_is_downloaded(
         raise AssertionError("the toolchain was asked for")
 
     monkeypatch.setattr(package_job.channel_build, "ensure", ensure)
-    # A device that no kernel is written for, now and later.
+    # The device ``empty`` never has kernels.
     variant = variants.load(root, "cpu")
     with pytest.raises(NothingToDoError, match="empty"):
         package_job.package(
-            package_job.Request(
+            package_request.Request(
                 root,
                 variants.Variant("none", variant.path, {**variant.values, "accelerator": "empty"}),
                 "local",
@@ -126,25 +133,25 @@ def test_the_variable_narrows_the_architectures_and_changes_the_name(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
-    before, usual = package_job.expected(request), package_job.expected(cpu)
+    before, usual = package_request.expected(request), package_request.expected(cpu)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a 8.0")
     request, cpu = request_for(root, "cuda13", tmp_path), request_for(root, "cpu", tmp_path)
-    assert package_job.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
-    after = package_job.expected(request)
+    assert package_request.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
+    after = package_request.expected(request)
     assert {o.name for o in before if o not in after} == {
         "vllm-kernels",
         "vllm-flash-attn",
         "vllm-flashmla",
     }
-    assert package_job.expected(cpu) == usual
+    assert package_request.expected(cpu) == usual
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0z")
     with pytest.raises(ConfigurationError, match="TORCH_CUDA_ARCH_LIST"):
-        package_job.stamps(request_for(root, "cuda13", tmp_path))
+        package_request.stamps(request_for(root, "cuda13", tmp_path))
 
 
 def test_a_malformed_list_of_a_variant_file_names_the_file(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"mine\.yaml: '9\.0z' is no GPU architecture"):
-        package_job.planned(request_for(root, edited(root, tmp_path, "9.0a", "9.0z"), tmp_path))
+        package_request.planned(request_for(root, edited(root, tmp_path, "9.0a", "9.0z"), tmp_path))
 
 
 def test_the_locked_sources_that_are_compiled_are_fetched(
@@ -152,7 +159,7 @@ def test_the_locked_sources_that_are_compiled_are_fetched(
 ) -> None:
     fetched: list[str] = []
     monkeypatch.setattr(
-        package_job.third_party_fetch, "fetch", lambda source, _: fetched.append(source.name)
+        package_job.third_party_fetch, "fetch", lambda source, *_: fetched.append(source.name)
     )
     package_job.fetch_sources(request_for(root, "cpu", tmp_path), console)
     assert fetched == []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import package_channel, package_job, variants
+from vllm_build.conda import package_channel, package_request, variants
 from vllm_build.packing import packer_version, recipe_builder
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util.errors import ToolchainError
@@ -20,7 +20,7 @@ PINNED = importlib.metadata.version("py-rattler-build")
 
 
 def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a rattler-build that runs ``script`` first."""
+    """Put a rattler-build that runs ``script`` first on PATH."""
     path = folder / "rattler-build"
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(0o755)
@@ -39,7 +39,7 @@ def test_the_bindings_and_the_pinned_version_keep_the_digest(
 def test_another_version_gives_packages_another_name(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = package_job.Request(
+    request = package_request.Request(
         root,
         variants.load(root, "cpu"),
         package_channel.CONDA_FORGE,
@@ -47,13 +47,13 @@ def test_another_version_gives_packages_another_name(
         Settings.from_environ(os.environ),
     )
     monkeypatch.setattr(recipe_builder, "find_program", lambda: None)
-    before = {output.filename for output in package_job.expected(request)}
+    before = {output.filename for output in package_request.expected(request)}
     program(tmp_path, monkeypatch, "echo rattler-build 0.1.2")
-    after = {output.filename for output in package_job.expected(request)}
+    after = {output.filename for output in package_request.expected(request)}
     assert before.isdisjoint(after)
     assert len(packer_version.recipe_digest(TREE)) == len(TREE)
     program(tmp_path, monkeypatch, "echo rattler-build 0.1.3")
-    assert after.isdisjoint(output.filename for output in package_job.expected(request))
+    assert after.isdisjoint(output.filename for output in package_request.expected(request))
 
 
 @pytest.mark.parametrize("script", ["exit 3", "true", "echo lost >&2; exit 1"])

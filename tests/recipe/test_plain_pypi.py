@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make package VARIANT=cpu`` from nothing, on a machine with PyPI, a Debian mirror and no configuration of pip: what most people have.
+"""``make package VARIANT=cpu`` with empty caches, PyPI, a Debian mirror and no pip.conf.
 
-It takes 10 minutes to an hour, 1 GB of downloads and 8 GB of disk, so only ``make
-package-plain-pypi`` runs it.
+Most users have such a machine, with PyPI and a Debian mirror. The test takes 10 minutes to an hour,
+1 GB of downloads and 8 GB of disk, so only ``make package-plain-pypi`` runs it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not ASKED, reason="builds everything from nothing: make package-plain-pypi"),
 ]
-#: What a machine needs to reach any server. The rest of the environment is that of somebody who has
-#: just logged in.
+#: Variables that a machine needs to reach a server. The rest of the environment is that of a new
+#: login.
 NETWORK = re.compile(
     r"PIP_CERT|PIP_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy",
     re.IGNORECASE,
@@ -35,7 +35,7 @@ MB = 1e6
 
 
 def size(folder: Path, pattern: str = "*") -> float:
-    """Megabytes on the disk; a file with several names counts once."""
+    """Megabytes on the disk; a file with several hard links counts once."""
     stats = [path.lstat() for path in folder.rglob(pattern)]
     found = {(stat.st_dev, stat.st_ino): stat.st_blocks * 512 for stat in stats}
     return sum(found.values()) / MB

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from ruamel.yaml import YAML
 
 from vllm_build.conda import recipe_outputs, variants
 from vllm_build.digests import recipe_stamp
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VARIANTS = variants.names(paths.source_root())
+COMPILED = ("vllm-kernels", "vllm-flash-attn", "vllm-flashmla")
 
 
 @pytest.fixture(params=VARIANTS)
@@ -190,10 +192,10 @@ def test_noarch_name_is_the_same_for_every_variant(root: Path) -> None:
     [
         ("kernels_digest", "vllm-kernels"),
         ("channel_digest", "vllm-kernels"),
-        ("recipe_digest", "vllm-kernels"),
+        ("kernels_recipe_digest", "vllm-kernels"),
         ("package_digest", "vllm"),
         ("package_channel_digest", "vllm"),
-        ("recipe_digest", "vllm"),
+        ("package_recipe_digest", "vllm"),
     ],
 )
 def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: str) -> None:
@@ -209,27 +211,44 @@ def test_what_shapes_the_content_is_in_the_name(root: Path, key: str, output: st
 def test_what_shapes_one_output_is_not_in_the_name_of_another(root: Path, variant: str) -> None:
     chosen, stamps = variants.load(root, variant), recipe_stamp.values(root)
     before = {o.name: o.filename for o in recipe_outputs.render(root, chosen, stamps)}
-    # The recipe packs all of them, so its digest is in every name.
-    for key in (key for key in stamps if key.endswith("_digest") and key != "recipe_digest"):
+    libraries = {recipe_stamp.key(name): name for name in before if name != "vllm"}
+    recipes = {recipe_stamp.recipe_key(name): name for name in before}
+    # The CPU variant also has the recipe digests of packages that it does not build.
+    absent = {recipe_stamp.recipe_key(name) for name in COMPILED if name not in before}
+    for key in (key for key in stamps if key.endswith("_digest")):
         after = {
             o.name: o.filename
             for o in recipe_outputs.render(root, chosen, {**stamps, key: "f" * 12})
         }
-        owner = (
-            "vllm"
-            if key == "package_digest"
-            else next(
-                (name for name in before if name != "vllm" and recipe_stamp.key(name) == key),
-                "vllm",
-            )
-        )
-        # vllm pins the others, by digest.
-        assert {name for name in before if before[name] != after[name]} == {owner, "vllm"}
+        moved = {name for name in before if before[name] != after[name]}
+        if key in recipes:
+            assert moved == {recipes[key]}
+        elif key in absent:
+            assert moved == set()
+        else:
+            # vllm pins the other packages by digest.
+            assert moved == {libraries.get(key, "vllm"), "vllm"}
 
 
-def test_compilers_are_conda_forge_names(root: Path) -> None:
-    text = (root / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
-    for function in ("compiler('c')", "compiler('cxx')", "stdlib('c')"):
+@pytest.mark.parametrize("package", [*COMPILED, "vllm"])
+def test_a_recipe_says_in_its_context_what_it_skips(root: Path, package: str) -> None:
+    """The bindings show the context of a rendered recipe, and not ``build.skip``."""
+    recipe = YAML(typ="safe", pure=True).load(
+        (root / "recipe" / package / "recipe.yaml").read_text(encoding="utf-8")
+    )
+    assert recipe["build"].get("skip") == ("${{ skip }}" if "skip" in recipe["context"] else None)
+
+
+@pytest.mark.parametrize("package", [*COMPILED, "vllm"])
+def test_rattler_build_finds_the_digests_next_to_each_recipe(root: Path, package: str) -> None:
+    found = root / "recipe" / package / "variants.yaml"
+    assert found.read_bytes() == (root / recipe_stamp.FILE).read_bytes()
+
+
+@pytest.mark.parametrize("package", COMPILED)
+def test_compilers_are_conda_forge_names(root: Path, package: str) -> None:
+    text = (root / "recipe" / package / "recipe.yaml").read_text(encoding="utf-8")
+    for function in ("compiler('c')", "compiler('cxx')", "stdlib('c')", "compiler('cuda')"):
         assert function in text
 
 

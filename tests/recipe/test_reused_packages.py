@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages taken from other channels: what is refused, and that nothing is put anywhere then. test_built_packages.py takes real ones."""
+"""Packages from other channels: refused ones leave the channel unchanged.
+
+test_package_reuse.py takes real packages.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def other(folder: Path, **facts: Any) -> Path:
-    """A channel with the package; ``facts`` replace what its index says of it."""
+    """A channel with the package; ``facts`` replace values of its index."""
     file = Build().conda(folder / "linux-64", KERNELS.filename)
     data = file.read_bytes()
     return write_channel(
@@ -117,7 +120,7 @@ def test_a_package_of_another_output_under_that_name(
 def test_a_package_that_says_something_else_of_itself(
     ctx: Context, target: Path, tmp_path: Path, index: dict[str, Any], words: str
 ) -> None:
-    """It ended with an internal error, and with the package in the channel."""
+    """Earlier, this was an internal error, and the package was in the channel."""
     file = write_conda(tmp_path / "other" / "linux-64" / KERNELS.filename, [], index=index)
     data, before = file.read_bytes(), snapshot(target)
     write_channel(
@@ -138,7 +141,7 @@ def test_a_package_is_put_into_the_channel(ctx: Context, target: Path, tmp_path:
 
 
 def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is no conda channel"):
+    with pytest.raises(ConfigurationError, match="is not a conda channel"):
         take(ctx, target, tmp_path / "nothing")
     (tmp_path / "odd" / "linux-64").mkdir(parents=True)
     (tmp_path / "odd" / "linux-64" / "repodata.json").write_text(
@@ -151,5 +154,5 @@ def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Pat
 def test_a_channel_that_lacks_what_it_lists(ctx: Context, target: Path, tmp_path: Path) -> None:
     folder = other(tmp_path / "other")
     (folder / "linux-64" / KERNELS.filename).unlink()
-    with pytest.raises(FetchError, match="there is no such file"):
+    with pytest.raises(FetchError, match="no such file; the index lists it"):
         take(ctx, target, folder)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same inputs give the same bytes: packages built again in another checkout, with another cache, under another umask, locale and time.
+"""The same inputs give the same bytes, even with another checkout, cache, umask, locale and time.
 
-By default what could differ most is built a second time, against the compilers of the first cache:
-a library of compiled C++, the interpreter, wheels, and our packages. ``make same-bytes`` builds
-everything twice, from nothing.
+By default, only the packages most likely to differ are built a second time, with the compilers of
+the first cache: a library of compiled C++, the interpreter, wheels, and our packages. ``make
+same-bytes`` builds everything twice, starting without any cache.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Place:
     umask: int
 
     def build(self) -> tuple[dict[str, str], str]:
-        """sha256 of everything that ``vllm-build package cpu`` makes here, the toolchain's packages included, and what it said."""
+        """Run ``vllm-build package cpu``; returns the sha256 of all packages, and the log."""
         kept = {
             key: value
             for key in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")
@@ -88,7 +88,7 @@ class Place:
 
 
 def link(source: str | Path, target: str | Path) -> None:
-    """The same file under another name, or a copy on another disk."""
+    """Link the file under another name, or copy it to another disk."""
     try:
         os.link(source, target)
     except OSError:
@@ -96,7 +96,7 @@ def link(source: str | Path, target: str | Path) -> None:
 
 
 def share_downloads(source: Path, target: Path) -> None:
-    """What was downloaded and verified does not have to be downloaded again."""
+    """Take over verified downloads."""
     target.mkdir(parents=True)
     for name in ("downloads", "sources"):
         if (source / name).is_dir():
@@ -109,7 +109,7 @@ def share_downloads(source: Path, target: Path) -> None:
 
 
 def seed(source: Path, target: Path, without: set[str]) -> None:
-    """Take the packages of this tree from one cache into another, but not those of the builds ``without``."""
+    """Copy the packages of this tree, except those of ``without``, to another cache."""
     digests = channel_views.digests_of(ROOT, toolchain_builds.load(ROOT), toolchain_lock.read(ROOT))
     for name, digest in digests.items():
         record = channel_records.read_record(source / "channel" / "pool", name, digest)
@@ -146,8 +146,8 @@ def test_another_checkout_and_another_cache_give_the_same_bytes(tmp_path: Path) 
     share_downloads(cache, place / "cache")
     if not WHOLE:
         seed(cache, place / "cache", set(AGAIN))
-        # The compiler's results come from its cache; that they are the same in every folder is
-        # tested elsewhere. Here they are linked anew.
+        # The compiler's results come from its cache and are only linked again here. Another test
+        # shows that they are the same in every folder.
         other["CCACHE_DIR"] = str(paths.ccache_dir())
     second = Place(copy_tree(place / "tree"), place / "cache", place / "output", other, 0o077)
     after, said = second.build()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which build a solver takes for which machine: over a made-up channel of the records that the recipe gives, without building anything."""
+"""The build that a solver takes for each machine, from a channel of records without packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.version import Version as Release
 from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, Version, solve
 
 from vllm_build.conda import recipe_outputs, variants
-from vllm_build.conda.environments import conda_environment
+from vllm_build.conda.environments import solver
 from vllm_build.digests import recipe_stamp
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def record(
 
 
 def of_output(output: recipe_outputs.Output, toolkit: str | None) -> dict[str, Any]:
-    """The record that rattler-build writes for a rendered output; compiler('cuda') adds cuda-version to what it requires."""
+    """The record of a rendered output; compiler('cuda') adds cuda-version to its requirements."""
     exported = (
         [f"cuda-version >={toolkit},<{int(toolkit.split('.')[0]) + 1}"]
         if toolkit and not output.noarch
@@ -53,7 +53,7 @@ def of_output(output: recipe_outputs.Output, toolkit: str | None) -> dict[str, A
 
 @pytest.fixture
 def channel(root: Path, tmp_path: Path) -> str:
-    """All variants in one channel, with the least that they require; a torch for CPUs alone."""
+    """All variants in one channel, with their oldest dependencies and a torch for CPUs alone."""
     records = {
         (r["name"], r["build"], r["version"]): r
         for name in VARIANTS
@@ -64,8 +64,8 @@ def channel(root: Path, tmp_path: Path) -> str:
     named = [name for name, *_ in records]
     assert named.count("vllm-kernels") == len(VARIANTS)
     assert named.count("vllm") == 1, "one for all"
-    # Of another release of FlashAttention's sources, for the newest toolkit: what vllm pins is
-    # another.
+    # Built from another release of FlashAttention's sources for the newest toolkit; vllm's pin
+    # excludes it.
     others = [
         record(
             "vllm-flash-attn", "0.1.0", "cuda130_abi3_k000000000000_h0000000_999", ["__cuda >=13"]
@@ -96,7 +96,7 @@ def channel(root: Path, tmp_path: Path) -> str:
 
 
 def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
-    """The accelerator of the kernels that are taken on a machine with that driver."""
+    """The accelerator of the kernels that a solver takes on a machine with that driver."""
     facts = {
         "__unix": "0",
         "__linux": "6.1",
@@ -116,7 +116,7 @@ def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
 
 
 def accelerator(found: Sequence[Any]) -> str:
-    """Of all packages with libraries; FlashAttention comes with the kernels for CUDA, and not with others."""
+    """For all packages with libraries; only CUDA kernels bring FlashAttention."""
     builds = {
         r.name.normalized: str(r.build)
         for r in found
@@ -150,9 +150,9 @@ def test_the_build_fits_the_driver(channel: str, cuda: str | None, expected: str
 def test_a_login_node_says_which_driver_the_compute_nodes_have(
     channel: str, override: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The way that this project's own environments are solved.
+    # This project's own environments are solved this way.
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", override)
-    assert accelerator(conda_environment.solve_specs(["vllm"], [channel])) == expected
+    assert accelerator(solver.solve_specs(["vllm"], [channel])) == expected
 
 
 @pytest.mark.parametrize(("driver", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130")])
@@ -160,18 +160,16 @@ def test_a_driver_is_assumed_for_one_solution_alone(
     channel: str, driver: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
-    assert conda_environment.assumed_driver(Release(driver)) == driver
-    assert (
-        accelerator(conda_environment.solve_specs(["vllm"], [channel], driver=driver)) == expected
-    )
+    assert solver.assumed_driver(Release(driver)) == driver
+    assert accelerator(solver.solve_specs(["vllm"], [channel], driver=driver)) == expected
     assert os.environ["CONDA_OVERRIDE_CUDA"] == ""
-    assert accelerator(conda_environment.solve_specs(["vllm"], [channel])) == "cpu"
+    assert accelerator(solver.solve_specs(["vllm"], [channel])) == "cpu"
 
 
 def test_no_driver_is_assumed_where_one_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
-    assert conda_environment.assumed_driver(Release("13.0")) is None
-    assert conda_environment.assumed_driver(None) is None
+    assert solver.assumed_driver(Release("13.0")) is None
+    assert solver.assumed_driver(None) is None
 
 
 @pytest.mark.parametrize(

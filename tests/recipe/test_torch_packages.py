@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the channel's PyTorch for CPUs goes with: by the requirements in its recipes, over a made-up channel."""
+"""Packages that the channel's PyTorch for CPUs permits, according to its recipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = "2.13.0"
 
 
 def ours(root: Path, name: str) -> dict[str, Any]:
-    """The record that the recipe of one of our packages gives, without what else PyTorch needs."""
+    """The record of one of our packages, without the other dependencies of PyTorch."""
     recipe = YAML(typ="safe").load(
         (root / "toolchain" / "recipes" / name / "recipe.yaml").read_text(encoding="utf-8")
     )
@@ -54,7 +54,7 @@ def record(
 
 @pytest.fixture
 def channel(root: Path, tmp_path: Path) -> str:
-    """Our packages, builds for CUDA with and without a word about libtorch's build, and what people install with them."""
+    """Our packages, CUDA builds with and without a pin of libtorch's build, and companions."""
     packages = [
         ours(root, "libtorch"),
         ours(root, "pytorch"),
@@ -89,7 +89,7 @@ def solved(channel: str, *specs: str) -> dict[str, str]:
         ("pytorch=*=cpu_pypi_*",),
         # Our kernels bring their own CUDA runtime and need none of torch's.
         ("pytorch=*=cpu_*", "vllm-kernels=*=cuda130_*"),
-        # The stand-ins lie apart, so the real library may be there too.
+        # The stand-ins are in a separate folder, so the real library can be installed too.
         ("pytorch=*=cpu_*", "cuda-cudart"),
         ("pytorch", "libtorch=*=cpu_*"),
     ],

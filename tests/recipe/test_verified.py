@@ -54,7 +54,7 @@ def url(package: Path) -> str:
 
 
 def swap(package: Path, other: Path) -> None:
-    """Put other bytes at the name; the index stays, and so do size and time as far as a program can set them."""
+    """Replace the file and keep the index, the size, and the times that a program can set."""
     status = package.stat()
     with package.open("r+b") as stream:
         stream.write(other.read_bytes())
@@ -92,7 +92,7 @@ def test_an_altered_package_is_not_installed(
 def test_a_package_that_is_altered_after_it_was_verified_is_noticed(
     tmp_path: Path, package: Path, other: Path
 ) -> None:
-    # Old enough for the result to be kept.
+    # The file must be old enough for its result to be kept.
     os.utime(package, ns=(1, 1))
     time.sleep(1.1)
     conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
@@ -184,7 +184,7 @@ def test_an_edited_file_of_an_environment_is_not_installed_again(
     tmp_path: Path, package: Path
 ) -> None:
     conda_environment.create(tmp_path / "env", ["foo"], [url(package)])
-    # In place: with hard links, the file in the cache of extracted packages would change as well.
+    # Write in place: with hard links, this would also change the cache of extracted packages.
     with (tmp_path / "env" / "foo.txt").open("r+") as stream:
         stream.write("bad")
     conda_environment.create(tmp_path / "second", ["foo"], [url(package)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of the ``vllm-build`` command as users start it: in processes of their own, which leave nothing behind."""
+"""Runs of the ``vllm-build`` command in processes, as users start it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VLLM_BUILD = str(Path(sys.executable).with_name("vllm-build"))
-#: Every status that the documentation has for a failure that is not our own.
+#: Every exit status in the documentation that is not an internal error.
 DOCUMENTED = {int(status) for status, _ in errors.statuses() if status.isdigit()} - {
     errors.InternalError.exit_code
 }
 MARK = "VLLM_TEST_MARK"
-#: A background job of a shell ignores SIGINT and SIGQUIT, and hands that on to the tests and to
-#: what they start.
+#: A background job of a shell ignores SIGINT and SIGQUIT, and the processes that it starts inherit
+#: this. ``env`` restores the default.
 HEARING = (shutil.which("env") or "env", "--default-signal=HUP,INT,QUIT,TERM")
 
 
 def marked(mark: str) -> list[int]:
-    """Processes, zombies apart, that were started with ``mark`` in their environment."""
+    """The processes with ``mark`` in their environment, except zombies."""
     found, text = [], f"{MARK}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -46,7 +46,7 @@ def marked(mark: str) -> list[int]:
 
 
 def gone(mark: str, seconds: float) -> bool:
-    """Whether all processes with ``mark`` end within ``seconds``."""
+    """Wait for the end of all processes with ``mark``; whether they end within ``seconds``."""
     deadline = time.monotonic() + seconds
     while marked(mark):
         if time.monotonic() > deadline:
@@ -57,7 +57,7 @@ def gone(mark: str, seconds: float) -> bool:
 
 @dataclass
 class Run:
-    """One run, and what it said."""
+    """One run, and its output."""
 
     words: Sequence[str]
     env: Mapping[str, str]
@@ -70,13 +70,13 @@ class Run:
 
     @property
     def status(self) -> int:
-        """Its exit status, after its end."""
+        """The exit status, after the end of the process."""
         assert self.process is not None
         assert self.process.returncode is not None
         return self.process.returncode
 
     def start(self) -> Run:
-        """Start it, with ``--json``."""
+        """Start the process, with ``--json``."""
         self.process = subprocess.Popen(
             [*HEARING, *self.command, *self.words, "--json"],
             env={**self.env, MARK: self.mark},
@@ -90,10 +90,10 @@ class Run:
         return self
 
     def ready(self) -> Run:
-        """Wait until it handles signals, or has ended."""
+        """Wait until the process handles signals, or has ended."""
         assert self.process is not None
         while self.process.poll() is None:
-            # Until then it is env, or an interpreter that starts.
+            # Before that, it is env or a starting interpreter.
             status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
             caught = int(status.partition("SigCgt:\t")[2].split()[0], 16)
             if caught >> (signal.SIGHUP - 1) & 1:  # Python itself handles SIGINT
@@ -102,21 +102,21 @@ class Run:
         return self
 
     def finish(self) -> int:
-        """Wait for its end; returns the status."""
+        """Wait for the end of the process; returns the exit status."""
         assert self.process is not None
         self.out, self.err = self.process.communicate(timeout=240)
         return self.process.returncode
 
     def run(self) -> int:
-        """Start it and wait for its end."""
+        """Start the process and wait for its end."""
         return self.start().finish()
 
     def document(self) -> Any:
-        """The one document on stdout."""
+        """The JSON document on stdout."""
         return json.loads(self.out)
 
 
 def clean_environment() -> dict[str, str]:
-    """What a build needs of this process's environment, without a word about where things lie."""
+    """The variables of this process that a build needs, without any that name folders to use."""
     kept = ("PATH", "LANG", "SSL_CERT_FILE", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
     return {name: os.environ[name] for name in kept if name in os.environ}

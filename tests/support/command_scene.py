@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of ``vllm-build``, with a place to run it in where nothing can be fetched, and many runs at a time."""
+"""Runs every command of ``vllm-build`` in a folder without network access, several at a time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     R = TypeVar("R")
 
-#: The arguments that make a command do its work as far as it can be done without a network. {place}
-#: is a folder of the run's own.
+#: Arguments with which each command does all the work that needs no network. {place} is a separate
+#: folder for each run.
 ROWS = {
     "package": "package cpu --channel local --output {place}/output",
     "toolchain": "toolchain libgcc",
@@ -48,10 +48,10 @@ ROWS = {
 }
 NAMES = tuple(ROWS)
 
-# Programs of Debian that answer at once that there is no network.
+# Debian's programs; they report at once that there is no network.
 FAILING = "#!/bin/sh\necho 'E: Could not connect to the mirror' >&2\nexit 100\n"
-# Ones that never end, and that are not easily ended: in a process group of their own, deaf to
-# SIGTERM, and with children.
+# Debian's programs; they never end and are hard to stop. They ignore SIGTERM, and have children in
+# other process groups.
 ENDLESS = (
     "#!/bin/bash\nset -m\ntrap '' TERM HUP INT\nsleep 611 &\n(sleep 612; :) &\n"
     'echo $$ >> "$STARTED"\nwait\nsleep 613\n'
@@ -68,14 +68,14 @@ def programs(folder: Path, text: str) -> Path:
 
 @dataclass
 class Scene:
-    """Where a command runs, and with what."""
+    """The folder, environment and program of a run."""
 
     place: Path
     env: dict[str, str]
     command: tuple[str, ...] = ()
 
     def run(self, name: str) -> Run:
-        # Split first: the folder may have a space.
+        # Split before formatting, because the folder may contain a space.
         words = [word.format(place=self.place) for word in ROWS[name].split()]
         return Run(words, self.env, self.place, self.command or (VLLM_BUILD,))
 
@@ -87,7 +87,7 @@ def scene(place: Path, text: str = FAILING) -> Scene:
     store_publish.publish(built, place / "store", Context(Cache(place / "reuse")))
     env = clean_environment()
     env["PATH"] = os.pathsep.join([str(programs(place / "programs", text)), env["PATH"]])
-    # No index, no mirror, no proxy: what is not on this machine is not reached.
+    # No index, mirror or proxy: only this machine's files can be read.
     env |= {
         "PIP_NO_INDEX": "1",
         "PIP_CONFIG_FILE": os.devnull,
@@ -107,20 +107,23 @@ def check(run: Run, status: int, documented: set[int] = DOCUMENTED) -> None:
     assert "Traceback" not in run.err, run.err
     assert status in documented, (status, run.err)
     document = run.document()
-    # A list is an answer: what a command found may have a status, too.
+    # Only a document that is an object can be an error; a list is an answer.
     if isinstance(document, dict) and "error" in document:
         assert document["exit_code"] == status
         assert document["message"].splitlines()[0] in run.err
 
 
 def at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """The results for ``items``, several at a time: nearly all of a run's time is the start of its interpreter."""
+    """Call ``work`` for each item, several at a time.
+
+    Most of the time of a run is the start of its interpreter.
+    """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         return list(pool.map(work, items))
 
 
 def usual_statuses(folder: Path) -> dict[str, int]:
-    """The status of each command where nothing is odd."""
+    """The status of each command under normal conditions."""
     runs = [scene(folder / name / "usual").run(name) for name in NAMES]
     found = dict(zip(NAMES, at_once(Run.run, runs), strict=True))
     for run in runs:
@@ -129,12 +132,12 @@ def usual_statuses(folder: Path) -> dict[str, int]:
 
 
 def attempted(work: Callable[[T], None], cases: Iterable[T]) -> dict[T, BaseException | None]:
-    """What ``work`` raised for each case, several at a time."""
+    """Call ``work`` for each case, several at a time; returns the exceptions."""
 
     def attempt(case: T) -> BaseException | None:
         try:
             work(case)
-        except Exception as error:  # noqa: BLE001 - raised in the case's own test
+        except Exception as error:  # noqa: BLE001 - the test of the case raises it
             return error
         return None
 
@@ -143,6 +146,6 @@ def attempted(work: Callable[[T], None], cases: Iterable[T]) -> dict[T, BaseExce
 
 
 def require(outcome: BaseException | None) -> None:
-    """Raise what an attempt raised."""
+    """Raise the exception of an attempt, if there is one."""
     if outcome is not None:
         raise outcome

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny conda packages and channels."""
+"""Small conda packages and channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: Stands for the prefix in files; a real one replaces it.
+#: The placeholder for the prefix in files; installation replaces it.
 PLACEHOLDER = "/opt/" + "placehold_" * 20
 
 
@@ -32,7 +32,7 @@ def make_package(
     version: str = "1.0",
     depends: Sequence[str] = (),
 ) -> Path:
-    """A real conda package with these files, written by rattler-build into ``folder``."""
+    """Write a conda package with these files into ``folder``, with rattler-build."""
     payload, target = folder / "payload" / f"{name}-{version}", folder / "noarch"
     shutil.rmtree(payload, ignore_errors=True)
     for path, text in files.items():
@@ -53,7 +53,12 @@ def make_package(
 
 
 def with_prefix(package: Path, files: Mapping[str, str]) -> None:
-    """Say in ``paths.json`` of a package that ``files`` hold :data:`PLACEHOLDER`, in a text or a binary file."""
+    """Mark files with :data:`PLACEHOLDER` in ``paths.json`` of a package.
+
+    Args:
+        package: changed in place.
+        files: path -> file mode, "text" or "binary".
+    """
     with zipfile.ZipFile(package) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     (name,) = (name for name in members if name.startswith("info-"))
@@ -80,6 +85,6 @@ def with_prefix(package: Path, files: Mapping[str, str]) -> None:
 
 
 def make_channel(folder: Path, *packages: Path) -> str:
-    """A channel of ``packages``; returns its address."""
+    """Make a channel of ``packages``; returns its address."""
     channel_index.publish(packages, folder)
     return folder.as_uri()

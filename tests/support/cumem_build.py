@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the memory allocator and a driver that stands in for CUDA's, and runs programs with both in processes of their own."""
+"""Compiles the memory allocator and a replacement for CUDA's driver, and runs programs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _compiler(variable: str, *names: str) -> list[str]:
 
 
 def build_driver(folder: Path, *definitions: str) -> Path:
-    """``libcuda.so.1`` in ``folder``; returns the folder, for ``LD_LIBRARY_PATH``."""
+    """Compile ``libcuda.so.1``; return its folder, for ``LD_LIBRARY_PATH``."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *_compiler("CC", "cc", "gcc", "clang"),
@@ -52,7 +52,10 @@ def build_driver(folder: Path, *definitions: str) -> Path:
 
 
 def build_site(folder: Path) -> Path:
-    """A folder with the package ``vllm`` and in it the allocator, compiled and linked as CMake does it, but for optimisation."""
+    """Make a folder with the package ``vllm`` and the allocator, compiled as CMake does it.
+
+    Only the optimisation differs.
+    """
     include = Path(sysconfig.get_path("include"))
     if not (include / "Python.h").is_file():
         pytest.skip(f"{include} has no Python.h")
@@ -92,8 +95,31 @@ def build_site(folder: Path) -> Path:
     return folder
 
 
+#: Builds that tests of all modules share.
+_built: dict[str, Path] = {}
+
+
+@pytest.fixture(name="site")
+def allocator_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of :func:`build_site`, built once for all tests."""
+    if "site" not in _built:
+        _built["site"] = build_site(tmp_path_factory.mktemp("site"))
+    return _built["site"]
+
+
+@pytest.fixture(name="driver")
+def counting_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of :func:`build_driver`, built once for all tests."""
+    if "driver" not in _built:
+        _built["driver"] = build_driver(tmp_path_factory.mktemp("driver"))
+    return _built["driver"]
+
+
 def run(site: Path, driver: Path | None, code: str, **environ: str) -> str:
-    """Run a program that begins with what ``cumem_child`` defines; returns what it printed, after it has ended well."""
+    """Run a program after the definitions of ``cumem_child``, and return its output.
+
+    The program must succeed.
+    """
     env = {
         name: value
         for name, value in os.environ.items()

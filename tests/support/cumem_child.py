@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the programs of tests of the allocator begin with: the module, the driver, and callbacks that remember what they are told."""
+"""Names for the programs that test the allocator: the module, the driver, and callbacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1 << 20
-#: What a driver has when nothing is left.
+#: The driver's counters when no memory is allocated.
 NOTHING = {"ranges": 0, "mapped": 0, "physical": 0, "bytes": 0}
 
 library = ctypes.CDLL(module.__file__)
@@ -32,15 +32,15 @@ with contextlib.suppress(OSError):
     driver.fake_give.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     driver.cuCtxSetCurrent.argtypes = [ctypes.c_void_p]
 
-#: Address → what the callback was told.
+#: Address -> arguments of the callback.
 known: dict[int, tuple[int, int, int, int]] = {}
-#: What could not be raised, in words.
+#: Exceptions that could not be raised, as text.
 reported: list[str] = []
 
 
 def hook(seen: Any) -> None:
     assert callable(seen.object) or seen.object == "vllm.cumem_allocator", (
-        "who it was: the module or a callback"
+        "the source is the module or a callback"
     )
     reported.append(f"{type(seen.exc_value).__name__}: {seen.exc_value}")
 
@@ -95,15 +95,13 @@ def raises(error: type[BaseException], words: str) -> Iterator[None]:
     try:
         yield
     except error as raised:
-        caught, text = (
-            type(raised),
-            str(raised),
-        )  # not itself: it holds the frames that it has passed
+        # Not the exception itself, which keeps the frames that it passed alive.
+        caught, text = type(raised), str(raised)
     assert caught is error, f"{caught}: {text}, expected {error.__name__}: {words}"
     assert words in text, text
 
 
 def said(words: str) -> None:
-    """The one thing that was reported since the last question."""
+    """Require that exactly one exception with these words was reported since the last call."""
     assert len(reported) == 1, reported
     assert words in reported.pop(), words

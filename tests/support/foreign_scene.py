@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Official wheels for a machine that a test makes up, and their audit."""
+"""Official wheels for imaginary machines, and their audit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from foreign_files import Official, compiled
 from packaging.version import Version
 
-from vllm_build.kernels import kernels_table, op_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, op_table, plan_resolver
 from vllm_build.reuse.foreign import foreign_reuse
 from vllm_build.reuse.records.fitness import Machine
 
@@ -33,7 +33,7 @@ def cpu_plan(root: Path) -> Plan:
 
 
 def cuda_plan(root: Path, release: str = "13.0") -> Plan:
-    choice = plan_resolver.Choice(flash_attention_set="full")
+    choice = kernel_choice.Choice(flash_attention_set="full")
     return plan_resolver.survey(
         kernels_table.load(root),
         "cuda",
@@ -44,7 +44,7 @@ def cuda_plan(root: Path, release: str = "13.0") -> Plan:
 
 
 def listed(root: Path, what: Plan) -> dict[str, tuple[str, list[str]]]:
-    """Every op of the planned kernels, registered as it should be."""
+    """Every op of the planned kernels: name -> schema and dispatch keys."""
     found: dict[str, tuple[str, list[str]]] = {}
     for key, schemas in op_table.of_plan(op_table.load(root), what).items():
         for text in schemas:
@@ -53,7 +53,7 @@ def listed(root: Path, what: Plan) -> dict[str, tuple[str, list[str]]]:
 
 
 def official(tmp_path: Path, **changes: Any) -> Path:
-    """A wheel with one sound library for the CPU."""
+    """Write a wheel with one valid library for the CPU, or with ``changes``."""
     libraries = changes.pop("libraries", None) or {
         "vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc")
     }

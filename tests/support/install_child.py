@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs into a prefix and, when it is told to, kills itself with SIGKILL before or after the rename with the given number.
+"""Installs into a prefix, and can kill itself at a rename.
 
 Usage: install_child.py PREFIX SPEC CHANNEL [before|after NUMBER]
+
+With the last two arguments, the process sends itself SIGKILL before or after rename NUMBER.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does one piece of work after the other, each in a process of its own that may be killed; imports are done once, before them all.
+"""Runs jobs one after another, each in a child process that may be killed.
 
-Reads lines of JSON, ``{"work": …, "kill_after": …, …}``; prints the exit status of each worker,
-negative when it was killed by that signal.
+The imports are done once, in the parent. Each line of stdin is a job in JSON, ``{"work": …,
+"kill_after": …, …}``. The exit status of its process is printed, negative if a signal with that
+number killed it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from vllm_build.settings.build_settings import Settings
 
 
 def reuse(job: dict[str, Any], context: Context) -> None:
-    """From a location or a store to files in a tree."""
+    """Reuse the kernels of a location or a store in a tree."""
     wanted = Wanted(**{**vars(Build().wanted()), "digest": job["digest"]})
     settings = Settings(
         precompiled_location=job.get("location"), precompiled_stores=tuple(job.get("stores", ()))
@@ -50,7 +51,7 @@ def reuse(job: dict[str, Any], context: Context) -> None:
 
 
 def work(job: dict[str, Any]) -> None:
-    """One piece."""
+    """Do one job."""
     context = Context(Cache(Path(job["cache"])), Transport(pause=0.01))
     if job["work"] == "publish":
         key = signer_keys.load_private(Path(job["key"])) if job["key"] else None
@@ -60,14 +61,14 @@ def work(job: dict[str, Any]) -> None:
 
 
 def _leave_in_memory(fd: object) -> None:
-    """Takes the place of ``os.fsync``."""
+    """Replaces ``os.fsync``."""
 
 
 def main() -> None:
-    """Until stdin ends."""
-    # The wheels are small: they would come whole with their directory.
+    """Do the jobs until stdin ends."""
+    # Keep the first request from fetching the small wheels whole.
     remote_file.TAIL = 1 << 14
-    # What is tested is a kill, not a power cut.
+    # The tests kill processes; they do not simulate power failures.
     os.fsync = _leave_in_memory
     signer_keys.library()
     for line in sys.stdin:
@@ -75,7 +76,7 @@ def main() -> None:
         if pid == 0:
             try:
                 work(json.loads(line))
-            except BaseException as error:  # noqa: BLE001 - the parent reads what it was
+            except BaseException as error:  # noqa: BLE001 - the test shows it
                 sys.stderr.write(f"{type(error).__name__}: {error}\n")
                 sys.stderr.flush()
                 os._exit(1)
@@ -87,8 +88,7 @@ def main() -> None:
                 and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
             ):
                 time.sleep(0.002)
-            # Not yet waited for: the number cannot be another process's, even when the worker has
-            # ended.
+            # The worker has not been reaped, so no other process can have its pid.
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")

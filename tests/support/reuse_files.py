@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small builds to reuse: libraries that are ELF files by their heads, records, wheels, ``.conda`` files and channels."""
+"""Small builds to reuse, as folders, wheels, ``.conda`` files and channels.
+
+Their libraries have an ELF header and random content.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ MACHINES = {"x86_64": 62, "aarch64": 183, "ppc64le": 21, "riscv64": 243}
 
 
 def elf(seed: int = 0, size: int = 3000, machine: int | None = None) -> bytes:
-    """The head of a shared library, and bytes that do not shrink."""
+    """The ELF header of a shared library, and incompressible bytes."""
     number = MACHINES[platform.machine()] if machine is None else machine
     head = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9) + struct.pack("<HH", 3, number)
     return head + random.Random(seed).randbytes(size - len(head))  # noqa: S311 - no secret
@@ -42,12 +45,13 @@ def elf(seed: int = 0, size: int = 3000, machine: int | None = None) -> bytes:
 
 @dataclass
 class Build:
-    """One output as it was built; a test bends what it needs bent.
+    """A build of one output, with defects if a test asks for them.
 
     Attributes:
-        libraries: content by path.
-        facts: of the record, over the sound ones.
-        lies: sha256 and size that the record gives for a path, instead of the true ones.
+        libraries: path -> content.
+        facts: fields of the record that replace the valid ones.
+        lies: path -> sha256 and size in the record, instead of the true ones.
+        output: its name.
     """
 
     libraries: dict[str, bytes] = field(
@@ -62,7 +66,7 @@ class Build:
         return f"vllm/_build_info/{self.output}.json"
 
     def record(self) -> bytes:
-        """Its record."""
+        """The record of the build."""
         document = {
             "schema": 1,
             "component": self.output,
@@ -88,7 +92,7 @@ class Build:
         return json.dumps(document, indent=1).encode()
 
     def members(self) -> dict[str, bytes]:
-        """What a wheel of it holds."""
+        """The members of its wheel."""
         return {
             "vllm/__init__.py": b"# python\n" * 400,
             **self.libraries,
@@ -100,7 +104,7 @@ class Build:
     def wheel(
         self, folder: Path, name: str = WHEEL_NAME, more: Mapping[str, bytes] | None = None
     ) -> Path:
-        """Write it as a wheel."""
+        """Write a wheel."""
         return write_zip(folder / name, {**self.members(), **(more or {})})
 
     def conda(
@@ -109,7 +113,7 @@ class Build:
         name: str = "vllm-kernels-0.1.0-cpu_0.conda",
         more: Mapping[str, bytes] | None = None,
     ) -> Path:
-        """Write it as a conda package."""
+        """Write a conda package."""
         content = {
             f"site-packages/{path}": data
             for path, data in [*self.libraries.items(), (self.record_name, self.record())]
@@ -120,14 +124,14 @@ class Build:
         )
 
     def unpacked(self, folder: Path) -> Path:
-        """Write it as an editable build leaves it in a tree."""
+        """Write the files that an editable build leaves in a tree."""
         for name, data in {**self.libraries, self.record_name: self.record()}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
         return folder
 
     def wanted(self) -> Wanted:
-        """What asks for exactly this."""
+        """The request for exactly this build."""
         return Wanted(
             self.output,
             self.facts.get("build_digest", DIGEST),
@@ -140,7 +144,7 @@ MACHINE = Machine("cpu", None, Version("2.11"), sysconfig.get_platform(), "abi3"
 
 
 def write_zip(path: Path, members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    """A zip archive."""
+    """Write a zip archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in members.items():
@@ -149,7 +153,7 @@ def write_zip(path: Path, members: Mapping[str, bytes], method: int = zipfile.ZI
 
 
 def tar_zst(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    """A compressed tar archive."""
+    """The bytes of a compressed tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for info, data in entries:
@@ -164,7 +168,14 @@ def write_conda(
     content: bytes | None = None,
     index: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A ``.conda`` file with these files, or with this as its content; ``index`` is over what its name says."""
+    """Write a ``.conda`` file.
+
+    Args:
+        path: of the file.
+        entries: files of the package.
+        content: bytes of the member that should have these files, instead of them.
+        index: fields of index.json that replace those from the file name.
+    """
     stem = path.name.removesuffix(".conda")
     name, version, build = stem.rsplit("-", 2)
     described = {
@@ -191,7 +202,7 @@ def write_conda(
 
 
 def write_channel(folder: Path, subdir: str, packages: Mapping[str, dict[str, Any]]) -> Path:
-    """The index of a channel."""
+    """Write the index of a channel."""
     (folder / subdir).mkdir(parents=True, exist_ok=True)
     text = json.dumps(
         {
@@ -206,7 +217,7 @@ def write_channel(folder: Path, subdir: str, packages: Mapping[str, dict[str, An
 
 
 def snapshot(*folders: Path) -> dict[str, str]:
-    """sha256 of every file below the folders; locks are no content."""
+    """Path -> sha256 for every file below the folders, except locks."""
     found = {}
     for folder in folders:
         for path in sorted(folder.rglob("*")):

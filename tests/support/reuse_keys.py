@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of signers, and envelopes that say whatever a test wants said."""
+"""Keys of signers, and envelopes with any content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PEM, PKCS8, SPKI = Encoding.PEM, PrivateFormat.PKCS8, PublicFormat.SubjectPublic
 
 @dataclass(frozen=True)
 class Signer:
-    """A pair of keys, in files and as the publisher has it."""
+    """A pair of keys, as files and as the publisher's object."""
 
     private: Path
     public: Path
@@ -36,7 +36,7 @@ class Signer:
 
 
 def write_pem(folder: Path, name: str, key: Any, encryption: Any = None) -> tuple[Path, Path]:
-    """Files of the private and the public half of a key of pyca/cryptography."""
+    """Write the private and the public key of a pyca/cryptography key to files."""
     folder.mkdir(parents=True, exist_ok=True)
     private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
     private.write_bytes(key.private_bytes(PEM, PKCS8, encryption or NoEncryption()))
@@ -45,7 +45,7 @@ def write_pem(folder: Path, name: str, key: Any, encryption: Any = None) -> tupl
 
 
 def signer(folder: Path, seed: int = 1) -> Signer:
-    """The same pair for the same seed."""
+    """A pair of keys; the same seed gives the same pair."""
     private, public = write_pem(
         folder, f"signer-{seed}", Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32))
     )
@@ -53,7 +53,7 @@ def signer(folder: Path, seed: int = 1) -> Signer:
 
 
 def pae(payload: bytes, payload_type: str = signed_statement.PAYLOAD) -> bytes:
-    """What DSSE signs (protocol.md of the specification), written here a second time."""
+    """The bytes that DSSE signs (protocol.md of the specification), independent of the library."""
     kind = payload_type.encode()
     return (
         b"DSSEv1 "
@@ -73,8 +73,8 @@ def envelope(
     payload_type: str = signed_statement.PAYLOAD,
     signed: bytes | None = None,
 ) -> dict[str, Any]:
-    """An envelope with a good signature of these bytes, or of ``signed``."""
-    # Not through the library that is tested.
+    """An envelope with a valid signature of ``payload``, or of ``signed`` instead."""
+    # This does not use the code under test.
     sig = key.signer._private_key.sign(pae(payload, payload_type) if signed is None else signed)
     return {
         "payload": base64.b64encode(payload).decode(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tree, a cache and something hostile: what every test of the corpus does with them."""
+"""A tree, a cache and hostile input, and what every test of the corpus does with them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FIRST = LIBRARIES[0]
 
 @dataclass
 class Scene:
-    """A tree with kernels of an earlier build, a cache, and a folder for what is hostile."""
+    """A tree with kernels of an earlier build, a cache, and a folder for hostile input."""
 
     tree: Path
     context: Context
     folder: Path
 
     def reuse(self, settings: Settings) -> None:
-        """What a build does from the settings to the files in the tree."""
+        """Do what a build does, from the settings to the files in the tree."""
         with self.context.cache.in_use():
             opened = offers.of_settings(self.context, settings)
             try:
@@ -55,7 +55,7 @@ class Scene:
                     source.close()
 
     def refused(self, settings: Settings, check: str) -> RefusedError:
-        """Reuse, which must fail in ``check`` and change nothing."""
+        """Require that reuse fails in ``check`` and changes nothing."""
         before = snapshot(self.tree, self.context.cache.root, self.folder)
         with pytest.raises(RefusedError) as caught:
             self.reuse(settings)
@@ -69,7 +69,7 @@ class Scene:
 
 
 def refused_by_store(scene: Scene, location: str, check: str, key: Path | None = None) -> None:
-    """As ``Scene.refused``; what the cache took in meanwhile are files that are what their index said."""
+    """As ``Scene.refused``, but the cache may have new files that match their index."""
     keep = snapshot(scene.tree, scene.folder)
     with pytest.raises(RefusedError) as caught:
         scene.reuse(Settings(precompiled_stores=(location,), precompiled_key=key))
@@ -81,6 +81,8 @@ def refused_by_store(scene: Scene, location: str, check: str, key: Path | None =
 
 
 def index(change: Callable[[dict[str, Any]], None]) -> Spoil:
+    """A function that changes the document of a store."""
+
     def spoil(store: Path) -> None:
         path = store / store_entry.digest_path(DIGEST)
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -91,5 +93,6 @@ def index(change: Callable[[dict[str, Any]], None]) -> Spoil:
 
 
 def library(store: Path) -> Path:
+    """The file of the store's first library."""
     document = json.loads((store / store_entry.digest_path(DIGEST)).read_text(encoding="utf-8"))
     return store / store_entry.member_path(document["builds"][0]["members"][1]["sha256"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A local http server that serves ranges as it should, and misbehaves on request."""
+"""A local http server that serves ranges correctly, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
 @dataclass
 class Server:
-    """What is served, and how.
+    """The state of a server.
 
     Attributes:
-        url: of the server.
-        files: content by path.
-        folder: whose files are served beside them.
-        etag: whether answers carry one; it follows from the content.
+        url: its address.
+        files: path -> content.
+        folder: a folder whose files are served in addition to ``files``.
+        etag: whether answers have an ETag, which depends on the content.
         modified: the ``Last-Modified`` of all files.
         ranges: whether ranges are honoured.
-        script: what becomes of the next requests, one each; None is served well. Called with the
-            handler and the file's content.
-        seconds: before each answer.
-        rate: bytes a second of all connections together; None is as fast as it goes.
+        script: an action for each of the next requests; None serves the request correctly. An
+            action is called with the handler and the file's content.
+        seconds: delay before each answer.
+        rate: bytes per second of all connections together; None means no limit.
         asked: (path, Range) of each request.
-        login: ``user:password`` that requests have to bring; None asks for nothing.
+        login: required ``user:password``; None requires no login.
         logins: the ``Authorization`` of each request.
-        sent: bytes of bodies.
-        free_at: when the line has carried what was sent.
+        sent: number of bytes sent in bodies.
+        free_at: time at which the simulated line has carried all sent bytes.
     """
 
     url: str = ""
@@ -65,7 +66,7 @@ class Server:
 
 
 def window(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and the byte after the last, of a ``Range`` header."""
+    """Offsets of the first byte of a ``Range`` header, and of the byte after the last."""
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
     if not match:
         return None
@@ -106,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
         with suppress(BrokenPipeError, ConnectionResetError):
             if action is not None and action(self, data or b""):
                 return
-            # The script may have changed it.
+            # The action may have changed the content.
             data = state.content(unquote(self.path))
             if data is None:
                 self.send_error(404)
@@ -152,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
             with self.lock:
                 self.state.sent += len(piece)
                 if self.state.rate:
-                    # One line for all connections.
+                    # All connections share one line.
                     self.state.free_at = (
                         max(self.state.free_at, time.monotonic()) + len(piece) / self.state.rate
                     )
@@ -160,14 +161,14 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(max(0.0, self.state.free_at - time.monotonic()))
 
     def reset(self) -> None:
-        """Drop the connection so that the other side sees it as broken."""
+        """Reset the connection."""
         self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
 
 def status(code: int, **headers: str) -> Callable[[Handler, bytes], bool]:
-    """Answers with nothing but a status."""
+    """An action that answers with a status and headers, and without a body."""
 
     def act(handler: Handler, _: bytes) -> bool:
         handler.send_response(code)
@@ -181,7 +182,10 @@ def status(code: int, **headers: str) -> Callable[[Handler, bytes], bool]:
 
 
 def breaks(after: int, *, hard: bool = False) -> Callable[[Handler, bytes], bool]:
-    """Ends the connection after some bytes of the body; hard: what is on its way is lost as well."""
+    """An action that ends the connection after some bytes of the body.
+
+    ``hard`` resets it, so that bytes in transit are lost.
+    """
 
     def act(handler: Handler, data: bytes) -> bool:
         asked = window(handler.headers.get("Range"), len(data)) if handler.state.ranges else None
@@ -197,7 +201,7 @@ def breaks(after: int, *, hard: bool = False) -> Callable[[Handler, bytes], bool
 
 
 def stalls(after: int, seconds: float) -> Callable[[Handler, bytes], bool]:
-    """Sends some bytes of the body, then nothing."""
+    """An action that sends some bytes of the body and then waits."""
 
     def act(handler: Handler, data: bytes) -> bool:
         asked = window(handler.headers.get("Range"), len(data)) if handler.state.ranges else None
@@ -214,7 +218,7 @@ def stalls(after: int, seconds: float) -> Callable[[Handler, bytes], bool]:
 def says(
     code: int = 206, body: bytes | None = None, **headers: str
 ) -> Callable[[Handler, bytes], bool]:
-    """Answers with headers of the test's own, over the right ones."""
+    """An action that answers with ``headers`` instead of the correct ones."""
 
     def act(handler: Handler, data: bytes) -> bool:
         begin, end = window(handler.headers.get("Range"), len(data)) or (0, len(data))
@@ -226,13 +230,13 @@ def says(
 
 
 def ignores_ranges(handler: Handler, data: bytes) -> bool:
-    """The whole file, whatever was asked for."""
+    """Send the whole file, regardless of the range."""
     handler.serve(data, ranges=False)
     return True
 
 
 def changes(server: Server, path: str, content: bytes) -> Callable[[Handler, bytes], bool]:
-    """Another file from now on, served well."""
+    """An action that replaces the file's content, and serves it correctly."""
 
     def act(*_: Any) -> bool:
         server.files[path] = content
@@ -242,18 +246,20 @@ def changes(server: Server, path: str, content: bytes) -> Callable[[Handler, byt
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server for the block."""
+def serving(context: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Run a server during the block; with a ``context`` it speaks https."""
     state = Server()
     handler = type("Bound", (Handler,), {"state": state})
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if context is not None:
+        http.socket = context.wrap_socket(http.socket, server_side=True)
     http.daemon_threads = True
     http.handle_error = lambda *_: None  # type: ignore[method-assign]
     thread = threading.Thread(
         target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
     )
     thread.start()
-    state.url = f"http://127.0.0.1:{http.server_address[1]}"
+    state.url = f"{'https' if context else 'http'}://127.0.0.1:{http.server_address[1]}"
     try:
         yield state
     finally:

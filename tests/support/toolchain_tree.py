@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source tree with two tiny recipes, for tests of the toolchain channel with real packages."""
+"""A source tree with two small recipes, for tests of the toolchain channel with real packages."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ requirements:
 
 
 class Tree:
-    """A source tree with two recipes, ``low`` and ``high`` that needs it, and an index that pip reads."""
+    """A source tree with an index for pip and two recipes, ``low`` and ``high``, which needs it."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self.root = folder / "tree"
@@ -54,7 +55,7 @@ class Tree:
 
     @classmethod
     def copied(cls, other: Tree, console: Console, name: str = "checkout") -> Tree:
-        """Another checkout with the same content, the same index and the same cache."""
+        """Make another checkout with the same content, index and cache."""
         made = cls.__new__(cls)
         made.root, made.index, made.cache, made.console = (
             other.root.with_name(name),
@@ -92,16 +93,16 @@ class Tree:
         return path
 
     def update(self, only: list[str] | None = None) -> list[toolchain_lock.LockedFile]:
-        return lock_update.update(self.root, self.console, only)
+        return lock_update.update(self.root, self.console, only, inherited=os.environ)
 
     def ensure(self, only: list[str] | None = None) -> ChannelReport:
-        return channel_build.ensure(self.root, self.console, only)
+        return channel_build.ensure(self.root, self.console, only, inherited=os.environ)
 
     def actions(self, only: list[str] | None = None) -> dict[str, str]:
         return {outcome.id: outcome.action for outcome in self.ensure(only).outcomes}
 
     def packages(self) -> set[str]:
-        """The packages that this tree sees, after a check that each one that the index names is there, with its sha256."""
+        """The packages in the index of this tree; checks that each exists and has its sha256."""
         listed: dict[str, tuple[Path, str]] = {}
         for subdir in ("linux-64", "noarch"):
             index = json.loads((self.view / subdir / "repodata.json").read_text(encoding="utf-8"))[
@@ -123,7 +124,7 @@ class Tree:
         return {path.name for path in (self.cache / "channel" / "pool").glob("*/*.conda")}
 
     def edit(self, name: str) -> None:
-        """Change the recipe ``name`` so that its package is another one."""
+        """Change the recipe ``name`` so that its package gets another digest."""
         with (self.root / "toolchain" / "recipes" / name / "recipe.yaml").open(
             "a", encoding="utf-8"
         ) as stream:

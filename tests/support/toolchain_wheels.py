@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table of wheels in a source tree for tests, with the wheels themselves."""
+"""Writes a table of wheels into a source tree for tests, and the wheels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def write_table(root: Path, text: str) -> None:
-    """Write ``toolchain/wheels.toml`` into the tree ``root``, beside this project's template and its helper."""
+    """Write ``toolchain/wheels.toml``, this project's template and its helper into ``root``."""
     (root / wheel_table.FOLDER).mkdir(parents=True, exist_ok=True)
     for path in (
         paths.source_root() / wheel_table.FOLDER / wheel_table.TEMPLATE,
@@ -43,13 +43,13 @@ def write_wheel(
     """Write a wheel.
 
     Args:
-        folder: where to.
-        name: of the distribution.
-        version: of the distribution.
-        headers: lines of METADATA besides name and version.
-        files: outside of dist-info; default: one module of that name.
-        about: in dist-info, besides METADATA and WHEEL; default: a license.
-        tag: of the file's name.
+        folder: the folder for the file.
+        name: the name of the distribution.
+        version: the version of the distribution.
+        headers: lines of METADATA in addition to name and version.
+        files: the files outside of dist-info; default: one module with the distribution's name.
+        about: the files in dist-info in addition to METADATA and WHEEL; default: a license.
+        tag: the tag in the file name.
     """
     stem = name.replace("-", "_")
     info = f"{stem}-{version}.dist-info"

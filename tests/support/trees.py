@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Source trees to edit."""
+"""Copies of the source tree that tests edit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = paths.source_root()
 
 
 def copy_tree(target: Path) -> Path:
-    """The tree without what builds and people leave in it."""
+    """Copy the tree without build outputs and environments."""
     shutil.copytree(
         ROOT,
         target,
@@ -26,6 +26,6 @@ def copy_tree(target: Path) -> Path:
 
 
 def misses(log: str) -> int:
-    """Units that the compiler cache did not have in the only compile of a package build."""
+    """The number of units that the compiler cache did not have, from the log of a package build."""
     (count,) = re.findall(r"^\s*ccache cache_miss: (\d+)$", log, re.MULTILINE)
     return int(count)

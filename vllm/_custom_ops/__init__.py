@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled ops as Python functions, with upstream vLLM's names and arguments.
 
-Most write into a tensor the caller provides and return ``None``; the others say what they return.
-Shapes are written ``[..., d]``: any number of leading dimensions. Where nothing else is said,
-dtypes are ``float32``, ``bfloat16`` and ``float16``, the same for all floating-point tensors of a
-call, and sums are accumulated in float32. Everything is a call into ``torch.ops``, so
-``torch.compile`` sees the op itself.
+Most ops write into a tensor that the caller provides and return ``None``. The others document what
+they return. In shapes, ``...`` is any number of leading dimensions: ``[..., d]``. Unless a
+docstring says otherwise, dtypes are ``float32``, ``bfloat16`` and ``float16``, all floating-point
+tensors of a call have the same dtype, and sums are accumulated in float32. Every function calls an
+op in ``torch.ops``, so ``torch.compile`` sees the op itself.
 
-Raises (every function): ``ImportError`` when the kernels are not installed; ``RuntimeError`` when
-shapes, dtypes, devices or numbers do not fit together, or a tensor's last dimension is not
-contiguous. What such a call would have written to is as before.
+Every function raises ``ImportError`` if the kernels are not installed. It raises ``RuntimeError``
+if shapes, dtypes, devices or numbers do not fit together, or if the last dimension of a tensor is
+not contiguous. A call that raises has written nothing.
 """
 
 from vllm._custom_ops.activation import (
@@ -180,7 +180,7 @@ __all__ = [
     "topk_softmax",
 ]
 
-#: Those of them that kernels for the CPU do not have.
+#: Ops that only GPU builds have.
 GPU_ONLY = frozenset(
     {
         "all_reduce",

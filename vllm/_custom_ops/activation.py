@@ -27,7 +27,9 @@ def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def gelu_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
-    r"""GeGLU's gate with the exact GELU: ``out = gelu(x[..., :d]) * x[..., d:]`` with ``gelu(v) = v / 2 * (1 + erf(v / sqrt(2)))``.
+    r"""GeGLU's gate with the exact GELU.
+
+    ``out = gelu(x[..., :d]) * x[..., d:]`` with ``gelu(v) = v / 2 * (1 + erf(v / sqrt(2)))``.
 
     Source: Shazeer, 2020 (arXiv:2002.05202); GELU from Hendrycks and Gimpel, 2016
         (arXiv:1606.08415).
@@ -56,7 +58,9 @@ def gelu_tanh_and_mul(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def gelu_new(out: torch.Tensor, x: torch.Tensor) -> None:
-    """GELU by its tanh approximation, as GPT-2 uses it: ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
+    """GELU in the tanh approximation, as GPT-2 uses it.
+
+    ``out = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
 
     Source: Hendrycks and Gimpel, 2016 (arXiv:1606.08415), section 2.
 
@@ -68,7 +72,9 @@ def gelu_new(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def gelu_fast(out: torch.Tensor, x: torch.Tensor) -> None:
-    """The function of :func:`gelu_new` with one multiplication less: ``x / 2 * (1 + tanh(0.7978845608 x * (1 + 0.044715 * x**2)))``.
+    """Compute :func:`gelu_new` with one multiplication less.
+
+    ``out = x / 2 * (1 + tanh(0.7978845608 x * (1 + 0.044715 * x**2)))``.
 
     Source: Hendrycks and Gimpel, 2016 (arXiv:1606.08415), section 2; 0.7978845608 is sqrt(2 / pi).
 
@@ -80,7 +86,7 @@ def gelu_fast(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def gelu_quick(out: torch.Tensor, x: torch.Tensor) -> None:
-    """GELU by its sigmoid approximation: ``x / (1 + exp(-1.702 * x))``.
+    """GELU in the sigmoid approximation: ``out = x / (1 + exp(-1.702 * x))``.
 
     Source: Hendrycks and Gimpel, 2016 (arXiv:1606.08415), section 2.
 
@@ -92,7 +98,7 @@ def gelu_quick(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def gelu_tanh(out: torch.Tensor, x: torch.Tensor) -> None:
-    """The function of :func:`gelu_new` under the name that the CPU backend has for it.
+    """Compute :func:`gelu_new`, under the name that the CPU backend uses.
 
     Source: Hendrycks and Gimpel, 2016 (arXiv:1606.08415), section 2.
 
@@ -104,7 +110,7 @@ def gelu_tanh(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def relu_squared(out: torch.Tensor, x: torch.Tensor) -> None:
-    """The square of the rectified input: ``max(x, 0)**2``. ``NaN`` stays ``NaN``.
+    """Square of the rectified input: ``out = max(x, 0)**2``. ``NaN`` stays ``NaN``.
 
     Source: So et al., Primer: Searching for Efficient Transformers for Language Modeling, 2021
         (arXiv:2109.08668).
@@ -117,7 +123,7 @@ def relu_squared(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def mul_and_silu(out: torch.Tensor, x: torch.Tensor) -> None:
-    """SwiGLU's gate with the halves exchanged: ``out = x[..., :d] * silu(x[..., d:])``.
+    """SwiGLU's gate with the halves swapped: ``out = x[..., :d] * silu(x[..., d:])``.
 
     Source: Shazeer, 2020 (arXiv:2002.05202); SiLU from Elfwing et al., 2017 (arXiv:1702.03118).
 
@@ -129,7 +135,9 @@ def mul_and_silu(out: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def fatrelu_and_mul(out: torch.Tensor, x: torch.Tensor, threshold: float) -> None:
-    """A gate that is zero up to a threshold: ``out = (g if g > threshold else 0) * x[..., d:]`` with ``g = x[..., :d]``.
+    """Gate that is zero up to a threshold.
+
+    ``out = (g if g > threshold else 0) * x[..., d:]`` with ``g = x[..., :d]``.
 
     ``NaN`` stays ``NaN``.
 
@@ -139,7 +147,7 @@ def fatrelu_and_mul(out: torch.Tensor, x: torch.Tensor, threshold: float) -> Non
     Args:
         out: ``[..., d]``, overwritten.
         x: ``[..., 2 d]``: gate, then value.
-        threshold: what a gate must exceed.
+        threshold: gates up to this value count as zero.
     """
     _C.fatrelu_and_mul(out, x, threshold)
 
@@ -158,8 +166,8 @@ def silu_and_mul_with_clamp(
     Args:
         out: ``[..., d]``, overwritten.
         x: ``[..., 2 d]``: gate, then value.
-        limit: largest gate and largest magnitude of a value.
-        alpha: factor within the sigmoid.
+        limit: upper bound of a gate and of a value's magnitude.
+        alpha: factor inside the sigmoid.
         beta: added to the value.
     """
     _C.silu_and_mul_with_clamp(out, x, limit, alpha, beta)
@@ -168,7 +176,7 @@ def silu_and_mul_with_clamp(
 def swigluoai_and_mul(
     out: torch.Tensor, x: torch.Tensor, alpha: float = 1.702, limit: float = 7.0
 ) -> None:
-    """The gate of gpt-oss, whose gates and values take turns: ``out = g * sigmoid(alpha * g) * (u + 1)``.
+    """Gate of gpt-oss, interleaved with the values: ``out = g * sigmoid(alpha * g) * (u + 1)``.
 
     ``g = min(x[..., 0::2], limit)`` and ``u = clamp(x[..., 1::2], -limit, limit)``. ``NaN`` stays
     ``NaN``.
@@ -178,14 +186,16 @@ def swigluoai_and_mul(
     Args:
         out: ``[..., d]``, overwritten.
         x: ``[..., 2 d]``: gate, value, gate, value, ...
-        alpha: factor within the sigmoid.
-        limit: largest gate and largest magnitude of a value.
+        alpha: factor inside the sigmoid.
+        limit: upper bound of a gate and of a value's magnitude.
     """
     _C.swigluoai_and_mul(out, x, alpha, limit)
 
 
 def silu_and_mul_quant(out: torch.Tensor, x: torch.Tensor, scale: torch.Tensor) -> None:
-    """SwiGLU's gate, quantised with a given scale: ``out = silu(x[..., :d]) * x[..., d:] * (1 / scale)``, rounded once.
+    """SwiGLU's gate, quantised with a given scale and rounded once.
+
+    ``out = silu(x[..., :d]) * x[..., d:] * (1 / scale)``.
 
     Source: Shazeer, 2020 (arXiv:2002.05202); Micikevicius et al., FP8 Formats for Deep Learning,
         2022 (arXiv:2209.05433).

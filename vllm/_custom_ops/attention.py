@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over a paged cache, on the CPU.
 
-A cache is ``[num_blocks, num_kv_heads, block_size, head_size]`` with a block size that 16 divides;
-upstream cuts both caches of a layer from one tensor with ``chunk(2, dim=2)``. What a block holds of
-a head lies in one piece of memory, and how it is arranged there is this library's own business, the
-same for every ``isa``: only :func:`cpu_attn_reshape_and_cache` writes it, only
-:func:`cpu_attention_with_kv_cache` reads it, and copying whole blocks keeps it. Slot ``s`` is token
+A cache is ``[num_blocks, num_kv_heads, block_size, head_size]``, and ``block_size`` is a multiple
+of 16. Upstream splits one tensor into the two caches of a layer with ``chunk(2, dim=2)``. The data
+of one head in one block is contiguous. Its layout is private to this library and the same for every
+``isa``: only :func:`cpu_attn_reshape_and_cache` writes it and only
+:func:`cpu_attention_with_kv_cache` reads it. Copying whole blocks preserves it. Slot ``s`` is token
 ``s % block_size`` of block ``s // block_size``.
 """
 
@@ -36,33 +36,33 @@ def get_scheduler_metadata(  # noqa: PLR0917 - upstream's signature
     dynamic_causal: torch.Tensor | None,
     kv_cache_dtype: str = "auto",
 ) -> torch.Tensor:
-    """How :func:`cpu_attention_with_kv_cache` cuts the work of a batch among threads.
+    """Plan how :func:`cpu_attention_with_kv_cache` divides a batch among threads.
 
-    The tensor's contents are this library's own. It serves every layer with these heads and
-    lengths, whatever its mask: ``casual``, ``window_size`` and ``dynamic_causal`` only tell how
-    much work there is.
+    The contents of the tensor are private to this library. One tensor serves every layer with these
+    heads and lengths, regardless of the layer's mask: ``casual``, ``window_size`` and
+    ``dynamic_causal`` only affect the estimate of the work.
 
-    Source: Dao et al., Flash-Decoding, 2023 (the cut along the keys).
+    Source: Dao et al., Flash-Decoding, 2023 (the split along the keys).
 
     Args:
         num_req: requests in the batch.
         num_heads_q: query heads, a multiple of ``num_heads_kv``.
         num_heads_kv: heads of the cache.
         head_dim: elements of a head.
-        seq_lens: ``[num_req]``, int32: tokens of each request, the new ones included.
-        dtype: of the queries.
+        seq_lens: ``[num_req]``, int32: tokens of each request, including the new ones.
+        dtype: dtype of the queries.
         query_start_loc: ``[num_req + 1]``, int32: where the new tokens of each request begin among
             the rows of the query.
-        casual: whether a token sees only itself and earlier ones; the schema's spelling.
-        window_size: as ``sliding_window_size`` of :func:`cpu_attention_with_kv_cache`.
+        casual: whether a token sees only itself and earlier ones. The schema spells it like this.
+        window_size: same as ``sliding_window_size`` of :func:`cpu_attention_with_kv_cache`.
         isa_hint: upstream's name of an instruction set: amx, amx_fp8, vec, vec16, neon, vxe, rvv or
             vsx.
-        enable_kv_split: whether the keys of one token may be cut among threads.
-        dynamic_causal: ``[num_req]``, int32: overrides ``casual`` by request, or None.
+        enable_kv_split: whether the keys of one token may be split among threads.
+        dynamic_causal: ``[num_req]``, int32: overrides ``casual`` for each request; or None.
         kv_cache_dtype: ``auto``, ``fp8``, ``fp8_e4m3`` or ``fp8_e5m2``.
 
     Returns:
-        An int32 tensor of one dimension.
+        A one-dimensional int32 tensor.
     """
     made: torch.Tensor = _C.get_scheduler_metadata(
         num_req,
@@ -83,10 +83,11 @@ def get_scheduler_metadata(  # noqa: PLR0917 - upstream's signature
 
 
 def cpu_attn_has_isa(isa: str) -> bool:
-    """Whether this CPU and its operating system run an instruction set that upstream's attention has a kernel for.
+    """Whether this CPU and its operating system can run an instruction set.
 
-    Here one layout and one set of kernels serve every ``isa``; the answer is about the machine.
-    ``vec`` and ``vec16`` are what every CPU runs. Not among the names of ``vllm._custom_ops``:
+    The names are those for which upstream's attention has kernels. This library has one layout and
+    one set of kernels for every ``isa``, so the answer only describes the machine. Every CPU runs
+    ``vec`` and ``vec16``. The function is not exported by ``vllm._custom_ops``, because
     ``torch.compile`` cannot trace an op that returns no tensor.
 
     Source: Intel SDM, volume 1, chapter 18 (detection of AMX).
@@ -115,13 +116,13 @@ def cpu_attn_reshape_and_cache(  # noqa: PLR0917 - upstream's signature
     Args:
         key: ``[tokens, num_kv_heads, head_size]``.
         value: the same shape and dtype.
-        key_cache: written to; of the dtype of ``key``, or of uint8 (or the float8 dtype itself)
-            when ``kv_cache_dtype`` says float8.
+        key_cache: written to. It has the dtype of ``key``; if ``kv_cache_dtype`` is a float8
+            format, it is uint8 or has that float8 dtype.
         value_cache: the same for values.
         slot_mapping: ``[tokens]``, int64: the slot of each token, -1 for none. Any other number
-            outside the cache is a ``RuntimeError``, and nothing is written then.
-        isa: upstream's name of an instruction set; all have one layout here.
-        k_scale: a float8 cache holds keys divided by it.
+            outside the cache raises ``RuntimeError``, and nothing is written.
+        isa: upstream's name of an instruction set; the layout is the same for all.
+        k_scale: keys are divided by it before they are stored as float8.
         v_scale: the same for values.
         kv_cache_dtype: ``auto``, ``fp8`` or ``fp8_e4m3``, ``fp8_e5m2``.
     """
@@ -150,40 +151,41 @@ def cpu_attention_with_kv_cache(  # noqa: PLR0917 - upstream's signature
     v_scale: float = 1.0,
     kv_cache_dtype: str = "auto",
 ) -> None:
-    r"""Attention of new tokens to the cached tokens of their requests, which the new ones are the last of.
+    r"""Attention of new tokens to the cached tokens of their requests.
 
-    ``output = softmax(cap(scale q k) + slope (position(k) - position(q))) v`` over the tokens that
-    ``q`` sees, with ``cap(s) = softcap tanh(s / softcap)``; a token that sees none gets zeros. In
-    float32 from the tensors' dtype to the result.
+    The new tokens are the last tokens of their request in the cache. ``output = softmax(cap(scale q
+    k) + slope (position(k) - position(q))) v`` over the tokens that ``q`` sees, with ``cap(s) =
+    softcap tanh(s / softcap)``. A token that sees none gets zeros. All intermediate values are
+    float32.
 
     Source: Dao et al., FlashAttention, 2022 (arXiv:2205.14135); Milakov and Gimelshein, 2018
     (arXiv:1805.02867); ALiBi from Press et al., 2021 (arXiv:2108.12409); sinks from Xiao et al.,
     2023 (arXiv:2309.17453), as a logit.
 
     Args:
-        query: ``[tokens, num_heads, head_size]``; any number of heads that ``num_kv_heads``
-            divides, which share key heads in order.
-        key_cache: as :func:`cpu_attn_reshape_and_cache` left it.
+        query: ``[tokens, num_heads, head_size]``; ``num_heads`` is a multiple of ``num_kv_heads``.
+            Consecutive query heads share a key head.
+        key_cache: as :func:`cpu_attn_reshape_and_cache` writes it.
         value_cache: the same.
-        output: the shape and dtype of ``query``, overwritten; rows behind the last request stay.
-        query_start_loc: ``[num_req + 1]``, int32, as the metadata was made with.
-        seq_lens: ``[num_req]``, int32, the same.
-        scale: of the products.
+        output: same shape and dtype as ``query``, overwritten; rows after the last request stay
+            unchanged.
+        query_start_loc: ``[num_req + 1]``, int32, the same as in the call that made the metadata.
+        seq_lens: ``[num_req]``, int32, the same as in that call.
+        scale: factor of the scores.
         causal: whether a token sees only itself and earlier ones.
         alibi_slopes: ``[num_heads]``, or None.
-        sliding_window_size: a token sees so many tokens back, itself included, and where it is not
-            causal as many ahead; 0 or less: all.
+        sliding_window_size: how many tokens back a token sees, including itself, and without a
+            causal mask also how many ahead. 0 or less means all.
         block_table: ``[num_req, max_blocks]``, int32: the blocks of each request. Entries that no
             visible token needs are not read.
         softcap: 0 for none.
-        scheduler_metadata: of :func:`get_scheduler_metadata` for these heads and lengths; any other
-            is a ``RuntimeError``.
-        s_aux: ``[num_heads]``: a logit for each head that joins the denominator of its softmax, or
-            None.
-        dynamic_causal: ``[num_req]``, int32: overrides ``causal`` by request, or None.
-        k_scale: what keys of a float8 cache are multiplied by.
+        scheduler_metadata: from :func:`get_scheduler_metadata` for these heads and lengths; any
+            other raises ``RuntimeError``.
+        s_aux: ``[num_heads]``: one more logit in the denominator of each head's softmax; or None.
+        dynamic_causal: ``[num_req]``, int32: overrides ``causal`` for each request; or None.
+        k_scale: factor that keys of a float8 cache are multiplied by.
         v_scale: the same for values.
-        kv_cache_dtype: as the cache was written with.
+        kv_cache_dtype: the format that the cache was written with.
     """
     _C.cpu_attention_with_kv_cache(
         query,
@@ -215,10 +217,11 @@ def mla_decode_kvcache(
     block_tables: torch.Tensor,
     seq_lens: torch.Tensor,
 ) -> None:
-    """Multi-head latent attention of one new token a request: every head attends to the same latent rows.
+    """Multi-head latent attention of one new token per request.
 
-    A row of the cache is a key, and its first ``value_size`` elements are the value: ``out =
-    softmax(scale q rows) rows[:, :value_size]``. A request without tokens gets zeros.
+    Every head attends to the same latent rows. A row of the cache is a key, and its first
+    ``value_size`` elements are the value: ``out = softmax(scale q rows) rows[:, :value_size]``. A
+    request without tokens gets zeros.
 
     Source: DeepSeek-AI, DeepSeek-V2, 2024 (arXiv:2405.04434), section 2.1.
 
@@ -228,7 +231,7 @@ def mla_decode_kvcache(
             models.
         kv_cache: ``[num_blocks, block_size, head_size]`` of the same dtype, as
             ``concat_and_cache_mla`` writes it; any block size.
-        scale: of the products.
+        scale: factor of the scores.
         block_tables: ``[num_seqs, max_blocks]``, int32: the blocks of each request.
         seq_lens: ``[num_seqs]``, int32: tokens of each request.
     """
@@ -245,24 +248,26 @@ def merge_attn_states(
     prefill_tokens_with_context: int | None,
     output_scale: torch.Tensor | None = None,
 ) -> None:
-    """Merge attention over two disjoint sets of keys, given each result and the logarithm of its softmax's denominator.
+    """Merge attention over two disjoint sets of keys.
+
+    The inputs are the two results and the logarithm (lse) of each softmax's denominator.
 
     ``output = (exp(a) prefix + exp(b) suffix) / (exp(a) + exp(b))`` and ``output_lse = log(exp(a) +
-    exp(b))``. An infinite lse says that there was no key; without keys on both sides the output is
-    zero and its lse minus infinity.
+    exp(b))``. An infinite lse means that there was no key. If there was no key on either side, the
+    output is zero and its lse is minus infinity.
 
     Source: Ye et al., FlashInfer, 2025 (arXiv:2501.01005), section 2.2.
 
     Args:
         output: ``[tokens, heads, head_size]``, overwritten; may be one of the inputs.
         output_lse: ``[heads, tokens]``, float32, overwritten, or None.
-        prefix_output: the shape and dtype of ``output``.
+        prefix_output: same shape and dtype as ``output``.
         prefix_lse: ``[heads, tokens]``, float32.
         suffix_output: as the prefix.
         suffix_lse: as the prefix.
-        prefill_tokens_with_context: tokens from this one on have no prefix: their suffix is copied.
-            None: all are merged.
-        output_scale: must be None: float8 output is a GPU's.
+        prefill_tokens_with_context: tokens from this index on have no prefix, so their suffix is
+            copied. None merges all tokens.
+        output_scale: must be None; only GPUs write float8 output.
     """
     _C.merge_attn_states(
         output,

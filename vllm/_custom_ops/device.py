@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GPU says of itself."""
+"""Properties of a GPU."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _C = namespace("_C_cuda_utils")
 
 
 def get_device_attribute(attribute: int, device: int) -> int:
-    """An attribute of a GPU.
+    """Query an attribute of a GPU.
 
     Source: CUDA Runtime API, ``cudaDeviceGetAttribute``; HIP's ``hipDeviceGetAttribute``.
 
     Args:
-        attribute: its number in the CUDA runtime (``cudaDeviceAttr``), or in HIP's.
-        device: the GPU, numbered from 0; a negative number is the current one.
+        attribute: number of the attribute in the CUDA runtime (``cudaDeviceAttr``) or in HIP's.
+        device: index of the GPU, from 0; a negative number means the current one.
 
     Raises:
         RuntimeError: there is no such GPU or attribute, or no driver.
@@ -25,12 +25,12 @@ def get_device_attribute(attribute: int, device: int) -> int:
 
 
 def get_max_shared_memory_per_block_device_attribute(device: int) -> int:
-    """Shared memory that a thread block of a GPU can have when it asks, in bytes.
+    """Query how much shared memory a thread block can request, in bytes.
 
     Source: CUDA Runtime API, ``cudaDevAttrMaxSharedMemoryPerBlockOptin``.
 
     Args:
-        device: the GPU, numbered from 0; a negative number is the current one.
+        device: index of the GPU, from 0; a negative number means the current one.
 
     Raises:
         RuntimeError: there is no such GPU, or no driver.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums over the GPUs of one machine, in a kernel that reads the others' memory.
+"""All-reduce over the GPUs of one machine, in a kernel that reads the other GPUs' memory.
 
-Each rank allocates a shared buffer of :func:`meta_size` bytes and, for more than two ranks, as many
-again as the largest tensor has; the ranks send one another the handles and open them. All ranks
-call the same functions in the same order.
+Each rank allocates a shared buffer of :func:`meta_size` bytes. With more than two ranks, the buffer
+also needs as many bytes as the largest tensor has. The ranks exchange the handles of their buffers
+and open them. All ranks call the same functions in the same order.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ def init_custom_ar(
     rank: int,
     fully_connected: bool,  # noqa: FBT001 - upstream's
 ) -> int:
-    """Prepare sums over the ranks of one machine.
+    """Prepare all-reduces over the ranks of one machine.
 
     Source: Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in
-    MPICH, 2005 (section 4.4): a scheme for small and one for larger tensors, here with reads of the
-    others' memory in the place of messages.
+        MPICH, 2005 (section 4.4): one scheme for small tensors and one for larger ones, here with
+        reads of the other ranks' memory instead of messages.
 
     Args:
-        ipc_tensors: the address of each rank's shared buffer in this process; 2, 4, 6 or 8 of them.
+        ipc_tensors: the address of each rank's shared buffer in this process; 2, 4, 6 or 8 ranks.
         rank_data: ``uint8``, contiguous, on this GPU: 64 bytes for each buffer that will be
-            registered. It is kept by the caller.
-        rank: this one's number.
-        fully_connected: whether every two GPUs have a link of their own; without that only two
-            ranks are served.
+            registered. The caller must keep it alive.
+        rank: number of this rank.
+        fully_connected: whether every pair of GPUs has a direct link. Otherwise only two ranks are
+            supported.
 
     Returns:
-        The handle that the other functions take.
+        The handle to pass to the other functions.
     """
     handle: int = _C.init_custom_ar(ipc_tensors, rank_data, rank, fully_connected)
     return handle
@@ -48,24 +48,26 @@ def init_custom_ar(
 def all_reduce(
     fa: int, inp: torch.Tensor, out: torch.Tensor, reg_buffer: int, reg_buffer_sz_bytes: int
 ) -> None:
-    """Sum over the ranks: ``out = sum_r inp_r``, in float32, in the order of ranks, so that all ranks get the same bits.
+    """Sum over the ranks: ``out = sum_r inp_r``.
+
+    The sum is computed in float32 in the order of ranks, so all ranks get the same bits.
 
     Source: see :func:`init_custom_ar`.
 
     Args:
         fa: the handle.
-        inp: contiguous, of a multiple of 16 bytes; its memory is registered, or the stream is
-            capturing, unless ``reg_buffer`` is given.
-        out: overwritten; as many elements, contiguous.
-        reg_buffer: the address of this rank's registered buffer, into which ``inp`` is copied
-            before; 0 for none.
-        reg_buffer_sz_bytes: its size.
+        inp: contiguous; its size is a multiple of 16 bytes. Unless ``reg_buffer`` is given, its
+            memory must be registered or the stream must be capturing.
+        out: overwritten; contiguous, as many elements as ``inp``.
+        reg_buffer: address of this rank's registered buffer, into which ``inp`` is copied first; 0
+            for none.
+        reg_buffer_sz_bytes: size of that buffer.
     """
     _C.all_reduce(fa, inp, out, reg_buffer, reg_buffer_sz_bytes)
 
 
 def dispose(fa: int) -> None:
-    """Forget a handle; shared buffers stay as they are.
+    """Release a handle; the shared buffers are not freed.
 
     Source: upstream's interface.
 
@@ -76,7 +78,7 @@ def dispose(fa: int) -> None:
 
 
 def meta_size() -> int:
-    """Bytes that the ranks tell one another by where they are, at the begin of each shared buffer.
+    """Bytes at the beginning of each shared buffer that the ranks use to synchronise.
 
     Source: upstream's interface.
     """
@@ -85,7 +87,7 @@ def meta_size() -> int:
 
 
 def register_buffer(fa: int, ipc_tensors: list[int]) -> None:
-    """Make a buffer of every rank known: what is summed lies in such.
+    """Register a buffer of every rank; tensors to sum must be in registered buffers.
 
     Source: upstream's interface.
 
@@ -97,7 +99,7 @@ def register_buffer(fa: int, ipc_tensors: list[int]) -> None:
 
 
 def get_graph_buffer_ipc_meta(fa: int) -> tuple[list[int], list[int]]:
-    """What the other ranks need to read the tensors of captured sums.
+    """Get the data that other ranks need to read the tensors of captured sums.
 
     Source: upstream's interface.
 
@@ -105,29 +107,29 @@ def get_graph_buffer_ipc_meta(fa: int) -> tuple[list[int], list[int]]:
         fa: the handle.
 
     Returns:
-        The bytes of handles of allocations, 64 for each sum, and the distance of each tensor from
-        the begin of its allocation.
+        The bytes of the allocations' handles, 64 for each sum, and the offset of each tensor within
+        its allocation.
     """
     handles, offsets = _C.get_graph_buffer_ipc_meta(fa)
     return handles, offsets
 
 
 def register_graph_buffers(fa: int, handles: list[list[int]], offsets: list[list[int]]) -> None:
-    """Make the tensors of captured sums known, after the capture and before the graph runs.
+    """Register the tensors of captured sums, after the capture and before the graph runs.
 
     Source: upstream's interface.
 
     Args:
         fa: the handle.
-        handles: of every rank, in the order of ranks, what :func:`get_graph_buffer_ipc_meta` gave
-            there.
-        offsets: likewise.
+        handles: the first result of :func:`get_graph_buffer_ipc_meta` of every rank, in the order
+            of ranks.
+        offsets: the second result of every rank.
     """
     _C.register_graph_buffers(fa, handles, offsets)
 
 
 def allocate_shared_buffer_and_handle(size: int) -> tuple[int, torch.Tensor]:
-    """Memory on the current GPU that other processes can open, zeroed.
+    """Allocate zeroed memory on the current GPU that other processes can open.
 
     Source: CUDA Runtime API, ``cudaIpcGetMemHandle``.
 
@@ -135,30 +137,32 @@ def allocate_shared_buffer_and_handle(size: int) -> tuple[int, torch.Tensor]:
         size: in bytes.
 
     Returns:
-        Its address, and the handle for the others: ``uint8 [64]`` in CPU memory.
+        The address, and the handle for other processes: ``uint8 [64]`` in CPU memory.
     """
     address, handle = _C.allocate_shared_buffer_and_handle(size)
     return address, handle
 
 
 def open_mem_handle(mem_handle: torch.Tensor) -> int:
-    """The address of another process's memory.
+    """Open another process's memory and return its address.
 
     Source: CUDA Runtime API, ``cudaIpcOpenMemHandle``.
 
     Args:
-        mem_handle: what :func:`allocate_shared_buffer_and_handle` gave there.
+        mem_handle: the handle that :func:`allocate_shared_buffer_and_handle` returned there.
     """
     address: int = _C.open_mem_handle(mem_handle)
     return address
 
 
 def free_shared_buffer(ptr: int) -> None:
-    """Free what :func:`allocate_shared_buffer_and_handle` allocated, when no other process reads it any more.
+    """Free memory from :func:`allocate_shared_buffer_and_handle`.
+
+    No other process may still read it.
 
     Source: CUDA Runtime API, ``cudaFree``.
 
     Args:
-        ptr: its address; 0 does nothing.
+        ptr: address of the memory; 0 does nothing.
     """
     _C.free_shared_buffer(ptr)

@@ -19,7 +19,9 @@ def rms_norm(
     weight: torch.Tensor | None,
     epsilon: float,
 ) -> None:
-    """Root mean square normalisation over the last dimension: ``out = input / sqrt(mean(input**2) + epsilon) * weight``.
+    """Root mean square normalisation over the last dimension.
+
+    ``out = input / sqrt(mean(input**2) + epsilon) * weight``.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019 (arXiv:1910.07467).
 
@@ -38,11 +40,11 @@ def fused_add_rms_norm(
     weight: torch.Tensor | None,
     epsilon: float,
 ) -> None:
-    """Add the residual, then normalise, both in place.
+    """Add the input to the residual, then normalise the sum. Both tensors are overwritten.
 
     ``residual = input + residual``, then ``input = residual / sqrt(mean(residual**2) + epsilon) *
-    weight``. The sum is rounded to the tensors' dtype before it is squared, so the result is what
-    the two separate ops give.
+    weight``. The sum is rounded to the tensors' dtype before it is squared, so the result equals
+    that of two separate ops.
 
     Source: Zhang and Sennrich, 2019 (arXiv:1910.07467).
 

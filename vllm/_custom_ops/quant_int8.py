@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation to ``int8``, rounded to nearest even and saturated.
+"""Quantisation to ``int8``, rounded to nearest, ties to even, and saturated.
 
-``NaN`` gives what zero gives.
+``NaN`` is treated as zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def static_scaled_int8_quant(
     scale: torch.Tensor,
     azp: torch.Tensor | None,
 ) -> None:
-    """Quantise with a given scale: ``result = round(input / scale)``, or ``round(input * (1 / scale)) + azp`` with a zero point.
+    """Quantise with a given scale.
+
+    ``result = round(input / scale)``; with a zero point, ``round(input * (1 / scale)) + azp``.
 
     Source: Jacob et al., Quantization and Training of Neural Networks, 2017 (arXiv:1712.05877),
         section 2.1.
@@ -31,7 +33,7 @@ def static_scaled_int8_quant(
         result: ``[..., d]``, ``int8``, overwritten.
         input: ``[..., d]``.
         scale: ``float32``, one element.
-        azp: ``int32``, one element: the integer that stands for zero; or None for 0.
+        azp: ``int32``, one element: the integer that represents zero; or None for 0.
     """
     _C.static_scaled_int8_quant(result, input, scale, azp)
 
@@ -42,21 +44,22 @@ def dynamic_scaled_int8_quant(
     scale: torch.Tensor,
     azp: torch.Tensor | None,
 ) -> None:
-    """Quantise every token with a scale of its own, and a zero point of its own if ``azp`` is given.
+    """Quantise each token with its own computed scale and, if ``azp`` is given, zero point.
 
     Symmetric: ``scale = max(abs(input)) / 127`` and ``result = round(input * (127 /
-        max(abs(input))))``; zeros give the scale 0 and zeros.
+    max(abs(input))))``. If all elements are zero, the scale and the result are zero.
+
     Asymmetric: ``scale = (max - min) / 255``, ``azp = round(-128 - min / scale)`` and ``result =
-    round(input * (1 / scale)) + azp``; where all elements of a token are the same number, which
-    upstream divides by zero for, zero counts as one of them. ``NaN`` is left out of the extremes.
+    round(input * (1 / scale)) + azp``. If all elements of a token are equal, zero is included in
+    the range; upstream divides by zero there. ``NaN`` is ignored by the minimum and maximum.
 
     Source: Jacob et al., 2017 (arXiv:1712.05877), sections 2.1 and 3.
 
     Args:
         result: ``[..., d]``, ``int8``, overwritten.
         input: ``[..., d]``.
-        scale: ``float32``, contiguous, an element for each token (or more, which stay),
-            overwritten.
-        azp: ``int32``, the same, overwritten; or None for the symmetric form.
+        scale: ``float32``, contiguous, one element for each token, overwritten; further elements
+            stay unchanged.
+        azp: ``int32``, same size as ``scale``, overwritten; or None for the symmetric form.
     """
     _C.dynamic_scaled_int8_quant(result, input, scale, azp)

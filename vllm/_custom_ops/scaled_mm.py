@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matrix products of eight-bit numbers with scales, on the tensor cores of GPUs.
 
-For int8 there are kernels for GPUs of compute capability 8.x and 9.0, for float8 for 8.9 and 9.0; a
-build has those for the architectures of its list. On another GPU a call is an error that names the
-architectures there are kernels for.
+There are int8 kernels for compute capability 8.x and 9.0, and float8 kernels for 8.9 and 9.0. A
+build contains those for its list of architectures. On any other GPU a call raises an error that
+lists the supported architectures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def _product(
     out_dtype: torch.dtype,
     run: Callable[[torch.Tensor, torch.Tensor], object],
 ) -> torch.Tensor:
-    """``run(out, rows of a)``; the rows are those of the last dimension, and ``out`` gets the other dimensions of ``a``."""
+    """Call ``run(out, rows)`` with ``a`` as a matrix of rows, and return ``out``.
+
+    ``out`` has the leading dimensions of ``a`` and the columns of ``b``.
+    """
     rows = a.reshape(-1, a.shape[-1])
     out = a.new_empty((rows.shape[0], b.shape[-1]), dtype=out_dtype)
     run(out, rows)
@@ -41,21 +44,21 @@ def cutlass_scaled_mm(
     out_dtype: torch.dtype,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """``scale_a * (a @ b) * scale_b + bias``, rounded once.
+    """Product with scales and a bias, rounded once: ``scale_a * (a @ b) * scale_b + bias``.
 
-    Sums of int8 are exact. Sums of float8 are those of the tensor cores' own accumulators, as
-    torch's ``_scaled_mm`` has them with ``use_fast_accum``.
+    Sums of int8 are exact. Sums of float8 have the precision of the tensor cores' accumulators,
+    like torch's ``_scaled_mm`` with ``use_fast_accum``.
 
     Source: Jacob et al., Quantization and Training of Neural Networks, 2018 (arXiv:1712.05877),
         section 2; NVIDIA's CUTLASS.
 
     Args:
-        a: ``[..., K]``, int8 or float8_e4m3fn; rows begin at multiples of 16 bytes, ``K`` is a
-            multiple of 16, for int8 at most 131071.
-        b: ``[K, N]``, of the dtype of ``a``, column by column in memory (``stride(0) == 1``);
-            columns begin at multiples of 16 bytes, ``N`` is a multiple of 16.
-        scale_a: float32, one element, or one for each row of ``a``.
-        scale_b: float32, one element, or one for each column of ``b``.
+        a: ``[..., K]``, int8 or float8_e4m3fn. Rows begin at multiples of 16 bytes. ``K`` is a
+            multiple of 16, and at most 131071 for int8.
+        b: ``[K, N]``, same dtype as ``a``, column-major (``stride(0) == 1``). Columns begin at
+            multiples of 16 bytes. ``N`` is a multiple of 16.
+        scale_a: float32, one element or one for each row of ``a``.
+        scale_b: float32, one element or one for each column of ``b``.
         out_dtype: bfloat16 or float16.
         bias: ``[N]``, of ``out_dtype``, or None.
 
@@ -80,20 +83,23 @@ def cutlass_scaled_mm_azp(
     azp: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """``scale_a * (a @ b - azp * azp_adj) * scale_b + bias`` for an int8 ``a`` with zero points; the difference is exact.
+    """Product of an int8 matrix with zero points and an int8 matrix, with scales and a bias.
 
-    Source: Jacob et al., 2018 (arXiv:1712.05877), section 2.3: what zero points add to a product
-        follows from the sums of its columns.
+    ``scale_a * (a @ b - azp * azp_adj) * scale_b + bias``. The difference is exact.
+
+    Source: Jacob et al., 2018 (arXiv:1712.05877), section 2.3: the contribution of zero points to a
+        product follows from the column sums.
 
     Args:
-        a: ``[..., K]`` int8; this and what follows otherwise as for :func:`cutlass_scaled_mm`.
+        a: ``[..., K]`` int8. Alignment and sizes of all tensors are as for
+            :func:`cutlass_scaled_mm`.
         b: ``[K, N]`` int8.
-        scale_a: float32, one element, or one for each row of ``a``.
-        scale_b: float32, one element, or one for each column of ``b``.
+        scale_a: float32, one element or one for each row of ``a``.
+        scale_b: float32, one element or one for each column of ``b``.
         out_dtype: bfloat16 or float16.
-        azp_adj: int32, one for each column of ``b``: the column's sum; with ``azp`` None its
-            product with the zero point of all of ``a``.
-        azp: int32, the zero point of each row of ``a``, or None.
+        azp_adj: int32, one for each column of ``b``: the column's sum. If ``azp`` is None, the sum
+            times the one zero point of ``a``.
+        azp: int32, the zero point of each row of ``a``; or None.
         bias: ``[N]``, of ``out_dtype``, or None.
 
     Returns:
@@ -110,20 +116,20 @@ def cutlass_scaled_mm_azp(
 
 
 def cutlass_scaled_mm_supports_fp8(cuda_device_capability: int) -> bool:
-    """Whether the installed kernels have :func:`cutlass_scaled_mm` of float8 for a GPU.
+    """Whether the installed kernels have a float8 :func:`cutlass_scaled_mm` for a GPU.
 
-    Source: upstream's function of that name; the answer is what was compiled.
+    Source: upstream's function of that name; the answer depends on the compiled architectures.
 
     Args:
-        cuda_device_capability: the GPU's compute capability, ten times its major number plus its
-            minor one: 90 for 9.0.
+        cuda_device_capability: the GPU's compute capability, ten times the major number plus the
+            minor number: 90 for 9.0.
     """
     answer: bool = _C.cutlass_scaled_mm_supports_fp8(cuda_device_capability)
     return answer
 
 
 def cutlass_scaled_mm_supports_block_fp8(cuda_device_capability: int) -> bool:
-    """Whether :func:`cutlass_scaled_mm` takes scales for blocks of ``a`` and ``b``: no, on no GPU.
+    """Whether :func:`cutlass_scaled_mm` supports scales for blocks of ``a`` and ``b``: never.
 
     Source: upstream's function of that name.
 

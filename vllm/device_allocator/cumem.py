@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device memory that can sleep: tensors lose their memory for a while, keep their addresses, and get their contents back.
+"""Device memory that can sleep.
 
-Tensors that are created inside :meth:`CuMemAllocator.use_memory_pool` lie in memory of
-``vllm.cumem_allocator``. :meth:`CuMemAllocator.sleep` copies what is worth keeping to the host and
-gives all of it back to the device; :meth:`CuMemAllocator.wake_up` puts new memory behind the same
-addresses, so that tensors go on as before.
+Sleeping tensors keep their addresses, lose their memory, and get their contents back later. Tensors
+that are created inside :meth:`CuMemAllocator.use_memory_pool` are in memory of
+``vllm.cumem_allocator``. :meth:`CuMemAllocator.sleep` copies the contents to keep to the host and
+returns all memory to the device. :meth:`CuMemAllocator.wake_up` maps new memory to the same
+addresses, so the tensors can be used again.
 
     allocator = CuMemAllocator.get_instance()
     with allocator.use_memory_pool(tag="weights"):
@@ -12,7 +13,7 @@ addresses, so that tensors go on as before.
     allocator.sleep(offload_tags=("weights",))
     allocator.wake_up()
 
-Importing this module needs neither torch nor a device; :data:`cumem_available` says whether the
+Importing this module needs neither torch nor a device. :data:`cumem_available` tells whether the
 compiled part is installed.
 """
 
@@ -53,19 +54,19 @@ __all__ = [
     "use_memory_pool_with_allocator",
 ]
 
-#: An allocation: device, bytes, address on the device, address of the driver's handle.
+#: An allocation: device, size in bytes, address on the device, address of the driver's handle.
 HandleType = tuple[int, int, int, int]
 
 
 @dataclass
 class AllocationData:
-    """An allocation of torch's pool: one of its segments, which holds any number of tensors.
+    """A segment of torch's pool, which contains any number of tensors.
 
     Attributes:
-        handle: names it.
-        tag: of the :meth:`CuMemAllocator.use_memory_pool` that it was made in.
-        cpu_backup_tensor: its bytes while it sleeps, if they were kept: uint8, pinned.
-        asleep: it has no memory.
+        handle: identifies the segment.
+        tag: the tag of the :meth:`CuMemAllocator.use_memory_pool` that it was allocated in.
+        cpu_backup_tensor: the contents while the segment sleeps, if they are kept: uint8, pinned.
+        asleep: whether the segment has no memory.
     """
 
     handle: HandleType
@@ -78,30 +79,30 @@ def _require() -> None:
     if _why_not is not None:
         raise ImportError(
             f"vllm.cumem_allocator cannot be imported ({_why_not}).\n"
-            "It comes with the kernels for CUDA, and not for interpreters without the GIL: "
+            "The CUDA kernels include it, except for interpreters without the GIL: "
             + build_info.how_to_get("'vllm-kernels=*=cuda*'"),
             name="vllm.cumem_allocator",
         ) from _why_not
 
 
 def create_and_map(allocation_handle: HandleType) -> None:
-    """Put new memory, of unspecified contents, behind the addresses of an allocation that has none.
+    """Map new memory with unspecified contents to the addresses of an allocation that has none.
 
     Raises:
         ImportError: the compiled part is not installed.
-        RuntimeError: the device has no memory left, or there is no such allocation, or it has
-            memory. Nothing has changed.
+        RuntimeError: the device has no memory left, the allocation does not exist, or it already
+            has memory. Nothing has changed.
     """
     _require()
     cumem_allocator.python_create_and_map(*allocation_handle)
 
 
 def unmap_and_release(allocation_handle: HandleType) -> None:
-    """Wait for the device, then give the memory of an allocation back; its addresses stay reserved.
+    """Wait for the device, then release an allocation's memory; its addresses stay reserved.
 
     Raises:
         ImportError: the compiled part is not installed.
-        RuntimeError: the device has failed, or there is no such allocation, or it has no memory.
+        RuntimeError: the device has failed, the allocation does not exist, or it has no memory.
             Nothing has changed.
     """
     _require()
@@ -111,20 +112,20 @@ def unmap_and_release(allocation_handle: HandleType) -> None:
 def get_pluggable_allocator(
     python_malloc_fn: Callable[[HandleType], None], python_free_func: Callable[[int], HandleType]
 ) -> CUDAPluggableAllocator:
-    """The compiled allocator as torch takes one.
+    """Wrap the compiled allocator as a pluggable allocator of torch.
 
-    The process has one pair of callbacks: the last that was given.
+    A process has one pair of callbacks: the last one that was set.
 
     Args:
         python_malloc_fn: called with every new allocation.
-        python_free_func: called with the address of an allocation that ends; returns what
-            ``python_malloc_fn`` was told of it.
+        python_free_func: called with the address of an allocation that ends. It returns the handle
+            that ``python_malloc_fn`` got for it.
 
     Raises:
         ImportError: the compiled part is not installed.
     """
     _require()
-    from torch.cuda.memory import CUDAPluggableAllocator  # noqa: PLC0415 - torch is needed from here on, not before
+    from torch.cuda.memory import CUDAPluggableAllocator  # noqa: PLC0415 - importing this module must not import torch
 
     cumem_allocator.init_module(python_malloc_fn, python_free_func)
     return CUDAPluggableAllocator(cumem_allocator.__file__, "my_malloc", "my_free")
@@ -134,11 +135,13 @@ def get_pluggable_allocator(
 def use_memory_pool_with_allocator(
     python_malloc_fn: Callable[[HandleType], None], python_free_func: Callable[[int], HandleType]
 ) -> Generator[tuple[MemPool, CUDAPluggableAllocator]]:
-    """Inside, CUDA tensors that this thread creates on the current device lie in a pool of their own, on the compiled allocator.
+    """Create CUDA tensors in a new pool on the compiled allocator, inside a ``with`` block.
+
+    This affects tensors that this thread creates on the current device.
 
     Yields:
-        the pool and the allocator. When nobody holds the pool any longer, torch gives back what no
-        tensor uses.
+        The pool and the allocator. When the last reference to the pool is gone, torch releases the
+        memory that no tensor uses.
 
     Raises:
         ImportError: the compiled part is not installed.
@@ -152,35 +155,33 @@ def use_memory_pool_with_allocator(
 
 
 def _tags(argument: str, value: object) -> tuple[str, ...]:
-    """The tags of an argument that is one or several."""
+    """Convert an argument, one tag or several, to a tuple."""
     tags = (value,) if isinstance(value, str) else value
     if not isinstance(tags, (tuple, list)) or not all(isinstance(tag, str) for tag in tags):
-        raise TypeError(f"{argument} is {value!r}, expected a string or several of them")
+        raise TypeError(f"{argument} is {value!r}, expected a string or several strings")
     return tuple(tags)
 
 
 def _refuse_expandable_segments() -> None:
-    """Raise where torch's allocator is told to map memory itself: a pool's segments then are not ours alone."""
+    """Raise if torch's allocator maps memory itself; a pool's segments are then not ours alone."""
     for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
         if re.search(r"expandable_segments\s*:\s*true", os.environ.get(name, ""), re.IGNORECASE):
             raise RuntimeError(
-                f"{name} asks for expandable_segments, which sleeping memory does not work with: "
-                "remove it"
+                f"{name} enables expandable_segments, which cannot be combined with sleeping "
+                "memory: remove it"
             )
 
 
 class CuMemAllocator:
-    """The process's sleeping memory.
+    """The sleeping memory of the process: one allocator for all devices and threads.
 
-    It is one for all devices and threads; get it by :meth:`get_instance`.
-
-    The methods are for one thread at a time. Work that the device has been given is waited for
-    before memory goes; nobody may give it work on sleeping memory: the device then fails, as it
-    does on any address without memory.
+    Get it with :meth:`get_instance`. Only one thread at a time may call the methods. They wait for
+    work on the device before they take memory away. Do not start work on sleeping memory: the
+    device fails, as it does for any address without memory.
 
     Attributes:
-        pointer_to_data: address → allocation, for all that exist.
-        current_tag: tag of allocations that are made now.
+        pointer_to_data: address → allocation, for all existing allocations.
+        current_tag: tag for new allocations.
     """
 
     instance: ClassVar[CuMemAllocator | None] = None
@@ -195,11 +196,11 @@ class CuMemAllocator:
 
     @staticmethod
     def get_instance() -> CuMemAllocator:
-        """The one allocator of the process, made by the first call.
+        """The allocator of the process, created by the first call.
 
         Raises:
             ImportError: the compiled part is not installed.
-            RuntimeError: torch is told to use expandable segments.
+            RuntimeError: torch is configured to use expandable segments.
         """
         if CuMemAllocator.instance is None:
             CuMemAllocator.instance = CuMemAllocator()
@@ -215,17 +216,18 @@ class CuMemAllocator:
 
     @contextlib.contextmanager
     def use_memory_pool(self, tag: str | None = None) -> Generator[None]:
-        """Inside, CUDA tensors that this thread creates on the current device lie in memory that can sleep.
+        """Create CUDA tensors in memory that can sleep, inside a ``with`` block.
 
-        Every use is a pool of its own. At its end, torch gives back what no tensor uses; later it
-        does so in ``torch.cuda.empty_cache()``.
+        This affects tensors that this thread creates on the current device. Every use has its own
+        pool. At the end of the block, torch releases the memory that no tensor uses; later,
+        ``torch.cuda.empty_cache()`` does.
 
         Args:
-            tag: names the memory to :meth:`sleep` and :meth:`wake_up`; default:
+            tag: identifies the memory for :meth:`sleep` and :meth:`wake_up`; default:
                 :attr:`default_tag`.
 
         Raises:
-            TypeError: the tag is no string.
+            TypeError: the tag is not a string.
         """
         if tag is None:
             tag = self.default_tag
@@ -243,30 +245,31 @@ class CuMemAllocator:
             self.current_tag = before
 
     def sleep(self, offload_tags: tuple[str, ...] | str | None = None) -> None:
-        """Give the memory of all allocations back to their devices; contents with one of the tags are kept on the host, others are lost.
+        """Return the memory of all allocations to their devices.
 
-        What sleeps already is left as it is. Memory that torch has cached and no tensor uses is
-        given back for good.
+        Contents of allocations with one of the tags are kept on the host; other contents are lost.
+        Sleeping allocations are skipped. Cached memory of torch that no tensor uses is released for
+        good.
 
         Args:
             offload_tags: one tag or several; default: :attr:`default_tag`. An empty tuple keeps
                 nothing.
 
         Raises:
-            TypeError: an argument that is no tag.
-            RuntimeError: called inside :meth:`use_memory_pool`, where torch might hand out sleeping
-                memory; or the host has no memory for a copy, or the device has failed. What sleeps
-                by then sleeps, the rest is as it was.
+            TypeError: an argument is not a tag.
+            RuntimeError: the call is inside :meth:`use_memory_pool`, where torch might use sleeping
+                memory for new tensors; or the host has no memory for a copy; or the device has
+                failed. Allocations that already sleep stay asleep, the others are unchanged.
         """
         if self._open_pools:
             raise RuntimeError(
-                "sleep() inside use_memory_pool(): leave the pool first, torch would hand out "
-                "memory that sleeps"
+                "sleep() inside use_memory_pool(): leave the pool first, or torch would use "
+                "sleeping memory for new tensors"
             )
         kept = _tags("offload_tags", self.default_tag if offload_tags is None else offload_tags)
-        import torch  # noqa: PLC0415 - as above
+        import torch  # noqa: PLC0415 - importing this module must not import torch
 
-        # First, so that nothing is copied which no tensor uses.
+        # First, so that memory that no tensor uses is not copied.
         gc.collect()
         torch.cuda.empty_cache()
         for data in list(self.pointer_to_data.values()):
@@ -282,15 +285,18 @@ class CuMemAllocator:
             data.cpu_backup_tensor, data.asleep = backup, True
 
     def wake_up(self, tags: list[str] | str | None = None) -> None:
-        """Put memory behind the addresses of what sleeps, and bring back the contents that were kept; others are unspecified.
+        """Map memory to the addresses of sleeping allocations and restore contents that were kept.
+
+        Other contents are unspecified.
 
         Args:
             tags: one tag or several, whose allocations wake up; default: all.
 
         Raises:
-            TypeError: an argument that is no tag.
-            RuntimeError: a device has not enough memory. What is awake by then can be used, the
-                rest sleeps on with its contents kept: free memory and call again.
+            TypeError: an argument is not a tag.
+            RuntimeError: a device does not have enough memory. Allocations that are already awake
+                can be used; the others stay asleep and keep their contents. Free memory and call
+                again.
         """
         wanted = None if tags is None else _tags("tags", tags)
         for data in list(self.pointer_to_data.values()):
@@ -306,5 +312,5 @@ class CuMemAllocator:
             data.cpu_backup_tensor, data.asleep = None, False
 
     def get_current_usage(self) -> int:
-        """Bytes of all allocations, with those that sleep and need none of them at the moment."""
+        """Size in bytes of all allocations, including sleeping ones, which occupy no memory now."""
         return sum(data.handle[1] for data in self.pointer_to_data.values())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The device this process runs on: ``from vllm.platforms import current_platform``.
 
-It is decided on first use: ``VLLM_TARGET_DEVICE``, else the device that the installed kernels were
-built for. Without kernels there is no device to speak of, and ``current_platform.is_unspecified()``
-is true.
+It is determined on first use: ``VLLM_TARGET_DEVICE`` if it is set, otherwise the device that the
+installed kernels were built for. Without kernels there is no device, and
+``current_platform.is_unspecified()`` is true.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "detect",
 ]
 
-#: Device → module and class. A device that is missing here has no Python support in this release.
+#: Device → module and class. Other devices have no Python support in this release.
 _PLATFORMS = {
     "cpu": ("vllm.platforms.cpu", "CpuPlatform"),
     "cuda": ("vllm.platforms.cuda", "CudaPlatform"),
@@ -50,7 +50,7 @@ def _device_and_reason() -> tuple[str, str]:
 
 
 def detect() -> Platform:
-    """The platform for the environment as it is now.
+    """Determine the platform from the environment as it is now.
 
     Raises:
         RuntimeError: the device has no platform in this release.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CpuPlatform(Platform):
-    """Kernels on the processor; which instruction set they use is decided when they run."""
+    """Kernels on the host's processor. The instruction set is chosen when they run."""
 
     _enum = PlatformEnum.CPU
     device_name = "cpu"
@@ -22,8 +22,8 @@ class CpuPlatform(Platform):
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:
-        """All that the kernels are written for; bfloat16 first, as most checkpoints are stored in it."""
-        import torch  # noqa: PLC0415 - asking what the platform is must not cost an import of torch
+        """All dtypes of the kernels; bfloat16 is first, because most checkpoints use it."""
+        import torch  # noqa: PLC0415 - detecting the platform must not import torch
 
         return [torch.bfloat16, torch.float16, torch.float32]
 
@@ -39,7 +39,7 @@ class CpuPlatform(Platform):
 
     @classmethod
     def get_device_total_memory(cls, device_id: int = 0) -> int:
-        """The machine's memory, or the limit of the control group this process is in, in bytes.
+        """The memory of the machine, or the limit of this process's control group, in bytes.
 
         Raises:
             ValueError: ``device_id`` is not 0.
@@ -49,7 +49,7 @@ class CpuPlatform(Platform):
 
     @classmethod
     def get_cpu_features(cls) -> frozenset[str]:
-        """The processor's instruction-set flags as the kernel names them, such as ``avx2`` or ``asimd``."""
+        """The processor's flags in the kernel's spelling, such as ``avx2`` or ``asimd``."""
         return host.cpu_flags()
 
     @staticmethod

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA GPUs as a platform, as torch sees them."""
+"""NVIDIA GPUs as a platform, as seen by torch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ class CudaPlatform(Platform):
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:
-        """All that the kernels are written for; bfloat16 first, as most checkpoints are stored in it. Old chips convert it in software."""
-        import torch  # noqa: PLC0415 - asking what the platform is must not cost an import of torch
+        """All dtypes of the kernels; bfloat16 is first, because most checkpoints use it.
+
+        Old chips convert bfloat16 in software.
+        """
+        import torch  # noqa: PLC0415 - detecting the platform must not import torch
 
         return [torch.bfloat16, torch.float16, torch.float32]
 
     @classmethod
     def get_device_name(cls, device_id: int = 0) -> str:
-        """The model of the GPU.
+        """The GPU's model.
 
         Raises:
             RuntimeError: torch sees no GPU.
-            ValueError: there is no GPU of that number.
+            ValueError: there is no GPU with that number.
         """
         name: str = cls._properties(device_id).name
         return name
@@ -43,14 +46,14 @@ class CudaPlatform(Platform):
 
         Raises:
             RuntimeError: torch sees no GPU.
-            ValueError: there is no GPU of that number.
+            ValueError: there is no GPU with that number.
         """
         memory: int = cls._properties(device_id).total_memory
         return memory
 
     @staticmethod
     def _properties(device_id: int) -> Any:
-        import torch  # noqa: PLC0415 - as above
+        import torch  # noqa: PLC0415 - detecting the platform must not import torch
 
         if not torch.cuda.is_available():
             built = (
@@ -59,8 +62,8 @@ class CudaPlatform(Platform):
                 else "built without CUDA"
             )
             raise RuntimeError(
-                f"torch {torch.__version__} ({built}) sees no GPU: install a torch for CUDA, and a "
-                "driver new enough for it"
+                f"torch {torch.__version__} ({built}) sees no GPU: install a torch for CUDA and a "
+                "driver that is new enough for it"
             )
         count = torch.cuda.device_count()
         if not 0 <= device_id < count:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about the machine, read from where the operating system publishes them.
+"""Facts about the machine, as published by the operating system.
 
-Needs neither torch nor a package.
+This module needs neither torch nor any package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def _read(path: Path) -> str:
-    """The text of a file of the kernel's, empty where there is none."""
+    """The text of a file of the kernel; empty if there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -23,7 +23,10 @@ def _read(path: Path) -> str:
 
 
 def _cpuinfo(*keys: str) -> str:
-    """The value of the first of ``keys`` that /proc/cpuinfo has, for the first processor; empty when it has none."""
+    """The value of the first of ``keys`` in /proc/cpuinfo, for the first processor.
+
+    Empty if there is none.
+    """
     fields: dict[str, str] = {}
     for line in _read(_PROC / "cpuinfo").splitlines():
         key, colon, value = line.partition(":")
@@ -33,31 +36,34 @@ def _cpuinfo(*keys: str) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's model name; its architecture where the kernel gives no name (most Arm machines)."""
+    """The processor's model name, or its architecture if there is no name (most Arm machines)."""
     return _cpuinfo("model name", "Model", "cpu") or platform.machine()
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction-set flags (x86: ``flags``, Arm: ``Features``); empty where the kernel lists none."""
+    """Instruction-set flags (x86: ``flags``, Arm: ``Features``); empty if the kernel lists none."""
     return frozenset(_cpuinfo("flags", "Features", "isa").split())
 
 
 def usable_cpus() -> int:
-    """Processors that this process may run on, by its affinity mask."""
+    """Number of processors in this process's affinity mask."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _cgroup_limits() -> list[int]:
-    """Memory limits of the control groups this process is in, in bytes: its own and those above, versions 2 and 1."""
+    """Memory limits in bytes of this process's control groups and their parents.
+
+    Control groups of versions 2 and 1 are read.
+    """
     limits = []
     for line in _read(_PROC / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, colon, group = rest.partition(":")
         if not colon:
             continue
-        if not controllers:  # version 2: one hierarchy, which names no controllers
+        if not controllers:  # version 2: one hierarchy, without names of controllers
             base, file = _CGROUP, "memory.max"
         elif "memory" in controllers.split(","):
             base, file = _CGROUP / "memory", "memory.limit_in_bytes"
@@ -73,5 +79,8 @@ def _cgroup_limits() -> list[int]:
 
 
 def memory_bytes() -> int:
-    """Memory this process may use: the machine's, or a control group's limit where that is lower, in bytes."""
+    """Memory that this process may use, in bytes.
+
+    This is the memory of the machine, or the limit of a control group if that is lower.
+    """
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()])

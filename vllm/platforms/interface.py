@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every platform answers.
+"""The interface of all platforms.
 
-Names and meanings are upstream vLLM's; a method exists here once every platform implements it.
+Names and meanings are upstream vLLM's. A method is added here when every platform implements it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PlatformEnum(enum.Enum):
-    """The device families of this project, and none of them."""
+    """The device families of this project, and ``UNSPECIFIED`` for none of them."""
 
     CUDA = enum.auto()
     ROCM = enum.auto()
@@ -49,12 +49,12 @@ _ARCHITECTURES = {
 
 
 class Platform(ABC):
-    """A device family as this package sees it.
+    """A device family.
 
     Attributes:
-        device_name: for people and messages.
-        device_type: what ``torch.device`` takes.
-        dispatch_key: torch's dispatch key of tensors there.
+        device_name: name for people and messages.
+        device_type: the type for ``torch.device``.
+        dispatch_key: torch's dispatch key for tensors on the device.
     """
 
     _enum: ClassVar[PlatformEnum]
@@ -83,22 +83,22 @@ class Platform(ABC):
         return self._enum is PlatformEnum.CPU
 
     def is_unspecified(self) -> bool:
-        """Whether no device was asked for and no kernels are installed."""
+        """Whether no device was requested and no kernels are installed."""
         return self._enum is PlatformEnum.UNSPECIFIED
 
     def is_cuda_alike(self) -> bool:
-        """Whether torch calls the device ``cuda``: NVIDIA and AMD GPUs."""
+        """Whether torch calls the device ``cuda``, as for NVIDIA and AMD GPUs."""
         return self._enum in (PlatformEnum.CUDA, PlatformEnum.ROCM)
 
     @property
     @abstractmethod
     def supported_dtypes(self) -> list[torch.dtype]:
-        """The floating-point dtypes that the kernels of this platform compute with, best first."""
+        """The floating-point dtypes that the platform's kernels support, best first."""
 
     @classmethod
     @abstractmethod
     def get_device_name(cls, device_id: int = 0) -> str:
-        """The model of a device, as its maker calls it."""
+        """The model of a device in its maker's words."""
 
     @classmethod
     @abstractmethod
@@ -112,9 +112,9 @@ class Platform(ABC):
 
 
 class UnspecifiedPlatform(Platform):
-    """No device: what is there before kernels are installed.
+    """No device: the platform before kernels are installed.
 
-    It can be asked what it is; questions about a device raise.
+    Methods that ask about a device raise.
     """
 
     _enum = PlatformEnum.UNSPECIFIED
@@ -124,7 +124,7 @@ class UnspecifiedPlatform(Platform):
 
     @property
     def supported_dtypes(self) -> list[torch.dtype]:
-        """No kernels, no dtypes."""
+        """An empty list, because there are no kernels."""
         return []
 
     @classmethod
@@ -136,7 +136,7 @@ class UnspecifiedPlatform(Platform):
 
     @classmethod
     def get_device_name(cls, device_id: int = 0) -> str:  # noqa: ARG003 - the interface's
-        """There is no device to name.
+        """Raise, because there is no device.
 
         Raises:
             RuntimeError: always.
@@ -145,7 +145,7 @@ class UnspecifiedPlatform(Platform):
 
     @classmethod
     def get_device_total_memory(cls, device_id: int = 0) -> int:  # noqa: ARG003 - the interface's
-        """There is no device with memory.
+        """Raise, because there is no device.
 
         Raises:
             RuntimeError: always.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Upstream's module paths for what this package has of its engine."""
+"""The parts of upstream's engine that this package has, under upstream's module paths."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FlashAttention as upstream's attention backends call it.
 
-Importing this needs neither torch nor the compiled library.
+Importing this package needs neither torch nor the compiled library.
 """
 
 from __future__ import annotations

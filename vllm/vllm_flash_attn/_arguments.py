@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments as the ops of FlashAttention 2 and 3 take them."""
+"""Conversion of arguments for the ops of FlashAttention 2 and 3."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ if TYPE_CHECKING:
 
 
 def refuse(version: int, **given: Any) -> None:
-    """Raise for the arguments that are not None or False: the other version's, or nobody's."""
+    """Raise if an argument is given that this version does not support.
+
+    Args:
+        version: the version of FlashAttention.
+        given: the arguments; None and False count as not given.
+
+    Raises:
+        NotImplementedError: names the arguments that are given.
+    """
     named = [name for name, value in given.items() if value is not None and value is not False]
     if named:
         raise NotImplementedError(f"FlashAttention {version} does not take {', '.join(named)}")
 
 
 def rows(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with the elements of its last dimension side by side, as the kernels read them."""
+    """Return a tensor whose last dimension is contiguous, as the kernels need it."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 

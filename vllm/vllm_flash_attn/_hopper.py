@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention 3 (Shah et al. 2024): its op by the names of its arguments, and how it divides its work."""
+"""FlashAttention 3 (Shah et al. 2024): its op with named arguments, and its scheduler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def forward(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Call FlashAttention 3: the op's arguments by name, those that are not given at what says nothing."""
+    """Call FlashAttention 3 with named arguments; missing ones get neutral values."""
     left, right = given.pop("window")
     result, lse, *_ = _ops.namespace("_vllm_fa3_C").fwd(
         rows(q),
@@ -83,42 +83,43 @@ def get_scheduler_metadata(
     pack_gqa: bool | None = None,
     sm_margin: int = 0,
 ) -> torch.Tensor:
-    """How FlashAttention 3 will divide its work, for several calls with the same lengths: layers of a model.
+    """Plan how FlashAttention 3 divides its work, once for all layers of a model.
 
-    The calls take the same sizes, lengths, mask and ``num_splits``; otherwise they refuse the
-    result or compute something else.
+    Calls that receive the result must have the same sizes, lengths, mask and ``num_splits``.
+    Otherwise they raise an error or compute wrong results.
 
     Args:
         batch_size: number of sequences.
         max_seqlen_q: queries of the longest sequence.
         max_seqlen_k: keys of the longest sequence.
-        num_heads_q: heads of the queries.
-        num_heads_kv: heads of the keys.
+        num_heads_q: number of query heads.
+        num_heads_kv: number of key heads.
         headdim: size of a head.
         cache_seqlens: [batch_size] int32 on the GPU: keys of each sequence.
         qkv_dtype: bfloat16 or float16; None means bfloat16.
-        headdim_v: size of a head of the values; ``headdim``.
+        headdim_v: size of a value head; None means ``headdim``.
         cu_seqlens_q: [batch_size + 1] int32: where each sequence's queries begin.
-        cu_seqlens_k_new: [batch_size + 1] int32: the same of keys that are appended.
-        cache_leftpad: [batch_size] int32: keys at the beginning that do not count.
+        cu_seqlens_k_new: [batch_size + 1] int32: the same for keys that are appended.
+        cache_leftpad: [batch_size] int32: number of keys to ignore at the beginning.
         page_size: rows of a page; None without pages.
-        max_seqlen_k_new: keys that are appended to a sequence, at most.
-        causal: whether a query sees no key behind its place.
-        window_size: (left, right), how many keys before and behind its place a query sees; -1 means
-            all. None means (-1, -1).
+        max_seqlen_k_new: largest number of keys appended to a sequence.
+        causal: whether a query sees no key after its position.
+        window_size: (left, right): how many keys before and after its position a query sees; -1
+            means all. None means (-1, -1).
         has_softcap: whether scores are capped.
-        num_splits: into how many parts keys are split, at most; 0 leaves it to the GPU's size.
+        num_splits: largest number of parts that keys are split into; 0 chooses by the size of the
+            GPU.
         pack_gqa: whether heads that share keys are rows of one tile; None chooses.
-        sm_margin: multiprocessors that are left to others.
+        sm_margin: multiprocessors to leave to other kernels.
 
     Returns:
-        int32 numbers on the GPU: ``scheduler_metadata`` of the functions above.
+        An int32 tensor on the GPU, for the argument ``scheduler_metadata`` of other functions.
 
     Raises:
         ImportError: the library is not installed.
-        RuntimeError: sizes or a dtype that no kernel is compiled for.
+        RuntimeError: no kernel is compiled for the sizes or the dtype.
     """
-    import torch  # noqa: PLC0415 - cache_seqlens is here, so torch is
+    import torch  # noqa: PLC0415 - importing this module must not import torch
 
     left, right = window_sides(window_size)
     metadata: torch.Tensor = _ops.namespace("_vllm_fa3_C").get_scheduler_metadata(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which version of FlashAttention runs where."""
+"""The choice of FlashAttention's version."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from vllm import _ops, build_info
 if TYPE_CHECKING:
     import torch
 
-#: What runs where the device has nothing better.
+#: The version for devices that have no better one.
 DEFAULT_FA_VERSION = 2
-#: Written for GPUs of one compute capability.
+#: The version for GPUs of compute capability 9.0 only.
 HOPPER = 3
 
 _LIBRARIES = {2: "_vllm_fa2_C", HOPPER: "_vllm_fa3_C"}
 _VERSIONS = (2, 3, 4)
 _HOPPER_CAPABILITY = (9, 0)
 
-#: Whether version 3 runs on a device: index → answer. Asking the device takes longer than calling a
+#: Device index → whether version 3 runs there. Querying the device takes longer than calling a
 #: kernel.
 _hopper: dict[int, bool] = {}
 
@@ -27,7 +27,7 @@ _hopper: dict[int, bool] = {}
 def fa_version_unsupported_reason(
     fa_version: int, device: torch.device | int | None = None
 ) -> str | None:
-    """Why a version of FlashAttention cannot be used on ``device`` (default: the current one); None when it can.
+    """Why ``device`` (default: the current one) cannot use a version; None if it can.
 
     Raises:
         ValueError: there is no such version.
@@ -48,14 +48,14 @@ def fa_version_unsupported_reason(
             f"the library {library} is not installed: "
             f"{build_info.how_to_get(_ops.LIBRARIES[library].component)}"
         )
-    import torch  # noqa: PLC0415 - only here does anything need it
+    import torch  # noqa: PLC0415 - importing this module must not import torch
 
     if not torch.cuda.is_available():
         return "torch finds no CUDA device"
     major, minor = torch.cuda.get_device_capability(device)
     if fa_version == HOPPER and (major, minor) != _HOPPER_CAPABILITY:
         return f"FlashAttention 3 needs compute capability 9.0, this device has {major}.{minor}"
-    if major < 8:  # noqa: PLR2004 - the first with what the kernels are written with
+    if major < 8:  # noqa: PLR2004 - the first with the instructions that the kernels use
         return (
             "FlashAttention 2 needs compute capability 8.0 or newer, this device has "
             f"{major}.{minor}"
@@ -64,7 +64,7 @@ def fa_version_unsupported_reason(
 
 
 def is_fa_version_supported(fa_version: int, device: torch.device | int | None = None) -> bool:
-    """Whether a version of FlashAttention can be used on ``device`` (default: the current one).
+    """Whether ``device`` (default: the current one) can use a version of FlashAttention.
 
     Raises:
         ValueError: there is no such version.
@@ -73,15 +73,15 @@ def is_fa_version_supported(fa_version: int, device: torch.device | int | None =
 
 
 def chosen(fa_version: int | None, q: torch.Tensor, *, slopes: bool) -> int:
-    """The version that runs: the one that was asked for, or the device's best.
+    """Choose the version to run: the requested one, or the best one for the device.
 
     Args:
-        fa_version: what the caller named, if anything.
-        q: where the work is.
-        slopes: whether a bias by distance is added, which version 2 alone does.
+        fa_version: the version that the caller requested, or None.
+        q: a tensor on the device.
+        slopes: whether ALiBi slopes are given; only version 2 supports them.
 
     Raises:
-        NotImplementedError: the version that was asked for is not built.
+        NotImplementedError: the requested version is not built.
         ValueError: there is no such version.
     """
     if fa_version is not None:
@@ -90,7 +90,7 @@ def chosen(fa_version: int | None, q: torch.Tensor, *, slopes: bool) -> int:
         return fa_version
     if slopes:
         return DEFAULT_FA_VERSION
-    # Also of the CPU, where there is no version: the op says so.
+    # The CPU has no version and gets the default: the op raises an error there.
     index = q.get_device()
     if index not in _hopper:
         _hopper[index] = index >= 0 and is_fa_version_supported(HOPPER, index)

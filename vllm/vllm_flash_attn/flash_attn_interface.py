@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over packed sequences and over caches, by FlashAttention 2 (Dao 2023) and 3 (Shah et al. 2024).
+"""Attention over packed sequences and caches, by FlashAttention 2 and 3.
 
-Every function takes upstream's arguments under upstream's names. Where no version is named, it is 3
-on GPUs of compute capability 9.0 that have its library, and 2 elsewhere and where there are slopes,
-which 3 does not take. What this build lacks is refused where it is asked for: FlashAttention 4,
-dropout, attention sinks, context parallelism, and what only the other version computes.
+Source: Dao, 2023 (version 2); Shah et al., 2024 (version 3).
 
-In all of them query ``i`` of a sequence with ``m`` queries and ``n`` keys stands at key ``i + n -
-m``: masks are aligned to the last key. A query that sees no key gives zeros; the logarithm of its
-sum is infinity in version 2, minus infinity in version 3.
+Every function has upstream's argument names. If the caller requests no version, version 3 runs on
+GPUs of compute capability 9.0 that have its library. Version 2 runs elsewhere, and for ALiBi
+slopes, which version 3 does not support. Features that are not built raise an error: FlashAttention
+4, dropout, attention sinks, context parallelism, and features of the other version.
+
+In all functions, query ``i`` of a sequence with ``m`` queries and ``n`` keys is at the position of
+key ``i + n - m``: masks are aligned to the last key. A query that sees no key gives zeros. The
+logarithm of its sum is infinity in version 2 and minus infinity in version 3.
 """
 
 from __future__ import annotations
@@ -78,44 +80,44 @@ def flash_attn_varlen_func(
 
     Args:
         q: [total_q, heads, head_size], bfloat16 or float16.
-        k: [total_k, kv_heads, head_size]; with ``block_table`` [pages, page_size, kv_heads,
-            head_size], the page size a multiple of 16. ``kv_heads`` divides ``heads``.
+        k: [total_k, kv_heads, head_size]; with ``block_table``, [pages, page_size, kv_heads,
+            head_size], where ``page_size`` is a multiple of 16. ``kv_heads`` divides ``heads``.
         v: as ``k``.
         max_seqlen_q: queries of the longest sequence.
-        cu_seqlens_q: [sequences + 1] int32: where each sequence begins in ``q``, and the end.
+        cu_seqlens_q: [sequences + 1] int32: the beginning of each sequence in ``q``, and the end.
         max_seqlen_k: keys of the longest sequence, or more.
-        cu_seqlens_k: the same of packed ``k``; None with ``seqused_k``.
+        cu_seqlens_k: the same for packed ``k``; None with ``seqused_k``.
         seqused_k: [sequences] int32: keys of each sequence, with ``block_table``.
-        q_v: None; of kernels for values of another size than keys.
-        dropout_p: 0.
-        softmax_scale: of the scores; None means 1 / sqrt(head_size).
-        causal: whether a query sees no key behind its place.
-        window_size: (left, right), how many keys before and behind its place a query sees; -1 means
-            all. None means (-1, -1).
-        softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
+        q_v: None; kernels for values whose size differs from that of keys are not built.
+        dropout_p: 0; dropout is not built.
+        softmax_scale: factor of the scores; None means 1 / sqrt(head_size).
+        causal: whether a query sees no key after its position.
+        window_size: (left, right): how many keys before and after its position a query sees; -1
+            means all. None means (-1, -1).
+        softcap: if above 0, scores become ``softcap * tanh(score / softcap)``.
         alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to
-            each score; version 2 alone.
-        deterministic: of the backward pass, which is not built; of no effect.
-        return_attn_probs: False.
-        block_table: [sequences, pages of the longest one] int32.
-        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as
+            each score. Version 2 only.
+        deterministic: ignored; it affects only the backward pass, which is not built.
+        return_attn_probs: False; the probabilities are not available.
+        block_table: [sequences, pages of the longest sequence] int32.
+        return_softmax_lse: whether to return the logarithm of each query's sum of exponentials as
             well.
-        out: where to write the result.
-        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3
-            alone.
-        q_descale: of float8, which no kernel here reads; of no effect, as are the next two.
+        out: tensor to write the result to; None allocates one.
+        scheduler_metadata: the result of :func:`get_scheduler_metadata` for these sequences.
+            Version 3 only.
+        q_descale: ignored, as are the next two: they belong to float8 kernels, which are not built.
         k_descale: see ``q_descale``.
         v_descale: see ``q_descale``.
-        num_splits: into how many parts the keys are split, in version 2 where each sequence has one
-            query and otherwise of no effect, in version 3 at most so many; 0 leaves it to the
-            kernel, 1 gives results that do not depend on the batch.
-        output_scale: None; of float8.
-        fa_version: 2 or 3; None leaves it to the device.
-        s_aux: None; no kernel here has attention sinks.
-        cp_world_size: 1; no kernel here has context parallelism.
+        num_splits: number of parts that the keys are split into. Version 2 uses it only if each
+            sequence has one query. Version 3 treats it as an upper limit. 0 lets the kernel choose;
+            with 1, results do not depend on the batch.
+        output_scale: None; float8 results are not built.
+        fa_version: 2 or 3; None chooses by the device.
+        s_aux: None; attention sinks are not built.
+        cp_world_size: 1; context parallelism is not built.
         cp_rank: 0.
         cp_tot_seqused_k: None.
-        others: arguments of other versions, all None.
+        others: arguments of other versions; all must be None.
 
     Returns:
         [total_q, heads, head_size] of q's dtype; with ``return_softmax_lse`` also [heads, total_q]
@@ -123,9 +125,9 @@ def flash_attn_varlen_func(
 
     Raises:
         ImportError: the library is not installed.
-        NotImplementedError: something that only another version, or none that is built, computes.
-        RuntimeError: shapes, dtypes or a head size that the kernels do not take.
-        ValueError: the lengths of the keys are missing or given twice.
+        NotImplementedError: an argument needs another version, or a feature that is not built.
+        RuntimeError: the kernels do not support the shapes, the dtypes or the head size.
+        ValueError: the lengths of the keys are missing, or given twice.
     """
     del deterministic, q_descale, k_descale, v_descale, cp_rank
     version = _versions.chosen(fa_version, q, slopes=alibi_slopes is not None)
@@ -152,8 +154,8 @@ def flash_attn_varlen_func(
         )
     if block_table is None and cu_seqlens_k is None:
         raise ValueError(
-            "seqused_k is given without block_table, expected cu_seqlens_k, which says where "
-            "packed keys begin"
+            "seqused_k is given without block_table, expected cu_seqlens_k, the beginnings of the "
+            "packed keys"
         )
     scale, window = (
         q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
@@ -184,7 +186,7 @@ def flash_attn_varlen_func(
         rows(v),
         out,
         cu_seqlens_q,
-        # Not looked at where a table says where keys lie, but the op wants one of this shape.
+        # With a block table the op ignores this argument, but requires its shape.
         cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k,
         seqused_k,
         None,
@@ -232,40 +234,45 @@ def flash_attn_with_kvcache(
     fa_version: int | None = None,
     **others: Any,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """Attention of sequences with equally many queries over their caches, which new keys and values may be appended to before.
+    """Attention of sequences with equal numbers of queries over their caches.
+
+    New keys and values can be appended to the caches first.
 
     Args:
         q: [sequences, queries, heads, head_size], bfloat16 or float16.
         k_cache: [sequences, keys, kv_heads, head_size]; with ``block_table`` [pages, page_size,
             kv_heads, head_size].
         v_cache: as ``k_cache``.
-        k: [sequences, new, kv_heads, head_size], written to the cache behind ``cache_seqlens``. In
-            version 2 pages are multiples of 256 rows then (of 128 for heads above 64, of 64 above
-            128), else of 16; in version 3 of any size.
+        k: [sequences, new, kv_heads, head_size], appended to the cache after ``cache_seqlens``.
+            With ``k``, version 2 needs pages whose rows are a multiple of 256 (of 128 for head
+            sizes above 64, of 64 above 128); without ``k``, a multiple of 16. Version 3 supports
+            pages of any size.
         v: as ``k``.
         rotary_cos: [positions, rotated / 2] of q's dtype: ``k`` and the queries are rotated by
-            their places. Needs ``k``.
+            their positions. Requires ``k``.
         rotary_sin: as ``rotary_cos``.
-        cache_seqlens: keys in each cache, [sequences] int32 or one number for all; None means full.
-        cache_batch_idx: [sequences] int32: which cache belongs to which sequence.
-        cache_leftpad: [sequences] int32: keys at the beginning that do not count.
-        block_table: [sequences, pages of the longest one] int32.
-        softmax_scale: of the scores; None means 1 / sqrt(head_size).
-        causal: whether a query sees no key behind its place.
-        window_size: (left, right), how many keys before and behind its place a query sees; -1 means
-            all. None means (-1, -1).
-        softcap: when above 0, scores become ``softcap * tanh(score / softcap)``.
-        rotary_interleaved: whether neighbouring elements are rotated together, not the two halves.
+        cache_seqlens: number of keys in each cache, [sequences] int32 or one number for all; None
+            means that the caches are full.
+        cache_batch_idx: [sequences] int32: index of each sequence's cache.
+        cache_leftpad: [sequences] int32: number of keys to ignore at the beginning.
+        block_table: [sequences, pages of the longest sequence] int32.
+        softmax_scale: factor of the scores; None means 1 / sqrt(head_size).
+        causal: whether a query sees no key after its position.
+        window_size: (left, right): how many keys before and after its position a query sees; -1
+            means all. None means (-1, -1).
+        softcap: if above 0, scores become ``softcap * tanh(score / softcap)``.
+        rotary_interleaved: whether pairs are adjacent elements; otherwise they are elements of the
+            two halves.
         alibi_slopes: [heads] or [sequences, heads] float32: ``-slope * |distance|`` is added to
-            each score; version 2 alone.
-        num_splits: into how many parts the keys are split; 0 leaves it to the kernel.
-        return_softmax_lse: whether the logarithm of each query's sum of exponentials is returned as
+            each score. Version 2 only.
+        num_splits: number of parts that the keys are split into; 0 lets the kernel choose.
+        return_softmax_lse: whether to return the logarithm of each query's sum of exponentials as
             well.
-        out: where to write the result.
-        scheduler_metadata: what :func:`get_scheduler_metadata` gave for these sequences; version 3
-            alone.
-        fa_version: 2 or 3; None leaves it to the device.
-        others: arguments of other versions, all None.
+        out: tensor to write the result to; None allocates one.
+        scheduler_metadata: the result of :func:`get_scheduler_metadata` for these sequences.
+            Version 3 only.
+        fa_version: 2 or 3; None chooses by the device.
+        others: arguments of other versions; all must be None.
 
     Returns:
         [sequences, queries, heads, head_size] of q's dtype; with ``return_softmax_lse`` also
@@ -273,8 +280,8 @@ def flash_attn_with_kvcache(
 
     Raises:
         ImportError: the library is not installed.
-        NotImplementedError: something that only another version computes.
-        RuntimeError: shapes, dtypes or a head size that the kernels do not take.
+        NotImplementedError: an argument needs another version.
+        RuntimeError: the kernels do not support the shapes, the dtypes or the head size.
     """
     version = _versions.chosen(fa_version, q, slopes=alibi_slopes is not None)
     refuse(
@@ -284,7 +291,7 @@ def flash_attn_with_kvcache(
         **others,
     )
     if isinstance(cache_seqlens, int):
-        import torch  # noqa: PLC0415 - q is here, so torch is
+        import torch  # noqa: PLC0415 - importing this module must not import torch
 
         cache_seqlens = q.new_full((q.shape[0],), cache_seqlens, dtype=torch.int32)
     scale, window = (

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPU architectures: how they are spelled, and which toolkit compiles for which."""
+"""GPU architectures: their spelling, and the toolkits that compile for them."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody meant who misspelt a GPU architecture: the spelling of another tool, of another list, or a slip."""
+"""Suggests corrections for misspelt GPU architectures.
+
+The text may be the spelling of another tool or of another list, or a typing error.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: ``90``, ``sm_90a``, ``compute_120f``, ``90a-real``, ``9.0A+ptx``, ``9``: the number as nvcc,
-#: CMake and people write it.
+#: The spellings of nvcc, CMake and people: ``90``, ``sm_90a``, ``compute_120f``, ``90a-real``,
+#: ``9.0A+ptx``, ``9``.
 _NVIDIA = re.compile(
     r"(?:sm_?|compute_?|lto_?)?(?:([0-9]{1,2})[.,]([0-9])0?|([0-9]{1,2})([0-9])|([0-9]))"
     r"([af]?)(-real|-virtual)?(\+ptx)?",
     re.IGNORECASE,
 )
-#: GPUs by the names they are sold under, and the processor that LLVM's AMDGPU guide lists for each.
+#: Product names of GPUs, by the processor that LLVM's AMDGPU guide lists for each.
 _AMD_PRODUCTS = {
     "gfx908": ("mi100",),
     "gfx90a": ("mi200", "mi210", "mi250", "mi250x"),
@@ -25,10 +28,9 @@ _AMD_PRODUCTS = {
     "gfx950": ("mi350", "mi350x", "mi355x"),
 }
 _NATIVE = (
-    "name the architectures: a build does not ask this machine's GPU, since the result has to be "
-    "the same wherever it is built; "
-    "`nvidia-smi --query-gpu=compute_cap --format=csv` shows what an NVIDIA GPU has, `rocminfo` "
-    "what an AMD GPU has"
+    "name the architectures: a build does not ask this machine's GPU, because its result must be "
+    "the same on every machine; `nvidia-smi --query-gpu=compute_cap --format=csv` shows the "
+    "architecture of an NVIDIA GPU, `rocminfo` that of an AMD GPU"
 )
 _EVERYTHING = (
     "unset the variable: the default is every architecture of the project's list that "
@@ -62,11 +64,11 @@ def _nvidia(word: str) -> str | None:
 
 
 def suggestion(word: str, names: Iterable[str]) -> str | None:
-    """What to write instead of ``word``, which is no CUDA architecture, in a sentence; None when nothing is close.
+    """A correction for ``word``, which is not a CUDA architecture; None if nothing is similar.
 
     Args:
         word: one entry of a list.
-        names: the code names that a list may hold.
+        names: the code names that a list may contain.
     """
     if said := _word(word):
         return said
@@ -79,11 +81,11 @@ def suggestion(word: str, names: Iterable[str]) -> str | None:
 
 
 def gfx_suggestion(word: str, known: Iterable[str]) -> str | None:
-    """What to write instead of ``word``, which is no AMD architecture, in a sentence; None when nothing is close.
+    """A correction for ``word``, which is not an AMD architecture; None if nothing is similar.
 
     Args:
         word: one entry of a list.
-        known: processors that this library has heard of.
+        known: the processors that this library knows.
     """
     if said := _word(word):
         return said

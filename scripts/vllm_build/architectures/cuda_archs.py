@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPU architectures: reads lists of them, and matches what a kernel is written for with what a build is for (contract, section 5)."""
+"""CUDA architectures: reads lists, and matches a kernel's with a build's (contract, section 5)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ARCH = re.compile(r"([0-9]{1,2})\.([0-9])([af]?)(\+PTX)?")
-#: Order of entries of one number: the plain one serves most chips, `f` a family, `a` one chip.
+#: The order of entries with the same number: the plain one serves most chips, `f` a family, `a` one
+#: chip.
 _FEATURES = ("", "f", "a")
-#: The names that TORCH_CUDA_ARCH_LIST takes instead of numbers, as torch.utils.cpp_extension spells
-#: them out.
+#: The names that TORCH_CUDA_ARCH_LIST accepts instead of numbers, with their meaning in
+#: torch.utils.cpp_extension.
 NAMED = {
     "Maxwell": "5.0;5.2+PTX",
     "Pascal": "6.0;6.1+PTX",
@@ -28,11 +29,11 @@ NAMED = {
     "Hopper": "9.0+PTX",
     "Blackwell": "10.0;10.3;12.0;12.1+PTX",
 }
-#: Family code (`f`) by the number it is named after: the chips that run it. Source: NVIDIA's CUDA
-#: programming guide on family-specific features, and ptxas of CUDA 12.9 to 13.5, which assembles
-#: PTX of `sm_100f` for these members alone ("cannot be compiled to different SM-family
-#: architecture"). CUDA 13.0 renamed 10.1 to 11.0: one chip, two names. A chip not listed runs its
-#: own number's family code.
+#: The chips that run family code (`f`), by its number. Source: NVIDIA's CUDA programming guide on
+#: family-specific features, and ptxas of CUDA 12.9 to 13.5, which assembles PTX of `sm_100f` only
+#: for these members ("cannot be compiled to different SM-family architecture"). CUDA 13.0 renamed
+#: 10.1 to 11.0: these are two names of one chip. A chip that is not listed runs the family code of
+#: its own number.
 FAMILIES: Mapping[tuple[int, int], frozenset[tuple[int, int]]] = {
     (10, 0): frozenset({(10, 0), (10, 3), (10, 7)}),
     (10, 1): frozenset({(10, 1), (11, 0)}),
@@ -46,13 +47,13 @@ FAMILIES: Mapping[tuple[int, int], frozenset[tuple[int, int]]] = {
 
 @dataclass(frozen=True)
 class Arch:
-    """One entry of a list: compute capability, feature set and whether PTX is kept beside the binary.
+    """One entry of a list of architectures.
 
     Attributes:
         major, minor: the compute capability.
-        feature: ``""`` for the plain instruction set, ``a`` for exactly this chip's, ``f`` for its
-            family's.
-        ptx: PTX goes into the binary as well, for chips that come later.
+        feature: ``""`` for the plain instruction set, ``a`` for that of exactly this chip, ``f``
+            for that of its family.
+        ptx: the binary also contains PTX, for later chips.
     """
 
     major: int
@@ -67,12 +68,12 @@ class Arch:
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """Ascending order of lists."""
+        """The sort key of lists, which are ascending."""
         return self.major, self.minor, _FEATURES.index(self.feature)
 
     @property
     def family(self) -> frozenset[tuple[int, int]]:
-        """The compute capabilities that run this entry's family code; empty unless the entry is a family's (``f``)."""
+        """The compute capabilities that run this entry's family code; empty unless it is ``f``."""
         return (
             FAMILIES.get(self.number, frozenset({self.number}))
             if self.feature == "f"
@@ -85,21 +86,24 @@ class Arch:
 
 @dataclass(frozen=True)
 class Match:
-    """What a kernel is compiled for, ascending, and the targets that nothing in its record serves."""
+    """The architectures to compile a kernel for, ascending, and the targets it cannot serve."""
 
     archs: tuple[Arch, ...]
     unserved: tuple[Arch, ...]
 
 
 def parse(text: str, source: str) -> tuple[Arch, ...]:
-    """Read a list such as ``"8.0;9.0a 12.0+PTX"``; ascending, each entry once, PTX kept where any spelling asks for it.
+    """Read a list such as ``"8.0;9.0a 12.0+PTX"``.
 
     Args:
-        text: entries separated by semicolons or blanks, numbers or torch's names.
-        source: the variable or file that holds it, for messages.
+        text: numbers or torch's names, separated by semicolons or blanks.
+        source: the variable or file that contains the list, for messages.
+
+    Returns:
+        The distinct entries, ascending. If an entry occurs with and without PTX, it has PTX.
 
     Raises:
-        ConfigurationError: an entry is no architecture, or there is none.
+        ConfigurationError: an entry is not an architecture, or the list is empty.
     """
     found: dict[tuple[int, int, int], Arch] = {}
     words = [
@@ -112,7 +116,7 @@ def parse(text: str, source: str) -> tuple[Arch, ...]:
         match = _ARCH.fullmatch(word)
         if match is None:
             raise ConfigurationError(
-                f"{source}: {word!r} is no GPU architecture",
+                f"{source}: {word!r} is not a GPU architecture",
                 expected="entries such as 8.0, 9.0a, 10.0f or 12.0+PTX, or one of "
                 + ", ".join(NAMED),
                 remedy=suggestion(word, NAMED) or f"correct {source}",
@@ -130,7 +134,10 @@ def parse(text: str, source: str) -> tuple[Arch, ...]:
 
 
 def serving_entry(record: tuple[Arch, ...], target: Arch) -> Arch | None:
-    """The entry of a kernel's record that serves ``target``: the first that exists in the order of the contract; None when none does."""
+    """The entry of a kernel's record that serves ``target``; None if none does.
+
+    Of several, the contract's order decides.
+    """
     below = sorted(
         (arch for arch in record if arch.number <= target.number),
         key=lambda arch: arch.order,
@@ -155,7 +162,7 @@ def serving_entry(record: tuple[Arch, ...], target: Arch) -> Arch | None:
 
 
 def match(record: tuple[Arch, ...], targets: tuple[Arch, ...]) -> Match:
-    """Choose the entries of ``record`` that serve ``targets``: as the record spells them, each once.
+    """Choose the entries of ``record`` that serve ``targets``, each once.
 
     A target with PTX adds PTX to the entry that serves it.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPU architectures by device: the project's default lists, what each toolkit can compile, and its compiler options.
+"""GPU architectures by device: default lists, the toolkits that compile them, compiler options.
 
 Architectures are strings in each device's own spelling: ``9.0a``
 (:mod:`vllm_build.architectures.cuda_archs`) or ``gfx90a``
@@ -20,23 +20,23 @@ from vllm_build.util.errors import ConfigurationError, ToolchainError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: The device's toolkit by name, and the oldest release of it that a build accepts (contract,
-#: section 2).
+#: The name of each device's toolkit, and the oldest release that a build accepts (contract, section
+#: 2).
 TOOLKITS: Mapping[str, str] = {"cuda": "CUDA", "rocm": "ROCm"}
 FLOORS: Mapping[str, Version] = {"cuda": Version("11.8"), "rocm": Version("5.7")}
 #: The variable that chooses the architectures of a device.
 VARIABLES: Mapping[str, str] = {"cuda": "TORCH_CUDA_ARCH_LIST", "rocm": "PYTORCH_ROCM_ARCH"}
-#: The project's lists. One list serves CUDA 12 and 13: 13 dropped what is older than 7.5, and the
-#: list begins there. PTX of the newest entry lets chips of its family that come later run. A
-#: toolkit that is too old for an entry leaves it out.
+#: The project's lists. One list serves CUDA 12 and 13: CUDA 13 dropped the architectures before
+#: 7.5, and the list begins there. Later chips of the newest entry's family run its PTX. If a
+#: toolkit is too old for an entry, the entry is left out.
 DEFAULTS: Mapping[str, str] = {
     "cuda": "7.5 8.0 8.6 8.9 9.0a 10.0f 12.0f+PTX",
     "rocm": "gfx908 gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1101 gfx1200 gfx1201",
 }
 
-#: Compute capability -> first CUDA release that compiles for it (None: any above the floor), first
-#: that does no longer. Source: what `ptxas --help` lists, and `nvcc --list-gpu-arch`, in each
-#: release from 11.8 to 13.5. 10.1 is called 11.0 since 13.0.
+#: Compute capability -> the first CUDA release that compiles for it (None: every accepted one), and
+#: the first that no longer does. Source: the output of `ptxas --help` and `nvcc --list-gpu-arch` in
+#: each release from 11.8 to 13.5. Since 13.0, 10.1 is called 11.0.
 _CUDA_CHIPS: Mapping[tuple[int, int], tuple[str | None, str | None]] = {
     **dict.fromkeys([(3, 5), (3, 7)], (None, "12.0")),
     **dict.fromkeys(
@@ -50,13 +50,13 @@ _CUDA_CHIPS: Mapping[tuple[int, int], tuple[str | None, str | None]] = {
     **dict.fromkeys([(8, 8), (11, 0)], ("13.0", None)),
     (10, 7): ("13.4", None),
 }
-#: Feature set -> first chip that has one, first CUDA release that knows it.
+#: Feature set -> the first chip that has it, and the first CUDA release that supports it.
 _CUDA_FEATURES: Mapping[str, tuple[tuple[int, int], str]] = {
     "a": ((9, 0), "12.0"),
     "f": ((10, 0), "12.9"),
 }
-#: Processor -> first ROCm release whose compiler supports it; those not named here are left to the
-#: compiler's own judgement.
+#: Processor -> the first ROCm release whose compiler supports it. For other processors the compiler
+#: decides.
 _ROCM_CHIPS: Mapping[str, str] = {
     "gfx942": "6.0",
     "gfx950": "7.0",
@@ -68,7 +68,7 @@ _CMAKE_ARCH = re.compile(r"([0-9]{1,2})([0-9])([af]?)(-real|-virtual)?")
 
 
 def check_floor(device: str, version: Version | None) -> None:
-    """Refuse a toolkit that is older than the project supports; ``None`` (unknown) passes.
+    """Refuse a toolkit that is too old for the project; ``None`` (unknown) is accepted.
 
     Raises:
         ToolchainError: it is too old.
@@ -84,14 +84,14 @@ def check_floor(device: str, version: Version | None) -> None:
 
 
 def why_not_compiled(device: str, arch: str, version: Version | None) -> str | None:
-    """Why the toolkit of that version cannot compile for ``arch``, in words; None when it can, or when the version is not known."""
+    """Why this toolkit cannot compile for ``arch``; None if it can or its version is unknown."""
     if version is None:
         return None
     if device == "rocm":
         first, gone = _ROCM_CHIPS.get(rocm_archs.processor(arch)), None
     else:
         (entry,) = cuda_archs.parse(arch, "architecture")
-        # A chip newer than this table is the compiler's to judge.
+        # For chips newer than this table the compiler decides.
         first, gone = _CUDA_CHIPS.get(entry.number, (None, None))
         if entry.feature:
             known = _CUDA_FEATURES[entry.feature][1]
@@ -110,17 +110,17 @@ def number(arch: str) -> tuple[int, int]:
 
 
 def parse(device: str, text: str, source: str) -> tuple[str, ...]:
-    """Read a list in the device's spelling: ascending, each entry once.
+    """Read a list in the device's spelling; the result is ascending and has each entry once.
 
     Raises:
-        ConfigurationError: an entry is malformed or no such chip exists, or there is none.
+        ConfigurationError: an entry is malformed, there is no such chip, or the list is empty.
     """
     if device == "rocm":
         return rocm_archs.parse(text, source)
     entries = cuda_archs.parse(text, source)
     for entry in entries:
-        # A number between known ones that no toolkit lists is a slip; a newer one is the compiler's
-        # to judge.
+        # An unknown number between known ones is a typing error. For newer ones the compiler
+        # decides.
         exists = entry.number in _CUDA_CHIPS or entry.number > max(_CUDA_CHIPS)
         if not exists or (entry.feature and entry.number < _CUDA_FEATURES[entry.feature][0]):
             raise ConfigurationError(
@@ -134,7 +134,7 @@ def parse(device: str, text: str, source: str) -> tuple[str, ...]:
 
 
 def default(device: str, version: Version | None) -> tuple[str, ...]:
-    """The project's list, cut to what the toolkit compiles; all of it when the version is not known."""
+    """The entries of the project's list that a toolkit compiles; all if its version is unknown."""
     entries = parse(device, DEFAULTS[device], "the default list")
     return tuple(entry for entry in entries if why_not_compiled(device, entry, version) is None)
 
@@ -142,7 +142,10 @@ def default(device: str, version: Version | None) -> tuple[str, ...]:
 def match(
     device: str, record: Iterable[str], targets: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a kernel with the architectures ``record`` is compiled for, and the targets it does not serve (contract, section 5)."""
+    """The architectures to compile a kernel for, and the targets that it cannot serve.
+
+    ``record`` has the kernel's architectures (contract, section 5).
+    """
     if device == "rocm":
         return rocm_archs.match(record, targets)
 
@@ -154,7 +157,10 @@ def match(
 
 
 def compile_options(device: str, compiled: Iterable[str]) -> tuple[str, ...]:
-    """Options of nvcc or the HIP compiler for these architectures, one word each so that CMake neither splits nor merges them."""
+    """The options of nvcc or the HIP compiler for these architectures.
+
+    Each option is one word, so that CMake neither splits nor merges them.
+    """
     if device == "rocm":
         return tuple(f"--offload-arch={arch}" for arch in compiled)
     options = []
@@ -179,18 +185,20 @@ def _cmake_remedy(word: str, source: str) -> str:
 
 
 def from_cmake(text: str, source: str) -> str:
-    """Translate a list in CMake's spelling: ``80;90a-real`` becomes ``8.0+PTX;9.0a``, as CMake means it (no suffix: binary and PTX).
+    """Translate a list in CMake's spelling: ``80;90a-real`` becomes ``8.0+PTX;9.0a``.
+
+    An entry without a suffix means binary and PTX.
 
     Raises:
-        ConfigurationError: an entry that is no architecture, or one that has no counterpart
-            (``native``, ``all``, PTX without a binary).
+        ConfigurationError: an entry is not an architecture, or it has no counterpart (``native``,
+            ``all``, PTX without a binary).
     """
     entries = []
     for word in re.split(r"[;\s]+", text.strip()):
         found = _CMAKE_ARCH.fullmatch(word)
         if found is None or found[4] == "-virtual":
             raise ConfigurationError(
-                f"{source}: {word!r} is no list of GPU architectures",
+                f"{source}: {word!r} is not a list of GPU architectures",
                 expected="entries such as 80, 90a-real or 120f, separated by semicolons",
                 remedy=_cmake_remedy(word, source),
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AMD GPU architectures: reads lists of processor names such as ``gfx90a`` and matches a kernel's record with what a build is for.
+"""AMD GPU architectures: reads lists such as ``gfx90a``, and matches a kernel's with a build's.
 
 The names and their ``xnack`` and ``sramecc`` settings are LLVM's target identifiers (User Guide for
 AMDGPU Backend, "Target ID").
@@ -16,8 +16,8 @@ from vllm_build.util.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Processors of ROCm's data centre and desktop GPUs, for suggestions; any well-formed name is
-#: accepted, and judged by the compiler.
+#: Processors of ROCm's data centre and desktop GPUs, for suggestions. Every well-formed name is
+#: accepted; the compiler decides whether it exists.
 KNOWN = (
     *("gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1031", "gfx1032"),
     *("gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1200", "gfx1201"),
@@ -27,7 +27,7 @@ _TARGET = re.compile(r"(gfx[0-9]{1,2}[0-9a-f][0-9a-f])((?::(?:sramecc|xnack)[+-]
 
 
 def processor(target: str) -> str:
-    """The processor of a target: ``gfx90a`` of ``gfx90a:xnack-``."""
+    """The processor of a target: ``gfx90a`` for ``gfx90a:xnack-``."""
     return target.partition(":")[0]
 
 
@@ -43,16 +43,19 @@ def _settings(target: str) -> tuple[str, ...]:
 
 
 def parse(text: str, source: str) -> tuple[str, ...]:
-    """Read a list such as ``"gfx90a;gfx942"``; ascending, each entry once, settings in alphabetical order.
+    """Read a list such as ``"gfx90a;gfx942"``.
 
     Args:
         text: entries separated by semicolons or blanks.
-        source: the variable or file that holds it, for messages.
+        source: the variable or file that contains the list, for messages.
+
+    Returns:
+        The distinct entries, ascending, each with its settings in alphabetical order.
 
     Raises:
-        ConfigurationError: an entry is no architecture, there is none, or two entries of one
-            processor cannot stand in one binary (the compiler wants a setting on all entries of a
-            processor or on none).
+        ConfigurationError: an entry is not an architecture, the list is empty, or two entries of
+            one processor exclude each other: the compiler requires a setting on all entries of a
+            processor or on none.
     """
     found: dict[str, tuple[str, ...]] = {}
     for word in re.split(r"[;\s]+", text.strip()):
@@ -62,7 +65,7 @@ def parse(text: str, source: str) -> tuple[str, ...]:
         parts = sorted(match[2].split(":")[1:]) if match else []
         if match is None or len({part[:-1] for part in parts}) < len(parts):
             raise ConfigurationError(
-                f"{source}: {word!r} is no AMD GPU architecture",
+                f"{source}: {word!r} is not an AMD GPU architecture",
                 expected="entries such as gfx90a, gfx942 or gfx90a:xnack-, separated by semicolons",
                 remedy=gfx_suggestion(word, KNOWN) or f"correct {source}",
             )
@@ -70,10 +73,9 @@ def parse(text: str, source: str) -> tuple[str, ...]:
         for other, settings in found.items():
             if processor(other) == match[1] and settings != _settings(target):
                 raise ConfigurationError(
-                    f"{source}: {other!r} and {target!r} cannot stand in one binary",
-                    expected="the same settings (xnack, sramecc) spelled out on every entry of a "
-                    "processor",
-                    remedy=f"drop one of them from {source}",
+                    f"{source}: {other!r} and {target!r} cannot be combined in one binary",
+                    expected="the same settings (xnack, sramecc) on every entry of a processor",
+                    remedy=f"remove one of them from {source}",
                 )
         found[target] = _settings(target)
     if not found:
@@ -86,11 +88,11 @@ def parse(text: str, source: str) -> tuple[str, ...]:
 
 
 def match(record: Iterable[str], targets: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a kernel is compiled for, ascending, and the targets that nothing in its record serves.
+    """The architectures to compile a kernel for, ascending, and the targets that it cannot serve.
 
-    No processor runs another's code, so a target is served by an entry of its own processor: the
-    same spelling, else the plain name, which a target with settings narrows: ``gfx90a`` serves
-    ``gfx90a:xnack-``, and is then compiled for exactly that.
+    No processor runs another's code, so only an entry of its own processor serves a target: the
+    same spelling, else the plain name. A target with settings narrows a plain name: ``gfx90a``
+    serves ``gfx90a:xnack-`` and is then compiled for exactly that.
     """
     entries = set(record)
     compiled, unserved = set(), []

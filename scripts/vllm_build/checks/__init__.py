@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of linked libraries: what they need, what they register, which ABI they use."""
+"""Checks of linked libraries: their dependencies, the ops they register, and their ABI."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads from an ELF shared library what the dynamic linker will ask for.
+"""Reads the dependencies and undefined symbols of an ELF shared library.
 
-Written against the gABI and the LSB's symbol versioning chapter. Own code rather than pyelftools:
-the checks after linking run in every build, in pip's isolated environments and in the recipe's, and
-a build must not need one more package to look at its own result.
+The code follows the gABI and the LSB's chapter about symbol versioning. It does not use pyelftools,
+because the checks after linking run in every build, also in the isolated environments of pip and
+the recipe, and must not need another package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAGIC = b"\x7fELF"
-#: Bytes of a library that is read at once: far above every library there is.
+#: Size limit of a library, which is read at once; far above any real one.
 _LARGEST = 4 << 30
 _STRTAB_LINKED = {"dynsym": 11, "dynamic": 6, "verneed": 0x6FFFFFFE, "versym": 0x6FFFFFFF}
 _DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 14, 15, 29
@@ -28,13 +28,13 @@ _SHN_UNDEF, _STB_WEAK, _VERSION_MASK = 0, 2, 0x7FFF
 
 @dataclass(frozen=True)
 class Symbol:
-    """A symbol that somebody else must provide.
+    """A symbol that another library must provide.
 
     Attributes:
-        name: as in the symbol table, mangled.
-        version: such as ``GLIBC_2.29``; empty when the symbol has none.
-        library: the library that the linker recorded as provider of that version; empty without a
-            version.
+        name: the mangled name in the symbol table.
+        version: such as ``GLIBC_2.29``; empty if the symbol has none.
+        library: the library that the linker recorded as the provider of that version; empty without
+            a version.
         weak: whether the library loads without it.
     """
 
@@ -46,15 +46,15 @@ class Symbol:
 
 @dataclass(frozen=True)
 class SharedLibrary:
-    """What one ELF file asks for.
+    """The requirements of one ELF file.
 
     Attributes:
         needed: DT_NEEDED, in order.
         soname: DT_SONAME, or empty.
-        runpath: DT_RUNPATH or DT_RPATH split at colons.
-        undefined: symbols that others must provide, sorted by name.
+        runpath: DT_RPATH and DT_RUNPATH, split at colons.
+        undefined: symbols that other libraries must provide, sorted by name.
         versions: (library, version) pairs of the version requirements.
-        comment: what the compilers wrote about themselves.
+        comment: the identification of the compilers (section ``.comment``).
     """
 
     needed: tuple[str, ...]
@@ -76,13 +76,13 @@ class _Section:
 
 
 def is_elf(path: Path) -> bool:
-    """Whether the file begins as an ELF file does (a Mach-O library does not)."""
+    """Whether the file begins with the magic bytes of ELF. A Mach-O library does not."""
     with open_regular(path) as stream:
         return stream.read(len(_MAGIC)) == _MAGIC
 
 
 class _Reader:
-    """Sections and tables of one 64-bit file; every read is bounds-checked by ``struct``."""
+    """Sections and tables of one 64-bit file; ``struct`` checks the bounds of every read."""
 
     def __init__(self, data: bytes) -> None:
         if data[:4] != _MAGIC or len(data) < 64 or data[4] != 2 or data[5] not in (1, 2):  # noqa: PLR2004 - sizes and values of the gABI
@@ -141,7 +141,7 @@ class _Reader:
         )
 
     def version_names(self) -> dict[int, tuple[str, str]]:
-        """From an index of the version table to (library, version)."""
+        """Index in the version table -> (library, version)."""
         section, found = self.section("verneed"), {}
         if section is None:
             return {}
@@ -155,7 +155,7 @@ class _Reader:
                     self.linked_text(section, library),
                     self.linked_text(section, name),
                 )
-                if not next_item:  # the last one says so; a damaged count must not be believed
+                if not next_item:  # marks the last item; the count may be damaged
                     break
                 item += next_item
             if not following:
@@ -213,7 +213,7 @@ def read(path: Path) -> SharedLibrary:
         )
     except (NotRegularError, TooLargeError, ValueError, OverflowError, struct.error) as error:
         raise BuildError(
-            f"{path} is not a library that can be checked: {error}",
+            f"{path} is not a valid library: {error}",
             expected="a complete 64-bit ELF file",
             remedy="remove it and build again; a full disk or a killed linker leaves such files",
         ) from error

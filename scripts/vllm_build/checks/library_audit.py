@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proofs about a compiled library, from its bytes alone: limited API, libtorch's stable ABI, the oldest glibc that loads it."""
+"""Audits a compiled library: limited API, libtorch's stable ABI, and the oldest usable glibc."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _VERSION = re.compile(r"^GLIBC_([0-9]+)\.([0-9]+)(?:\.([0-9]+))?$")
 
 
 def glibc_needed(library: Path) -> tuple[int, int]:
-    """The newest glibc symbol version that the ELF file ``library`` asks for, such as (2, 29); (0, 0) when it asks for none."""
+    """The newest glibc version that an ELF file requires, such as (2, 29), or (0, 0)."""
     return glibc_of(elf.read(library))
 
 
 def glibc_of(library: elf.SharedLibrary) -> tuple[int, int]:
-    """The same of a library that has been read."""
+    """The same as :func:`glibc_needed`, for a library that has been read."""
     matches = [_VERSION.match(version) for _, version in library.versions]
     return max(
         ((int(match.group(1)), int(match.group(2))) for match in matches if match), default=(0, 0)
@@ -33,7 +33,7 @@ def glibc_of(library: elf.SharedLibrary) -> tuple[int, int]:
 
 
 def compiler_comment(library: Path) -> str:
-    """What the compiler wrote into the file about itself (section ``.comment``)."""
+    """The compiler's identification in the file (section ``.comment``)."""
     return elf.read(library).comment
 
 
@@ -47,7 +47,7 @@ class Finding:
     text: str
 
 
-#: Program and arguments of each check; the library comes last.
+#: Program and arguments of each check. The path of the library comes last.
 _CHECKS = {
     "abi3audit": ("--strict", "--summary", "--assume-minimum-abi3", "3.10"),
     "torch-abi-audit": ("--check", "both", "--verbose"),
@@ -63,16 +63,15 @@ def _installed(name: str) -> str:
     program = Path(sys.executable).parent / name
     if not program.is_file():
         raise ToolchainError(
-            f"{name} is not installed beside {sys.executable}",
-            expected="the tools of requirements/tools.txt under Python >= 3.11, the oldest that "
-            "all of them run on",
+            f"{name} is not installed next to {sys.executable}",
+            expected="the tools of requirements/tools.txt; all of them run on Python >= 3.11",
             remedy="make test PYTHON=python3.11, after removing .venv",
         )
     return str(program)
 
 
 def audit(library: Path, *, glibc: tuple[int, int]) -> tuple[Finding, ...]:
-    """All checks of one library: ``abi3audit``, ``torch-abi-audit``, and no glibc newer than ``glibc``."""
+    """Run ``abi3audit`` and ``torch-abi-audit``, and check that ``glibc`` is new enough."""
     needed = glibc_needed(library)
     return (
         *(_run(check, _installed(check), library) for check in _CHECKS),
@@ -86,13 +85,16 @@ def audit(library: Path, *, glibc: tuple[int, int]) -> tuple[Finding, ...]:
 
 
 def limited_api(library: Path) -> Finding | None:
-    """What abi3audit says of one library; None where this environment has no abi3audit."""
+    """The result of abi3audit for one library; None if abi3audit is not installed."""
     program = programs.look_for("abi3audit")
     return _run("abi3audit", program, library) if program else None
 
 
 def where_installed(libraries: Sequence[Path], *, abi3: bool) -> tuple[Finding, ...]:
-    """The audits of a build: those of the two programs that this environment has; a full-API library is not asked about the limited one."""
+    """Run those of the two programs that are installed.
+
+    abi3audit does not run for a library that uses the full API.
+    """
     found = []
     for check in _CHECKS:
         program = programs.look_for(check)
@@ -105,11 +107,11 @@ def require(findings: Iterable[Finding]) -> None:
     """Raise when a check failed.
 
     Raises:
-        PackageTestError: with the words of every failed check.
+        PackageTestError: a check failed; the message contains the output of every failed one.
     """
     bad = [finding for finding in findings if not finding.good]
     if bad:
         raise PackageTestError(
             "\n".join(f"{f.library}: {f.check}: {f.text}" for f in bad),
-            expected="libraries for every Python and every torch",
+            expected="libraries for every supported Python and torch",
         )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After linking: nothing is asked for that the user's machine will not have.
+"""Checks after linking that a library needs nothing that the user's machine lacks.
 
-The linker's ``-z defs`` finds symbols that nobody provides at build time. This finds what it
-cannot: symbols that some library of the build machine provides and no package promises, such as a
-second OpenMP runtime, a C++ symbol of libtorch, or CUDA in a CPU build.
+The linker's ``-z defs`` finds symbols that no library provides at build time. This check finds
+symbols that a library of the build machine happens to provide although no package guarantees them:
+a second OpenMP runtime, a C++ symbol of libtorch, or CUDA in a CPU build.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from vllm_build.util.errors import BuildError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Present wherever the package may be installed: glibc's libraries and GCC's two.
+#: Available wherever the package can be installed: glibc's libraries and the two of GCC.
 _SYSTEM = re.compile(
     r"(libc|libm|libpthread|libdl|librt|libstdc\+\+|libgcc_s|ld-linux[\w-]*)\.so\.[0-9]+$"
 )
-#: libtorch's stable ABI is C functions with these prefixes, and nothing else of torch.
+#: libtorch's stable ABI consists of the C functions with these prefixes.
 _TORCH = re.compile(r"(aoti_torch|torch)_\w+$")
-#: libtorch's own files; a library that is not for torch needs none of them.
+#: Files of libtorch. A library that is not for torch needs none of them.
 _TORCH_FILES = re.compile(r"lib(torch|c10)\w*\.so$")
-#: The interpreter's; abi3audit looks at which.
+#: Functions of the interpreter; abi3audit checks which of them are allowed.
 _PYTHON = re.compile(r"_?Py[A-Z_]\w*$")
 #: Weak references that GCC's start files put into every library.
 _START_FILES = (
@@ -41,7 +41,7 @@ _THREADS = re.compile(r"(__)?pthread_\w+$")
 
 @dataclass(frozen=True)
 class _Rule:
-    """What one device adds: libraries by their SONAME, symbols by name."""
+    """What one device allows in addition: libraries by SONAME, and symbols by name."""
 
     needed: re.Pattern[str]
     symbols: re.Pattern[str]
@@ -76,24 +76,26 @@ _RULES = {
 
 
 def complaints(library: elf.SharedLibrary, device: str, *, torch: bool = True) -> tuple[str, ...]:
-    """What is wrong with a library built for ``device``, one sentence each; nothing when it will load on the user's machine.
+    """Problems of a library that was built for ``device``, one sentence each.
+
+    The result is empty if the library loads on every supported machine.
 
     Args:
-        library: what the file asks for.
+        library: the requirements of the file.
         device: key of the rules above.
-        torch: whether it is for libtorch; a Python module that is not must load without it.
+        torch: whether the library is for libtorch. A Python module without torch must load alone.
     """
     rule = _RULES[device]
     strange = [
         name for name in library.needed if not (_SYSTEM.match(name) or rule.needed.match(name))
     ]
     found = [
-        f"needs the library {name}, which no package of a {device} build promises"
+        f"needs the library {name}, which no package of a {device} build guarantees"
         for name in strange
     ]
     if not torch:
         found += [
-            f"needs {name}, and is declared to need no torch"
+            f"needs {name}, but is declared to work without torch"
             for name in library.needed
             if _TORCH_FILES.match(name)
         ]
@@ -102,7 +104,7 @@ def complaints(library: elf.SharedLibrary, device: str, *, torch: bool = True) -
             continue
         if symbol.version:
             if not (_SYSTEM.match(symbol.library) or rule.needed.match(symbol.library)):
-                found.append(f"asks for {symbol.name}@{symbol.version} of {symbol.library}")
+                found.append(f"needs {symbol.name}@{symbol.version} of {symbol.library}")
         elif not (
             (torch and _TORCH.match(symbol.name))
             or _PYTHON.match(symbol.name)
@@ -110,16 +112,16 @@ def complaints(library: elf.SharedLibrary, device: str, *, torch: bool = True) -
         ):
             owners = "torch's stable ABI, Python's" if torch else "Python's"
             found.append(
-                f"asks for {symbol.name}, which is not {owners}, libc's or the {device} toolkit's"
+                f"needs {symbol.name}, which is not {owners}, libc's or the {device} toolkit's"
             )
     return tuple(found)
 
 
 def require(path: Path, device: str, *, torch: bool = True) -> None:
-    """Check the library at ``path``, as :func:`complaints` does; files of another format than ELF (macOS) are not judged.
+    """Check the library at ``path`` with :func:`complaints`; other formats than ELF are skipped.
 
     Raises:
-        BuildError: it asks for something that the user's machine need not have.
+        BuildError: it needs something that the user's machine may lack.
     """
     if not elf.is_elf(path):
         return
@@ -129,8 +131,9 @@ def require(path: Path, device: str, *, torch: bool = True) -> None:
         if len(found) > len(shown):
             shown.append(f"  … and {len(found) - len(shown)} more")
         raise BuildError(
-            f"{path} would not load everywhere:\n" + "\n".join(shown),
+            f"{path} would not load on every machine:\n" + "\n".join(shown),
             expected="only symbols of libtorch's stable ABI, Python's limited API, libc, libstdc++ "
             "and the device's toolkit",
-            remedy="find the source that uses it; headers of ATen, c10 or another library do that",
+            remedy="find the source that uses it; often it includes a header of ATen, c10 or "
+            "another library",
         )

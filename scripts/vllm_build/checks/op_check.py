@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After linking: every op of the sources is registered, with its schema and its implementation, and nothing else is."""
+"""Checks after linking that libraries register exactly the ops of their sources."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from vllm_build.kernels.build_plan import Plan
 
-#: Libraries of the driver, which a build machine without the device does not have; the check then
-#: cannot run there.
+#: Libraries of the driver. A build machine without the device lacks them, so the check cannot run.
 _DRIVER = re.compile(
     r"lib(cuda|amdhip64|sycl|ze_loader|OpenCL|torch_cuda|torch_hip|torch_xpu)\.so[.0-9]*: cannot "
     r"open shared object file"
@@ -31,11 +30,11 @@ _DRIVER = re.compile(
 
 
 def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any]) -> list[str]:
-    """What the libraries registered otherwise than their sources say, one sentence each.
+    """Differences between the registered ops and those of the sources, one sentence each.
 
     Args:
         expected: dispatch key → schemas, from :func:`vllm_build.kernels.op_table.of_plan`.
-        answer: of :mod:`vllm_build.checks.op_probe`.
+        answer: output of :mod:`vllm_build.checks.op_probe`.
     """
     registered, found, listed = answer["registered"], [], set()
     for key, schemas in expected.items():
@@ -48,24 +47,24 @@ def differences(expected: Mapping[str, tuple[str, ...]], answer: dict[str, Any])
                 continue
             actual, keys = registered[name]
             if actual != schema:
-                found.append(f"{name} is registered as {actual}, listed as {schema}")
+                found.append(f"{name} is registered as {actual}, but defined as {schema}")
             if key not in keys:
                 found.append(
                     f"{name} has no implementation for {key}, only for "
                     f"{', '.join(keys) or 'nothing'}"
                 )
-    found += [f"{name} is registered and not listed" for name in sorted(set(registered) - listed)]
+    found += [f"{name} is registered but unknown" for name in sorted(set(registered) - listed)]
     return found
 
 
 def torch_path(inherited: Mapping[str, str]) -> str | None:
-    """What a child's ``PYTHONPATH`` needs to import torch: empty when nothing; None when this interpreter has no Python part of torch.
+    """The ``PYTHONPATH`` with which a child can import torch; None if torch is not importable.
 
-    A conda build environment has libtorch alone; an isolated build of pip hides the environment
-    that has the rest. ``inherited`` are the variables that this process was given.
+    A conda build environment has only libtorch. An isolated build of pip hides the environment with
+    torch's Python part. ``inherited`` are the variables that this process started with.
     """
     if importlib.util.find_spec("torch") is not None:
-        # An isolated interpreter has found torch without the variable.
+        # An interpreter that ignores the variable has found torch without it.
         return "" if sys.flags.ignore_environment else inherited.get("PYTHONPATH", "")
     sites = [
         str(torch.path.parent)
@@ -82,24 +81,24 @@ def run_probe(
     inherited: Mapping[str, str],
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program that loads libraries into torch, in a process of its own.
+    """Run a program that loads libraries into torch, in a separate process.
 
     Args:
         probe: the program.
-        request: what it reads from standard input, as JSON.
-        path: of :func:`torch_path`.
-        inherited: the variables that it starts from.
-        timeout: in seconds; None waits.
+        request: written to its standard input as JSON.
+        path: result of :func:`torch_path`.
+        inherited: its environment, to which this function adds.
+        timeout: in seconds; None waits forever.
 
     Raises:
-        subprocess.TimeoutExpired: it did not end in time, and was killed.
+        subprocess.TimeoutExpired: it did not end in time and was killed.
     """
     return children.run(
-        # Its text, not its path: a script's own folder is searched for modules first, and ours
-        # would hide others' by name.
+        # Pass its text, not its path: Python searches a script's folder for modules first, and
+        # modules there would hide others of the same name.
         [sys.executable, "-c", probe.read_text(encoding="utf-8")],
         given=json.dumps(request),
-        # Plugins of torch that happen to be installed are not what is under test.
+        # Installed plugins of torch are not under test.
         env={**inherited, "PYTHONPATH": path, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
         cwd="/",
         timeout=timeout,
@@ -107,17 +106,17 @@ def run_probe(
 
 
 def require(root: Path, plan: Plan, libraries: Sequence[Path], inherited: Mapping[str, str]) -> str:
-    """Load ``libraries`` in a child process and compare with their sources; returns what was found, in words.
+    """Load ``libraries`` in a child process and compare their ops; returns the result in words.
 
     Args:
-        root: of the source tree.
+        root: the source tree.
         plan: what was built.
         libraries: the linked libraries that register ops.
-        inherited: the variables that the child starts from.
+        inherited: the environment of the child.
 
     Raises:
-        BuildError: a library does not load, or the ops differ from those of the sources.
-        ConfigurationError: a source registers ops in a way that is not understood.
+        BuildError: a library does not load, or its ops differ from those of the sources.
+        ConfigurationError: a registration in the sources cannot be parsed.
     """
     expected = op_table.of_plan(op_table.load(root), plan)
     path = torch_path(inherited)
@@ -142,7 +141,7 @@ def require(root: Path, plan: Plan, libraries: Sequence[Path], inherited: Mappin
         raise BuildError(
             "the ops are not those of the sources:\n" + "\n".join(f"  {line}" for line in found),
             expected=f"exactly the ops that {op_table.BINDINGS} registers for the planned kernels",
-            remedy="link the unit that registers them, and no other; another library may have "
-            "registered the same ops before",
+            remedy="link exactly the units that register them; also check whether another library "
+            "has registered the same ops",
         )
-    return f"{len(request['schemas'])} ops registered as listed"
+    return f"{len(request['schemas'])} ops registered as defined"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as a program of its own: loads compiled libraries into torch and says what they registered.
+"""A separate program that loads compiled libraries into torch and prints what they register.
 
     stdin   {"libraries": [path, ...], "schemas": [text, ...]}
     stdout  {"registered": {op: [schema, [dispatch key, ...]]}, "expected": {text: schema}}
 
-Schemas are as torch prints them, so that two spellings of one schema are equal. A process of its
-own, because a library that defines an op a second time makes libtorch abort.
+torch prints the schemas, so different spellings of one schema are equal. The program runs in its
+own process, because libtorch aborts when a library defines an op a second time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEYS = (
 
 
 def probe(libraries: list[str], schemas: list[str]) -> dict[str, Any]:
-    """Load and compare; torch's own exceptions pass through."""
+    """Load the libraries and list their ops; exceptions of torch pass through."""
     private: Any = torch._C  # noqa: SLF001 - torch lists its ops nowhere else
     before = set(private._dispatch_get_all_op_names())  # noqa: SLF001
     for library in libraries:

@@ -2,5 +2,5 @@
 """The subcommands of ``vllm-build``, one module each.
 
 A module has ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments, console) -> exit
-status``: it reads its arguments, calls the library and shows the result.
+status``. It reads its arguments, calls the library and shows the result.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several subcommands share."""
+"""Options of the subcommands that read or write packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.conda import package_channel, variants
-from vllm_build.conda.package_job import Request
+from vllm_build.conda.package_request import Request
 from vllm_build.settings.value_kinds import WORDS, checked
 from vllm_build.util import paths
 from vllm_build.util.errors import ConfigurationError
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 
 def add_channel(parser: ArgumentParser) -> None:
-    """Options of every command that reads or writes packages."""
+    """Declare ``--channel`` and ``--output``."""
     parser.add_argument(
         "--channel",
         help="local (made from PyPI and Debian packages) or conda-forge; default: $CHANNEL, else "
-        "local where apt exists",
+        "local if apt exists",
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("output"),
-        help="the folder, itself a conda channel, that receives the packages",
+        help="the folder for the packages, which is also a conda channel",
     )
 
 
 def request(arguments: Namespace, name: str, console: Console) -> Request:
-    """The request that the arguments describe; what the variant's file says in vain is named in warnings.
+    """The request that the arguments describe; warns about keys of the variant without effect.
 
     Raises:
-        ConfigurationError: there is no such variant or channel, or the variant's file is not valid.
+        ConfigurationError: there is no such variant or channel, or the variant's file is invalid.
     """
     root = paths.source_root()
     variant = variants.load(root, name)
@@ -69,7 +69,7 @@ def parse_days(text: str) -> float:
     Raises:
         ConfigurationError: it is not a number of days.
     """
-    # float() alone would take "1_000", "inf" and digits of every script.
+    # float() alone would accept "1_000", "inf" and digits of other scripts.
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         raise ConfigurationError(
             f"--older-than={text!r} is not valid",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of commands that answer for a device and a toolkit, whether or not this machine has them."""
+"""Options that choose a device and a toolkit, which this machine need not have."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 def add_target(parser: ArgumentParser) -> None:
     """Declare ``--device`` and ``--toolkit-version``."""
-    parser.add_argument("--device", help="default: VLLM_TARGET_DEVICE, else the one that is found")
+    parser.add_argument("--device", help="default: VLLM_TARGET_DEVICE, else the detected one")
     parser.add_argument(
         "--toolkit-version",
-        help="release of the CUDA or ROCm toolkit, such as 12.9; default: the one that is found",
+        help="release of the CUDA or ROCm toolkit, such as 12.9; default: the detected one",
     )
 
 
 def options(arguments: Namespace) -> tuple[str | None, Version | None]:
-    """What ``--device`` and ``--toolkit-version`` say; None for one that was not given.
+    """The values of ``--device`` and ``--toolkit-version``; None for an option that is absent.
 
     Raises:
         ConfigurationError: an option is malformed.
-        ToolchainError: the release is older than any build accepts.
+        ToolchainError: the release is older than the oldest supported one.
     """
     name = None if arguments.device is None else checked("--device", DEVICE, arguments.device)
     release = (
@@ -46,14 +46,14 @@ def options(arguments: Namespace) -> tuple[str | None, Version | None]:
 
 
 def target(arguments: Namespace, settings: Settings) -> tuple[str, Version | None]:
-    """The device and the release of its toolkit: what the options say, else what is found.
+    """The device and the release of its toolkit, from the options or detected.
 
-    What was given is not looked for: each rule can be tried without its hardware, and on a machine
-    that has something else.
+    A value from an option is not detected, so every rule can be tried on a machine with other
+    hardware or none.
 
     Raises:
         ConfigurationError: an option is malformed.
-        ToolchainError: the toolkit is broken, or older than any build accepts.
+        ToolchainError: the toolkit is broken, or older than the oldest supported release.
     """
     name, release = options(arguments)
     if name is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which builds of the toolchain channel the packages of a variant need."""
+"""Finds the builds of the toolchain channel that the packages of a variant need."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
     from vllm_build.conda import variants
-    from vllm_build.conda.package_job import Request
+    from vllm_build.conda.package_request import Request
 
-#: What a toolchain build is for, and the key of a variant file that says the same.
+#: Key of a toolchain build -> the key of a variant file with the same meaning.
 _CHOSEN_BY = {"python_version": "python", "cuda_release": "cuda_compiler_version"}
 
 
 def _fits(build: sources.Build, variant: variants.Variant) -> bool:
-    """Whether a build of the toolchain is for the interpreter and the toolkit of ``variant``, or for all."""
+    """Whether a toolchain build is for the interpreter and toolkit of ``variant``, or for all."""
     return all(
         build.variant.get(key) in (None, variant.values.get(chosen))
         for key, chosen in _CHOSEN_BY.items()
@@ -35,7 +35,10 @@ def _builds_that_make(request: Request, names: frozenset[str]) -> list[str]:
 
 
 def toolchain_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that give what the recipe asks for; packages for other interpreters and toolkits stay out."""
+    """Ids of the toolchain builds that the recipes need.
+
+    Packages for other interpreters and toolkits are left out.
+    """
     return _builds_that_make(
         request,
         recipe_outputs.required_names(
@@ -45,7 +48,10 @@ def toolchain_builds(request: Request) -> list[str]:
 
 
 def package_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that the noarch package is made with: the same for every variant of one Python."""
+    """Ids of the toolchain builds that the noarch package needs.
+
+    They are the same for all variants with the same Python.
+    """
     return _builds_that_make(
         request,
         recipe_outputs.package_tools(
@@ -55,10 +61,12 @@ def package_builds(request: Request) -> list[str]:
 
 
 def require_toolchain(request: Request) -> None:
-    """Refuse a variant that names a toolkit or an interpreter that the local channel has no recipe for.
+    """Refuse a variant whose toolkit or interpreter has no recipe in the local channel.
+
+    A solver would only report a missing package.
 
     Raises:
-        ToolchainError: it does; a solver would only say that a package is not there.
+        ToolchainError: there is no recipe.
     """
     every = sources.load(request.root)
     for name in sorted(

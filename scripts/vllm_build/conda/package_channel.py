@@ -20,27 +20,32 @@ LOCAL, CONDA_FORGE = CHANNELS
 
 
 def choose(name: str | None, settings: Settings) -> str:
-    """The channel that feeds a build: ``local`` (made here from PyPI and Debian packages) where apt exists, else ``conda-forge``.
+    """Choose the channel that feeds a build.
+
+    Without a choice by the user, it is ``local`` (made here from PyPI and Debian packages) if apt
+    exists, else ``conda-forge``.
 
     Args:
-        name: what ``--channel`` says; None or empty: what ``CHANNEL`` says.
-        settings: of the environment.
+        name: the value of ``--channel``; None or empty: that of ``CHANNEL``.
+        settings: the settings of the environment.
 
     Raises:
-        ConfigurationError: ``name`` is neither.
+        ConfigurationError: ``name`` is neither of the two.
     """
     if name:
         return checked(
             "--channel",
             choice(*CHANNELS),
             name,
-            "correct it, or leave it out: CHANNEL, else what this machine has, decides then",
+            "correct it, or leave it out to use CHANNEL or this machine's default",
         )
     return settings.channel or (LOCAL if shutil.which("apt-get") else CONDA_FORGE)
 
 
 def url(name: str, root: Path | None = None) -> str:
-    """What solvers are given for a channel name: for ``local`` the packages that the source tree ``root`` (this one) makes, and no others.
+    """The address of a channel for solvers.
+
+    ``local`` contains exactly the packages that the source tree ``root`` makes; None is this tree.
 
     Raises:
         ConfigurationError: a recipe of the toolchain or its lock is malformed.

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of built packages beyond the recipe's own tests: every interpreter, the binary interfaces, the kernel tests."""
+"""Checks of built packages in addition to the recipes' tests.
+
+They cover several interpreters, the binary interfaces, and the tests of the kernels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from vllm_build.checks import library_audit
-from vllm_build.conda import package_channel, package_job
+from vllm_build.conda import package_channel, package_job, package_request
 from vllm_build.conda.environments import conda_environment, prefixes
 from vllm_build.toolchain import channel_build
 from vllm_build.util.errors import PackageTestError
@@ -17,20 +20,19 @@ from vllm_build.util.errors import PackageTestError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vllm_build.conda.package_job import Request
+    from vllm_build.conda.package_request import Request
     from vllm_build.util.console import Console
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A CPython that the packages must serve."""
+    """A CPython that the packages support."""
 
     name: str
     spec: str
 
 
-#: The oldest and the newest that the channel has, and one without a GIL: between them lies
-#: everything that abi3 promises.
+#: The oldest and the newest in the channel, and one without a GIL, to test the promises of abi3.
 INTERPRETERS = (
     Interpreter("3.11", "python 3.11.*"),
     Interpreter("3.13", "python 3.13.* *_cp313"),
@@ -39,20 +41,22 @@ INTERPRETERS = (
 
 
 def prepare(request: Request, console: Console) -> None:
-    """Bring the whole toolchain channel up to date: the checks need interpreters and test tools that packages do without.
+    """Bring the whole toolchain channel up to date.
+
+    The checks need interpreters and test tools that packages do not need.
 
     Raises:
-        ConfigurationError: the output folder is not ours, or no environment can lie in it.
-        VllmBuildError: as ``toolchain.ensure``.
+        ConfigurationError: the output folder is not ours, or it cannot contain an environment.
+        VllmBuildError: as ``channel_build.ensure``.
     """
     prefixes.check(request.output / ".test" / "installed")
     package_job.claim_output(request.output)
     if request.channel == package_channel.LOCAL:
-        channel_build.ensure(request.root, console)
+        channel_build.ensure(request.root, console, inherited=request.settings.inherited)
 
 
 def _kernels_spec(request: Request) -> str:
-    for output in package_job.expected(request):
+    for output in package_request.expected(request):
         if output.name == "vllm-kernels":
             if not (request.output / output.subdir / output.filename).is_file():
                 raise PackageTestError(
@@ -65,11 +69,14 @@ def _kernels_spec(request: Request) -> str:
 
 
 def compute(request: Request, interpreter: Interpreter, console: Console) -> list[str]:
-    """Install the one kernel package under an interpreter and compute with it, through libtorch alone; returns what the check said.
+    """Install the kernel package with an interpreter and compute with it through libtorch alone.
+
+    Returns:
+        The lines that the check printed.
 
     Raises:
         ToolchainError: the environment cannot be solved.
-        PackageTestError: a library does not load, or computes wrong.
+        PackageTestError: a library does not load, or a result is wrong.
     """
     prefix = request.output / ".test" / f"py{interpreter.name}"
     with console.step(f"kernels under CPython {interpreter.name}"):
@@ -77,11 +84,12 @@ def compute(request: Request, interpreter: Interpreter, console: Console) -> lis
         conda_environment.create(
             prefix, specs, request.channel_urls, force=True, driver=request.driver
         )
-        test = ["python", str(request.root / "recipe" / "test_kernels_load.py")]
-        said = conda_environment.run_in(
+        script = request.root / "recipe" / "vllm-kernels" / "test_kernels_load.py"
+        test = ["python", str(script)]
+        printed = conda_environment.run_in(
             prefix, test, cwd=prefix, inherited=request.settings.inherited
         )
-        lines = said.strip().splitlines()
+        lines = printed.strip().splitlines()
         for line in lines:
             console.info("    " + line)
     return lines
@@ -98,7 +106,7 @@ def libraries(prefix: Path) -> list[Path]:
 
 
 def audits(request: Request, prefix: Path, console: Console) -> list[library_audit.Finding]:
-    """Audit every library; nothing newer than the glibc of the variant's sysroot may be needed.
+    """Audit every library, for example that the glibc of the variant's sysroot is sufficient.
 
     Raises:
         PackageTestError: a check failed.
@@ -118,15 +126,18 @@ def audits(request: Request, prefix: Path, console: Console) -> list[library_aud
     return findings
 
 
-#: Tests that need vllm and torch installed, and nothing of the build library.
+#: Folders of tests that need vllm and torch, and not the build library.
 INSTALLED_TESTS = ("kernels", "package")
 
 
 def installed_tests(request: Request, console: Console) -> dict[str, str]:
-    """Run the tests of the installed packages in an environment that holds them; the tests come from the tree, vllm does not.
+    """Run the tree's tests in an environment with the installed packages.
 
-    Returns pytest's output by folder of tests. Kernels for a GPU need one, and a torch for it,
-    which the local channel does not have: `make gpu-tests` runs them where there are both.
+    Tests of GPU kernels need a GPU and a torch for it, which the local channel does not have; they
+    are run by ``make gpu-tests``.
+
+    Returns:
+        pytest's output by folder of tests.
 
     Raises:
         PackageTestError: a test failed.
@@ -136,12 +147,12 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
             f"    tests of kernels for {request.variant.accelerator} run on a GPU: make gpu-tests"
         )
         return {}
-    specs = [f"{o.name} =={o.version} {o.build}" for o in package_job.expected(request)]
+    specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
     prefix = request.output / ".test" / "installed"
     conda_environment.create(
         prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True
     )
-    # -P: the tree's own vllm, beside the tests, must not be the one that is tested.
+    # -P: test the installed vllm and not the tree's, which is next to the tests.
     pytest = [
         "python",
         "-P",
@@ -154,16 +165,16 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
         "-q",
         "-rs",
     ]
-    said = {}
+    printed = {}
     for name in INSTALLED_TESTS:
         folder = str(request.root / "tests" / name)
         with console.step(f"tests/{name} in the installed environment"):
             extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis")}
             command = [*pytest, "--rootdir", folder, "--confcutdir", folder, folder]
-            said[name] = conda_environment.run_in(
+            printed[name] = conda_environment.run_in(
                 prefix, command, cwd=prefix, inherited=request.settings.inherited, extra=extra
             )
-            for line in said[name].strip().splitlines():
-                if line.startswith("SKIPPED") or line == said[name].strip().splitlines()[-1]:
+            for line in printed[name].strip().splitlines():
+                if line.startswith("SKIPPED") or line == printed[name].strip().splitlines()[-1]:
                     console.info("    " + line)
-    return said
+    return printed

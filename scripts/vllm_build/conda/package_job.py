@@ -1,32 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job: conda packages of one variant, built, tested, installed in a clean prefix and run there."""
+"""The main job: builds the conda packages of a variant, and tests, installs and runs them."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.architectures import gpu_targets
-from vllm_build.conda import (
-    needed_builds,
-    package_channel,
-    recipe_outputs,
-    reused_packages,
-    variants,
-)
+from vllm_build.conda import needed_builds, package_channel, package_request, reused_packages
 from vllm_build.conda.environments import conda_environment, intact, prefixes
-from vllm_build.digests import recipe_stamp, tree_digests
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.digests import digest_rules, tree_digests
 from vllm_build.native import compiler_cache, unit_times
 from vllm_build.native.build_configuration import ABI3
-from vllm_build.packing import channel_index, finish, packer_version, recipe_builder
+from vllm_build.packing import channel_index, finish, recipe_builder
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.stores import trust
 from vllm_build.sources import cutlass, third_party
-from vllm_build.target import requested_archs
 from vllm_build.toolchain import channel_build, channel_views, third_party_fetch
 from vllm_build.util import locks, paths, removal
 from vllm_build.util.errors import BuildError
@@ -35,88 +25,18 @@ from vllm_build.util.files import holds, read_text, sha256_of, write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vllm_build.conda.package_request import Request
+    from vllm_build.conda.recipe_outputs import Output
     from vllm_build.settings.build_settings import Settings
     from vllm_build.util.console import Console
 
 
-@dataclass(frozen=True)
-class Request:
-    """What was asked for.
+def reusable(request: Request, outputs: tuple[Output, ...]) -> tuple[Path, ...]:
+    """The packages of earlier runs that are complete and unchanged.
 
-    Attributes:
-        root, variant: the source tree, and what is built from it.
-        channel: the name of the one that feeds the build.
-        output: the folder, itself a channel, that gets the packages.
-        settings: of the environment.
-        reuse: channels that may have the packages.
-    """
-
-    root: Path
-    variant: variants.Variant
-    channel: str
-    output: Path
-    settings: Settings
-    reuse: tuple[str, ...] = ()
-
-    @cached_property
-    def channel_urls(self) -> list[str]:
-        """The channels to install from: the packages' own first."""
-        return [self.output.as_uri(), package_channel.url(self.channel, self.root)]
-
-    @cached_property
-    def driver(self) -> str | None:
-        """The release of CUDA that environments are solved for where the machine has no driver, of :func:`environment.assumed_driver`."""
-        return conda_environment.assumed_driver(self.variant.toolkit_version)
-
-    @property
-    def prefix(self) -> Path:
-        """The clean prefix that the packages are installed into and run in."""
-        return self.output / f"env-{self.variant.name}"
-
-    @property
-    def unit_times(self) -> Path:
-        """What each compiled unit of the last build took: no part of any package."""
-        return self.output / ".state" / f"{self.variant.name}-units.jsonl"
-
-    @property
-    def state(self) -> Path:
-        """What the last complete run made, with sha256: the ground for reuse."""
-        return self.output / ".state" / f"{self.variant.name}.json"
-
-
-def stamps(request: Request) -> dict[str, str]:
-    """The keys that the tree, the channel and the caller's environment give the recipe, over what the files say."""
-    found = recipe_stamp.values(request.root)
-    found["recipe_digest"] = packer_version.recipe_digest(found["recipe_digest"])
-    if request.variant.accelerator == "cuda":
-        # As a key of the variant a choice is in the package's hash: for other architectures or head
-        # sizes it is another package.
-        if asked := requested_archs.requested("cuda", request.settings):
-            found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
-        if request.settings.flash_attention_set:
-            found["flash_attention_set"] = request.settings.flash_attention_set
-    if request.channel == package_channel.LOCAL:
-        chosen = {
-            "channel_digest": needed_builds.toolchain_builds(request),
-            "package_channel_digest": needed_builds.package_builds(request),
-        }
-        found |= {
-            key: channel_build.channel_digest(request.root, builds)[: tree_digests.SHORT]
-            for key, builds in chosen.items()
-        }
-    return found
-
-
-def expected(request: Request) -> tuple[recipe_outputs.Output, ...]:
-    """The packages that this tree gives for the variant; their names change with everything that shapes their content."""
-    return recipe_outputs.render(request.root, request.variant, stamps(request))
-
-
-def reusable(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> tuple[Path, ...]:
-    """Packages that earlier runs left, complete and unchanged; a file of such a name with other bytes is no such package, and is removed.
-
-    What an earlier run of the variant recorded counts, and for others the index of the channel: one
-    ``vllm`` serves all variants.
+    The sha256 comes from the record of the variant's last run. For other packages it comes from the
+    channel's index, because all variants share one ``vllm``. A file with an expected name and
+    another sha256 is removed.
     """
     try:
         recorded: dict[str, str] = json.loads(read_text(request.state))["packages"]
@@ -138,22 +58,31 @@ def reusable(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> tu
 
 def take(
     request: Request,
-    outputs: tuple[recipe_outputs.Output, ...],
-    there: tuple[Path, ...],
+    outputs: tuple[Output, ...],
+    present: tuple[Path, ...],
     console: Console,
 ) -> tuple[Path, ...]:
-    """Those of ``outputs`` that are there, and those that a channel of ``request.reuse`` has, put beside them.
+    """Copy missing packages from the channels of ``request.reuse`` into the output.
+
+    Args:
+        request: the caller's choices.
+        outputs: the packages of this tree.
+        present: those of them that are in the output already.
+        console: gets the progress.
+
+    Returns:
+        ``present`` and the copies.
 
     Raises:
-        ConfigurationError, FetchError, RefusedError: as ``reused.take``.
+        ConfigurationError, FetchError, RefusedError: as ``reused_packages.take``.
     """
-    names = {path.name for path in there}
+    names = {path.name for path in present}
     missing = [output for output in outputs if output.filename not in names]
     if not request.reuse or not missing:
-        return there
+        return present
     if request.settings.precompiled_key:
         raise trust.unsigned(", ".join(request.reuse), "a conda channel")
-    resolved = planned(request)
+    resolved = package_request.planned(request)
     digests = {
         component: tree_digests.build_digest(
             tree_digests.kernel_digest(request.root, component), component, resolved, ABI3
@@ -162,24 +91,28 @@ def take(
     }
     with console.step("take packages from other channels"), console.transfer("packages") as counter:
         taken = reused_packages.take(
-            Context(progress=counter.advance), request.reuse, missing, digests, request.output
+            Context.of_settings(request.settings, counter.advance),
+            request.reuse,
+            missing,
+            digests,
+            request.output,
         )
         for path, where in taken.items():
             console.info(f"    {path.name} from {where}")
-    return (*there, *taken)
+    return (*present, *taken)
 
 
 def _work(request: Request) -> tuple[Path, Path]:
-    """The work folder of the variant, and the channel beside it with packages that are there already."""
+    """The variant's work folder, and the channel next to it for packages that exist already."""
     work = request.output / ".work" / request.variant.name
     return work, work.with_name(f"{work.name}-reused")
 
 
 def claim_output(output: Path) -> None:
-    """Make sure that the folder of packages is ours: packages and environments in it are replaced.
+    """Claim the folder for packages, because packages and environments in it get replaced.
 
     Raises:
-        ConfigurationError: it holds something else. ResourceError: the disk is full.
+        ConfigurationError: it contains files of other programs. ResourceError: the disk is full.
     """
     names = (
         *channel_index.SUBDIRS,
@@ -195,7 +128,10 @@ def claim_output(output: Path) -> None:
 
 
 def _ccache(settings: Settings, console: Console) -> str:
-    """The folder of the compiler cache; empty, which the recipe takes as "without", where it is disabled or cannot be written to."""
+    """The folder of the compiler cache; empty if the cache is disabled or not writable.
+
+    The build script compiles without a cache if the folder is empty.
+    """
     if settings.disable_ccache:
         return ""
     folder = paths.ccache_dir()
@@ -210,27 +146,25 @@ def _ccache(settings: Settings, console: Console) -> str:
 
 
 def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Path]:
-    """Run rattler-build in a work folder of its own and publish what passed its tests; nothing appears in the output before.
+    """Run rattler-build in a work folder and publish the packages that pass their tests.
+
+    Nothing appears in the output before that.
 
     Args:
-        request: what was asked for.
-        kept: packages that are there; they are neither compiled nor packed again, and serve the
-            tests of the others.
+        request: the caller's choices.
+        kept: existing packages. They are not rebuilt, and tests of other packages install them.
         console: gets the log.
 
     Raises:
-        BuildError: a step of the build or a package test failed; the work folder with the logs is
-            kept.
+        BuildError: a build step or a package test failed; the work folder with the logs is kept.
     """
-    work, beside = _work(request)
-    # The staging cache is not keyed by the content of the sources: a kept one would give stale
-    # binaries.
+    work, reused = _work(request)
     removal.remove_tree(work, below=request.output)
-    removal.remove_tree(beside, below=request.output)
-    channel_index.publish(kept, beside)
+    removal.remove_tree(reused, below=request.output)
+    channel_index.publish(kept, reused)
     request.unit_times.unlink(missing_ok=True)
-    # What was read and checked, every value quoted: the user's own file may hold more, in another
-    # encoding.
+    # The values that were read and checked, all quoted. The user's file may contain other keys and
+    # have another encoding.
     described = request.state.with_name(f"{request.variant.name}-variant.yaml")
     write_text(
         described,
@@ -238,10 +172,10 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
         + "\n",
     )
     built = recipe_builder.build(
-        request.root / "recipe" / "recipe.yaml",
+        request.root / digest_rules.RECIPES,
         variant_files=[described],
-        variants={key: [value] for key, value in stamps(request).items()},
-        channels=[beside.as_uri(), package_channel.url(request.channel, request.root)],
+        variants={key: [value] for key, value in package_request.stamps(request).items()},
+        channels=[reused.as_uri(), package_channel.url(request.channel, request.root)],
         output_dir=work,
         env={
             "CCACHE_DIR": _ccache(request.settings, console),
@@ -251,8 +185,7 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
             **({"CONDA_OVERRIDE_CUDA": request.driver} if request.driver else {}),
         },
         inherited=request.settings.inherited,
-        # The packages are compressed again when they are normalised; until then this is a temporary
-        # file.
+        # Normalising compresses the packages again, so speed matters here and size does not.
         package_format="conda:1",
         no_include_recipe=True,
         skip_existing="all",
@@ -260,17 +193,21 @@ def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Pa
     )
     if not built:
         raise BuildError(
-            "rattler-build ended without a package", expected="the outputs of recipe/recipe.yaml"
+            "rattler-build ended without a package", expected="the packages of recipe/"
         )
     finish.finish(built, work, request.root)
     published = channel_index.publish(built, request.output)
-    for folder in (work, beside):
+    for folder in (work, reused):
         removal.remove_tree(folder, below=request.output)
     return published
 
 
-def _install(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> str:
-    """Install exactly the packages of this build into the clean prefix; says whether the prefix was there already, and whole."""
+def _install(request: Request, outputs: tuple[Output, ...]) -> str:
+    """Install exactly the packages of this build into the clean prefix.
+
+    Returns:
+        What was done, for the log: ``created``, ``reused``, or why the prefix was created again.
+    """
     specs = [f"{output.name} =={output.version} {output.build}" for output in outputs]
     marker = request.state.with_name(f"env-{request.variant.name}.json")
     wanted = json.dumps({"specs": specs, "channels": request.channel_urls})
@@ -281,7 +218,7 @@ def _install(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> st
             return "reused"
         how = f"created again, as it was damaged ({damage}):"
     marker.unlink(missing_ok=True)
-    # The output folder is ours, and so is what lies at this name in it.
+    # The output folder is ours, so a folder of this name in it is ours too.
     conda_environment.create(
         request.prefix, specs, request.channel_urls, force=True, driver=request.driver
     )
@@ -289,7 +226,7 @@ def _install(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> st
     return how
 
 
-def _record(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> dict[str, str]:
+def _record(request: Request, outputs: tuple[Output, ...]) -> dict[str, str]:
     packages = {
         f"{o.subdir}/{o.filename}": sha256_of(request.output / o.subdir / o.filename)
         for o in outputs
@@ -299,54 +236,37 @@ def _record(request: Request, outputs: tuple[recipe_outputs.Output, ...]) -> dic
 
 
 def install_line(request: Request) -> str:
-    """The command that installs the packages elsewhere."""
+    """The command that installs the packages on another machine."""
     channels = " ".join(f"-c {url}" for url in request.channel_urls)
     return f"conda install --override-channels {channels} vllm"
 
 
-def planned(request: Request) -> plan_resolver.Plan:
-    """What the variant compiles.
-
-    Raises:
-        NothingToDoError: nothing, as no kernel is written for its accelerator.
-        ConfigurationError, ToolchainError: as ``plan.resolve``.
-    """
-    variant = request.variant
-    values = {**variant.values, **stamps(request)}
-    choice = plan_resolver.Choice(values.get("flash_attention_set"))
-    return plan_resolver.resolve(
-        kernels_table.load(request.root),
-        variant.accelerator,
-        toolkit_version=variant.toolkit_version,
-        arch_list=values.get("cuda_arch_list"),
-        arch_source=str(variant.path),
-        choice=choice,
-    )
-
-
 def fetch_sources(request: Request, console: Console) -> None:
-    """Bring the locked third-party sources that the plan names into the cache: a build has no network.
+    """Fetch the locked third-party sources of the plan into the cache; a build has no network.
 
     Raises:
-        FetchError, IntegrityError: one cannot be had, or is not what was locked.
+        FetchError: a source cannot be fetched. IntegrityError: it differs from the lock.
     """
-    known, resolved = third_party.read(request.root), planned(request)
+    known, resolved = third_party.read(request.root), package_request.planned(request)
     for name in (
         *([cutlass.NAME] if cutlass.is_needed(resolved) else []),
         *resolved.third_party_sources,
     ):
-        third_party_fetch.fetch(known[name], console)
+        third_party_fetch.fetch(known[name], console, request.settings.inherited)
 
 
 def package(request: Request, console: Console) -> dict[str, Any]:
-    """Build (or reuse), install and run the packages of one variant; returns the facts for ``--json``.
+    """Build or reuse, install and run the packages of one variant.
+
+    Returns:
+        The facts for ``--json``.
 
     Raises:
-        NothingToDoError: the variant compiles nothing; nothing was downloaded for it.
+        NothingToDoError: the variant compiles nothing; nothing was downloaded.
         BusyError: another build writes to the same output.
         BuildError, PackageTestError, ToolchainError: the stage that failed.
     """
-    # No package may vanish from the channel between the solver's answer and the last installation.
+    # Packages must stay in the channel from the solver's answer to the last installation.
     with channel_views.reading(request.channel_urls, console.info):
         return _package(request, console)
 
@@ -356,14 +276,18 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
     claim_output(request.output)
     with console.step("plan"):
         extensions = ", ".join(
-            f"{e.name} ({len(e.kernels)} kernels)" for e in planned(request).extensions
+            f"{e.name} ({len(e.kernels)} kernels)"
+            for e in package_request.planned(request).extensions
         )
         console.info(f"    {request.variant.accelerator}: {extensions}")
     if request.channel == package_channel.LOCAL:
         needed_builds.require_toolchain(request)
         with console.step("toolchain channel"):
             report = channel_build.ensure(
-                request.root, console, needed_builds.toolchain_builds(request)
+                request.root,
+                console,
+                needed_builds.toolchain_builds(request),
+                inherited=request.settings.inherited,
             )
             console.info(
                 f"    {report.built} built, {len(report.outcomes) - report.built} reused in "
@@ -372,13 +296,13 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
     with locks.exclusive(request.output, "the output folder"):
         if request.driver:
             console.info(
-                f"    no CUDA driver here: solving as for one of {request.driver} "
+                f"    no CUDA driver here: solving for a driver of CUDA {request.driver} "
                 "(CONDA_OVERRIDE_CUDA)"
             )
-        outputs = expected(request)
+        outputs = package_request.expected(request)
         kept = take(request, outputs, reusable(request, outputs), console)
         for path in kept:
-            console.info(f"    reused {path.name}: nothing that shapes it has changed")
+            console.info(f"    reused {path.name}: its inputs have not changed")
         if len(kept) < len(outputs):
             fetch_sources(request, console)
             with console.step("build and test packages"):
@@ -388,11 +312,11 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
             how = _install(request, outputs)
             console.info(f"    {how} {request.prefix}")
         with console.step("run"):
-            test = ["python", str(request.root / "recipe" / "test_ops.py")]
-            said = conda_environment.run_in(
+            test = ["python", str(request.root / "recipe" / "vllm" / "test_ops.py")]
+            printed = conda_environment.run_in(
                 request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
             )
-            console.info("    " + said.strip())
+            console.info("    " + printed.strip())
     return {
         "variant": request.variant.name,
         "channel": request.channel,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders the recipe without building: names, versions, build strings and requirements of every output."""
+"""Renders the recipes without building: each package's name, version, build and requirements."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rattler_build import (
 )
 
 from vllm_build.conda.variants import PLATFORM
+from vllm_build.digests import digest_rules
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class Output:
     """One package that a build will give.
 
-    Of builds that would all do, solvers take one that is not ``behind``
+    If several builds satisfy a requirement, solvers prefer one that is not ``behind``
     (``down_prioritize_variant``), then the highest ``number``.
     """
 
@@ -44,12 +45,12 @@ class Output:
 
     @property
     def subdir(self) -> str:
-        """The folder of the channel that it lies in."""
+        """The folder of the channel that the file is in."""
         return "noarch" if self.noarch else PLATFORM
 
     @property
     def filename(self) -> str:
-        """The name of its file."""
+        """The name of the package's file."""
         return f"{self.name}-{self.version}-{self.build}.conda"
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,57 +60,57 @@ class Output:
 
 def _rendered(root: Path, variant: Variant, overrides: Mapping[str, str]) -> list[dict[str, Any]]:
     platform = PlatformConfig(target_platform=PLATFORM, build_platform=PLATFORM)
+    path = root / digest_rules.RECIPES
     try:
-        files = [str(root / "recipe" / "variants.yaml")]
+        files = [str(path / "variants.yaml")]
         config = VariantConfig.from_files_with_context(files, JinjaConfig(platform=platform))
-        # The variant's values as they were read and checked, not its file: rattler-build reads
-        # numbers and encodings its own way.
+        # The values that were read and checked, not the variant's file: rattler-build reads numbers
+        # and encodings differently.
         values = {**variant.values, **overrides}
         config = config.merge(
             VariantConfig({key: [value] for key, value in values.items()}, zip_keys=config.zip_keys)
         )
-        rendered = Stage0Recipe.from_file(str(root / "recipe" / "recipe.yaml")).render(
-            config, RenderConfig(platform=platform)
-        )
+        rendered = []
+        for package in digest_rules.conda_packages(root):
+            path = root / digest_rules.RECIPES / package / "recipe.yaml"
+            recipe = Stage0Recipe.from_file(str(path))
+            rendered += recipe.render(config, RenderConfig(platform=platform))
     except RattlerBuildError as error:
-        raise ConfigurationError(
-            f"recipe/recipe.yaml does not render for {variant.path}: {error}"
-        ) from error
-    return [item.recipe.to_dict() for item in rendered]
+        raise ConfigurationError(f"{path} does not render for {variant.path}: {error}") from error
+    recipes = [item.recipe.to_dict() for item in rendered]
+    recipes.sort(key=lambda recipe: bool(recipe["build"].get("noarch")))
+    # The bindings return skipped packages as well and hide `build.skip`, which each recipe takes
+    # from its context.
+    return [recipe for recipe in recipes if not recipe["context"].get("skip", False)]
 
 
 def render(root: Path, variant: Variant, overrides: Mapping[str, str]) -> tuple[Output, ...]:
-    """Render ``recipe/recipe.yaml`` for one variant, ``overrides`` winning over the files.
+    """Render all recipes for one variant; ``overrides`` take precedence over the files.
 
     Raises:
-        ConfigurationError: the recipe or the variant is not valid; the message is rattler-build's.
+        ConfigurationError: a recipe or the variant is not valid; the message is rattler-build's.
     """
     return tuple(_output(recipe) for recipe in _rendered(root, variant, overrides))
 
 
 def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -> frozenset[str]:
-    """Names of all packages that building, installing and running the outputs asks a channel for.
+    """Names of the channel's packages that the outputs need to be built, installed and run.
 
     Raises:
         ConfigurationError: as ``render``.
     """
     recipes = _rendered(root, variant, overrides)
-    parts = [
-        part["requirements"]
-        for recipe in recipes
-        for part in (recipe, *recipe.get("staging_caches", []))
-    ]
     names = {
         str(entry).split(" ", 1)[0]
-        for part in parts
+        for recipe in recipes
         for kind in ("build", "host", "run")
-        for entry in part.get(kind, [])
+        for entry in recipe["requirements"].get(kind, [])
     }
     return frozenset(names - {recipe["package"]["name"] for recipe in recipes})
 
 
 def package_tools(root: Path, variant: Variant, overrides: Mapping[str, str]) -> frozenset[str]:
-    """Names of the packages that the noarch outputs are built with.
+    """Names of the packages that noarch outputs are built with.
 
     Raises:
         ConfigurationError: as ``render``.
@@ -127,18 +128,18 @@ def package_tools(root: Path, variant: Variant, overrides: Mapping[str, str]) ->
 def environments(
     root: Path, variant: Variant, overrides: Mapping[str, str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the environments that the compile runs in are solved for: build and host.
+    """The specs of the build and the host environment of ``vllm-kernels``.
 
     Raises:
         ConfigurationError: as ``render``.
     """
-    staged = next(
-        cache
+    (kernels,) = (
+        recipe
         for recipe in _rendered(root, variant, overrides)
-        for cache in recipe.get("staging_caches", [])
+        if recipe["package"]["name"] == "vllm-kernels"
     )
     build, host = (
-        tuple(str(entry) for entry in staged["requirements"].get(kind, []))
+        tuple(str(entry) for entry in kernels["requirements"].get(kind, []))
         for kind in ("build", "host")
     )
     return build, host

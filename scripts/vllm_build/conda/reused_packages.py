@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages that other channels have: found by their whole name, which holds the digests of all that shapes them, and taken as they are."""
+"""Takes packages from other channels.
+
+A package's name contains the digests of all its inputs, so a package with an expected name is taken
+unchanged.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from rattler.package import IndexJson
 
 from vllm_build.packing import channel_index
 from vllm_build.reuse.archives.archive_source import ArchiveSource
-from vllm_build.reuse.lookup.kernel_channel import listed
+from vllm_build.reuse.lookup.kernel_channel import read_index
 from vllm_build.reuse.records import bounds
 from vllm_build.reuse.records.output_record import SHA256
 from vllm_build.reuse.records.refusal import RefusedError
@@ -44,19 +48,17 @@ def _file(base: Base, output: Output, package: object) -> store_entry.File:
 
 
 def _check_name(path: Path, output: Output) -> None:
-    """Compare what the package says of itself with its name: our index will list what it says."""
+    """Compare the package's metadata, which our index will list, with its name."""
     try:
-        said = IndexJson.from_package_archive(path)
-    except (
-        Exception
-    ) as error:  # rattler raises exceptions of many kinds over what somebody else wrote
+        index = IndexJson.from_package_archive(path)
+    except Exception as error:  # for a malformed package, rattler raises exceptions of many kinds
         raise RefusedError(
             "index",
             str(path),
             f"its info/index.json cannot be read: {error}",
-            expected="what conda packages hold",
+            expected="the metadata of a conda package",
         ) from error
-    found = (said.name.normalized, str(said.version), str(said.build), said.subdir)
+    found = (index.name.normalized, str(index.version), str(index.build), index.subdir)
     wanted = (output.name, output.version, output.build, output.subdir)
     if found != wanted:
         raise RefusedError(
@@ -68,7 +70,7 @@ def _check_name(path: Path, output: Output) -> None:
 
 
 def _check_record(context: Context, path: Path, output: Output, digest: str | None) -> None:
-    """Compare the record inside with what this tree's build would write."""
+    """Compare the record in the package with the build digest of this tree."""
     if digest is None:
         return
     with ArchiveSource(context, str(path)) as archive:
@@ -77,14 +79,14 @@ def _check_record(context: Context, path: Path, output: Output, digest: str | No
                 "missing",
                 str(path),
                 f"no record of {output.name}",
-                expected="the output that its name says",
+                expected="the output in the package's name",
             )
         found = archive.record(output.name).digest
     if found != digest:
         raise RefusedError(
             "digest",
             str(path),
-            f"it was built from {found[:12]}",
+            f"its build digest is {found[:12]}",
             expected=f"{digest[:12]}, the build digest of this tree",
         )
 
@@ -96,33 +98,35 @@ def take(
     digests: Mapping[str, str],
     folder: Path,
 ) -> dict[Path, str]:
-    """Put those of ``outputs`` into the channel ``folder`` that one of the locations has; what none has is not an error.
+    """Copy packages from other channels into the channel ``folder``.
+
+    Packages that no channel has are left out.
 
     Args:
         context: cache, transport, progress.
-        locations: conda channels, by path or address, in the order in which they are asked.
-        outputs: that are wanted.
-        digests: build digest by output, for those with libraries.
-        folder: a channel.
+        locations: conda channels by path or address, in the order of the lookup.
+        outputs: the packages to look up.
+        digests: build digests of the outputs that have libraries.
+        folder: the target channel.
 
     Returns:
-        Each package in ``folder``, and the channel it came from.
+        Path in ``folder`` -> the channel that the package came from.
 
     Raises:
-        ConfigurationError: a location is no channel. FetchError: one cannot be reached, or lacks a
-            file that it lists.
-        RefusedError: a package is not what the index or its name says; nothing has been put
-            anywhere.
+        ConfigurationError: a location is not a channel. FetchError: a channel cannot be reached, or
+            lacks a file that it lists.
+        RefusedError: a package differs from its channel's index or from its name; ``folder`` is
+            unchanged.
     """
     waiting = list(outputs)
     taken: dict[Path, str] = {}
     with context.cache.in_use(), context.cache.incoming() as arrived:
         for location in locations:
             base = Base(context, location)
-            indexes = {subdir: listed(base, subdir) for subdir in channel_index.SUBDIRS}
+            indexes = {subdir: read_index(base, subdir) for subdir in channel_index.SUBDIRS}
             if not any(index is not None for index in indexes.values()):
                 raise ConfigurationError(
-                    f"REUSE: {location} is no conda channel",
+                    f"REUSE: {location} is not a conda channel",
                     expected=" or ".join(f"{s}/repodata.json" for s in indexes),
                 )
             for output in list(waiting):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a variant file: keys and values as they are written, each with its line, and nothing of YAML's own ideas about numbers.
+"""Reads a variant file: the keys with their lines, and the values as they are written.
 
-YAML turns an unquoted ``3.10`` into the number 3.1 before anybody can say what is wrong with it, so
-the nodes are read, not the values.
+YAML turns an unquoted ``3.10`` into the number 3.1, which loses the version. This module therefore
+reads the nodes of the document and not the values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _EXPECTED = "a mapping of keys to lists of one quoted value, in UTF-8"
 _STRING = "tag:yaml.org,2002:str"
-#: A variant file has a few kilobytes; more is something else.
+#: Bytes. A variant file has a few kilobytes.
 _LARGEST = 1 << 20
 _OTHER_ENCODINGS = {
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
@@ -32,7 +32,7 @@ _OTHER_ENCODINGS = {
 
 @dataclass(frozen=True)
 class Scalar:
-    """A value as it is written, and what YAML would make of it (``str``, ``float``, ``int``, ``bool``, ``null``)."""
+    """A value as it is written, and its YAML type, such as ``str``, ``float`` or ``null``."""
 
     text: str
     kind: str
@@ -40,7 +40,13 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Entry:
-    """A key's value: ``values`` when it is a list of scalars; None when it is anything else, such as a scalar or a mapping."""
+    """A key's value.
+
+    Attributes:
+        line: the line of the key.
+        values: the items of a list of scalars; None for anything else, such as a mapping.
+        written: the kind of the value, for messages.
+    """
 
     line: int
     values: tuple[Scalar, ...] | None
@@ -83,8 +89,8 @@ def _root(path: Path) -> Node | None:
             f"{where} is not YAML: {error.problem or error.context}", expected=_EXPECTED
         ) from error
     except (YAMLError, ValueError, RecursionError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigurationError(f"{path} is not YAML: {said}", expected=_EXPECTED) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigurationError(f"{path} is not YAML: {reason}", expected=_EXPECTED) from error
 
 
 def _scalar(node: ScalarNode) -> Scalar:
@@ -102,15 +108,15 @@ def _entry(line: int, node: Node) -> Entry:
 
 
 def read(path: Path) -> dict[str, Entry]:
-    """The keys of a variant file and what each holds.
+    """Read the keys of a variant file and their values.
 
     Raises:
-        ConfigurationError: the file cannot be read, is not UTF-8 or not YAML, is no mapping, or has
-            a key twice.
+        ConfigurationError: the file cannot be read, is not UTF-8, is not a YAML mapping, or has a
+            key twice.
     """
     root = _root(path)
     if not isinstance(root, MappingNode) or not root.value:
-        raise ConfigurationError(f"{path} holds no keys", expected=_EXPECTED)
+        raise ConfigurationError(f"{path} has no keys", expected=_EXPECTED)
     found: dict[str, Entry] = {}
     for key, value in root.value:
         line = key.start_mark.line + 1
@@ -121,7 +127,7 @@ def read(path: Path) -> dict[str, Entry]:
         name = str(key.value)
         if name in found:
             raise ConfigurationError(
-                f"{path}:{line} has the key {name} again; it stands in line {found[name].line}",
+                f"{path}:{line} repeats the key {name} of line {found[name].line}",
                 expected="each key once",
             )
         found[name] = _entry(line, value)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variant files: ``variants/<name>.yaml``, one combination each; conda-forge's ``.ci_support`` files are read as well."""
+"""Variant files, ``variants/<name>.yaml``, and files of conda-forge's ``.ci_support`` folders.
+
+Each file has one combination of values.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from vllm_build.architectures import gpu_targets
 from vllm_build.conda import variant_file
-from vllm_build.kernels.kernels_table import SETS
+from vllm_build.kernels.kernel_records import SETS
 from vllm_build.settings.choices import DEVICES
 from vllm_build.util.errors import ConfigurationError, ToolchainError
 
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
     from vllm_build.conda.variant_file import Entry
 
 PLATFORM = "linux-64"
-#: Keys that the recipe reads for every accelerator. rattler-build would say "undefined value"; this
-#: says which file lacks what.
+#: Keys that the recipes read for every accelerator. rattler-build's message for a missing key is
+#: "undefined value"; ours names the file and the key.
 REQUIRED = (
     "accelerator",
     "c_compiler",
@@ -37,17 +40,17 @@ REQUIRED = (
     "python",
     "channel_digest",
 )
-#: Keys that it reads for CUDA besides.
+#: More keys that they read for CUDA.
 REQUIRED_CUDA = ("cuda_compiler", "cuda_compiler_version", "cuda_arch_list", "flash_attention_set")
-#: Packages that the recipe asks for by name alone: a key of that name chooses their version.
+#: Packages that the recipes require by name alone; a key with that name selects the version.
 PINS = ("libtorch", "libhwy", "setuptools", "packaging", "pip", "wheel", "cmake", "ninja", "ccache")
-#: Keys about the file, not about the package.
+#: Keys that describe the file and not the package.
 _ABOUT = ("zip_keys", "target_platform")
 _KNOWN = (*REQUIRED, *REQUIRED_CUDA, *PINS, *_ABOUT)
-#: Keys that conda-smithy writes into every file of a feedstock's ``.ci_support``, and no variant
-#: file of this tree has.
+#: Keys that conda-smithy writes into every file of a feedstock's ``.ci_support``. No variant file
+#: of this tree has them.
 _FEEDSTOCK = ("channel_targets", "channel_sources", "docker_image", "pin_run_as_build")
-#: What a feedstock's file does not say, because its recipe has no such key.
+#: Values for keys that a feedstock's recipe does not have.
 _FEEDSTOCK_MEANS = {"channel_digest": "conda-forge"}
 _FLOOR = Version("3.10")
 _ALIASES = {
@@ -58,8 +61,7 @@ _ALIASES = {
     "intel": "xpu",
     "none": "cpu",
 }
-#: Longer names would make the path of the clean prefix longer than the one that packages are
-#: patched for.
+#: With a longer name, the path of the clean prefix could exceed the placeholder in packages.
 _LONGEST_NAME = 48
 
 
@@ -68,10 +70,10 @@ class Variant:
     """One variant file.
 
     Attributes:
-        name: what its folders are called.
-        path: of the file.
-        values: the single value of every key that is used.
-        notes: what was ignored or assumed, a sentence each, for a warning.
+        name: the name of its folders.
+        path: the file.
+        values: the value of every key that is used.
+        notes: warnings about ignored keys and assumed values.
     """
 
     name: str
@@ -81,12 +83,12 @@ class Variant:
 
     @property
     def accelerator(self) -> str:
-        """The device that the variant is for, as ``VLLM_TARGET_DEVICE`` spells it."""
+        """The variant's device, as in ``VLLM_TARGET_DEVICE``."""
         return self.values["accelerator"]
 
     @property
     def toolkit_version(self) -> Version | None:
-        """The release of the accelerator's toolkit; None for one without."""
+        """The release of the accelerator's toolkit; None if it has none."""
         release = self.values.get(f"{self.accelerator}_compiler_version")
         return None if release is None else Version(release)
 
@@ -113,9 +115,9 @@ def _value(path: Path, key: str, entry: Entry) -> str:
             else "no value"
         )
         raise ConfigurationError(
-            f"{where} has {held}; a list of exactly one is read",
+            f"{where} has {held} instead of a list with one value",
             expected="a list of exactly one value: one combination per file",
-            remedy=f"keep one of them, and write another file for each other: {several}"
+            remedy=f"keep one value here, and write one file for each of the others: {several}"
             if several
             else f'write {key}: ["…"]',
         )
@@ -191,27 +193,27 @@ def _check_keys(path: Path, entries: Mapping[str, Entry]) -> None:
     """Refuse a key that nothing reads.
 
     Raises:
-        ConfigurationError: there is one; the message suggests the key that may have been meant.
+        ConfigurationError: there is one; the message suggests a similar key.
     """
     for key, entry in entries.items():
         if key not in _KNOWN:
             meant = _meant(key.lower(), _KNOWN)
             raise ConfigurationError(
                 f"{path}:{entry.line}: nothing reads the key {key!r}",
-                expected="keys that recipe/recipe.yaml reads: " + ", ".join(_KNOWN),
+                expected="keys that the recipes read: " + ", ".join(_KNOWN),
                 remedy=f"write {meant}" if meant else "leave it out",
             )
 
 
 def _of_feedstock(path: Path, entries: Mapping[str, Entry]) -> tuple[dict[str, str], list[str]]:
-    """What a file of a feedstock says to this recipe, and what it says that is ignored."""
+    """The values of a feedstock's file that our recipes read, and notes about the other keys."""
     used = {key: entry for key, entry in entries.items() if key in _KNOWN and key != "zip_keys"}
     values = {key: _value(path, key, entry) for key, entry in used.items()}
     notes = []
     if ignored := sorted(key for key in entries if key not in _KNOWN):
-        notes.append(f"{path}: ignored, since this recipe does not read them: {', '.join(ignored)}")
+        notes.append(f"{path}: ignored, because our recipes do not read them: {', '.join(ignored)}")
     if "python" in values:
-        # `3.12.* *_cpython`: a version and a build, of which this recipe chooses the first.
+        # `3.12.* *_cpython` is a version and a build; our recipes take the version.
         values["python"] = values["python"].split(" ", 1)[0].removesuffix(".*")
     cuda = values.get("cuda_compiler_version", "None")
     if cuda == "None":
@@ -230,7 +232,7 @@ def _of_feedstock(path: Path, entries: Mapping[str, Entry]) -> tuple[dict[str, s
     assumed = {key: value for key, value in assumed.items() if key not in values}
     if assumed:
         notes.append(
-            f"{path}: assumed, since the file does not say it: "
+            f"{path}: assumed, because the file does not have them: "
             f"{', '.join(f'{key} {value}' for key, value in assumed.items())}"
         )
     return {**values, **assumed}, notes
@@ -246,16 +248,15 @@ def _name(path: Path) -> str:
 
 
 def load(root: Path, name: str) -> Variant:
-    """Read ``variants/<name>.yaml``; a path to a file is taken as it is.
+    """Read ``variants/<name>.yaml``, or the file if ``name`` is a path.
 
-    A file of a feedstock's ``.ci_support`` is recognised by the keys that conda-smithy writes. What
-    it says that this recipe reads is taken, the rest is named in ``notes``; a key that this recipe
-    reads and that has several values is refused.
+    Keys that conda-smithy writes identify a file of a feedstock's ``.ci_support``. The keys that
+    our recipes read are used, and ``notes`` names the others. A used key must have one value.
 
     Raises:
-        ConfigurationError: no such variant; not UTF-8 or not YAML; a key is missing, twice, or read
-            by nothing; a value is missing, one of several, unquoted, or not valid for its key. The
-            message names the file and the line.
+        ConfigurationError: there is no such variant; the file is not UTF-8 or not YAML; a key is
+            missing, repeated or unknown; a value is missing, unquoted, invalid for its key, or one
+            of several. The message names the file and the line.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else root / "variants" / f"{name}.yaml"
     if not path.is_file():
@@ -271,8 +272,8 @@ def load(root: Path, name: str) -> Variant:
     if "accelerator" not in entries and any(key in entries for key in _FEEDSTOCK):
         values, notes = _of_feedstock(path, entries)
     else:
-        # A misspelt key explains best why another one is missing, and a misspelt accelerator
-        # decides which keys are due.
+        # Check the keys first: a misspelt key is the best explanation of a missing one, and the
+        # accelerator decides which keys are required.
         _check_keys(path, entries)
         values = {
             key: _value(path, key, entry) for key, entry in entries.items() if key != "zip_keys"
@@ -285,7 +286,7 @@ def load(root: Path, name: str) -> Variant:
     missing = [key for key in needed if key not in values]
     if missing:
         raise ConfigurationError(
-            f"{path} lacks {', '.join(missing)}", expected="every key that recipe/recipe.yaml reads"
+            f"{path} lacks {', '.join(missing)}", expected="every key that the recipes read"
         )
     return Variant(
         _name(path),

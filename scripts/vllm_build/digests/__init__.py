@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What shapes an output, and the digests over it."""
+"""The inputs of each output, and the digests over them."""

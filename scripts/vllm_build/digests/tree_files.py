@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of the source tree as digests see them: no mode, no time, no line-ending setting, nothing that builds leave."""
+"""Files of the source tree as digests see them: their content, without generated files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-#: Written by builds, stamps and interpreters: never inputs.
+#: Files that builds, stamps and interpreters write. They are never inputs.
 GENERATED = ("_version.py", "__pycache__", "variants.yaml", "_build_info")
 _BUILT = (".so", ".pyc")
 _BINARY = (*_BUILT, ".svg", ".png")
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Every file below ``folder`` but for what is generated.
+    """Every file below ``folder`` except generated ones.
 
-    A link to a file is that file under another name: compilers, packers and source distributions
-    read what it leads to, and so do digests.
+    A link to a file counts as that file under another name: compilers, packers and source
+    distributions read the target, and so do digests.
 
     Raises:
-        ConfigurationError: a link leads to a folder, whose files would be read and count in no
-            digest, or to nothing.
+        ConfigurationError: a link leads to a folder, whose files a build could read although no
+            digest covers them, or to nothing.
     """
     for path in folder.rglob("*"):
         if set(path.relative_to(folder).parts) & set(GENERATED) or path.suffix in _BUILT:
@@ -37,17 +37,17 @@ def walk(folder: Path) -> Iterator[Path]:
             where = "a folder" if path.is_dir() else "nothing"
             raise ConfigurationError(
                 f"{path} is a symbolic link to {where} ({path.readlink()})",
-                expected="files, or links to files: digests of the sources cover what they hold",
-                remedy="remove the link, or put a copy of what it stands for in its place (an "
-                "editor's lock goes when the file is saved)",
+                expected="files, or links to files: digests cover only these",
+                remedy="remove the link, or replace it by a copy of its target; if it is the lock "
+                "of an editor, save the file",
             )
 
 
 def below(root: Path, entries: Iterable[str]) -> set[Path]:
-    """The files that ``entries`` name below ``root``, with all in the folders among them, but for what is generated.
+    """The files that ``entries`` name below ``root``, folders with all files except generated ones.
 
     Raises:
-        ConfigurationError: an entry does not exist, or of :func:`walk`.
+        ConfigurationError: an entry does not exist, or as :func:`walk`.
     """
     found: set[Path] = set()
     for entry in entries:
@@ -60,7 +60,7 @@ def below(root: Path, entries: Iterable[str]) -> set[Path]:
             raise ConfigurationError(
                 f"{path} does not exist",
                 expected="a complete source tree",
-                remedy="check the tree out again",
+                remedy="check out the tree again",
             )
     return {
         p
@@ -70,7 +70,7 @@ def below(root: Path, entries: Iterable[str]) -> set[Path]:
 
 
 def digest_of(path: Path) -> str:
-    """sha256 of one file, hexadecimal; CRLF counts as LF in text files."""
+    """Hexadecimal sha256 of one file; CRLF counts as LF in text files."""
     data = path.read_bytes()
     if path.suffix not in _BINARY:
         data = data.replace(b"\r\n", b"\n")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examines what a machine has for a build, what it lacks, and what contradicts what."""
+"""Examines what a machine has for a build, what is missing, and which settings conflict."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine has for a build, what it lacks, and what contradicts what; nothing is changed and nothing is built."""
+"""Collects all facts about a build on this machine, without changing or building anything."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["CONTRADICTION", "MISSING", "Fact", "examine", "exit_code"]
 
 
 def examine(root: Path, environ: Mapping[str, str]) -> list[Fact]:
-    """Look at everything a build of the tree at ``root`` would use, under the variables of ``environ``."""
+    """Examine everything that a build of the tree at ``root`` would use with these variables."""
     env = dict(environ)
     facts = variable_facts.malformed(env)
-    # The rest goes on with what is left: one report, not one problem at a time.
+    # Continue without the malformed variables, so that one report lists all problems.
     names = {variable.name for variable in build_settings.variables()}
     sound = {
         name: text
@@ -44,7 +44,11 @@ def examine(root: Path, environ: Mapping[str, str]) -> list[Fact]:
 
 
 def exit_code(facts: Sequence[Fact]) -> int:
-    """0 when nothing needs a remedy, a configuration error's status for contradictions, a toolchain error's for what is missing."""
+    """The exit status of the command.
+
+    It is 0 without problems, that of a configuration error for contradictions, and that of a
+    toolchain error if something is only missing.
+    """
     problems = {fact.problem for fact in facts}
     if CONTRADICTION in problems:
         return ConfigurationError.exit_code

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thing that was looked at."""
+"""One fact that the doctor reports."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from vllm_build.util.errors import ConfigurationError, VllmBuildError
 
-#: Two things that cannot both be meant, or a value that means nothing.
+#: Two settings exclude each other, or a value is invalid.
 CONTRADICTION = "contradiction"
-#: Something a build needs is absent or does not work.
+#: Something that a build needs is absent or does not work.
 MISSING = "missing"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that was looked at.
+    """One fact that the doctor reports.
 
     Attributes:
-        what: its name.
-        found: what it is, in words.
-        remedy: what to do; None when all is well.
-        problem: CONTRADICTION or MISSING; None when all is well.
+        what: the name of the thing that was examined.
+        found: its state, in words.
+        remedy: what to do; None without a problem.
+        problem: CONTRADICTION or MISSING; None without a problem.
     """
 
     what: str
@@ -36,18 +36,18 @@ class Fact:
 
 
 def contradiction(what: str, found: str, remedy: str) -> Fact:
-    """Two things that exclude one another."""
+    """A fact about two things that exclude each other."""
     return Fact(what, found, remedy, CONTRADICTION)
 
 
 def missing(what: str, found: str, remedy: str) -> Fact:
-    """Something that a build needs and that is not there."""
+    """A fact about something that a build needs and that is missing."""
     return Fact(what, found, remedy, MISSING)
 
 
 def of_error(what: str, error: VllmBuildError) -> Fact:
-    """The fact behind an error that a build would end with."""
-    # What was expected says more than what is usual.
+    """The fact that corresponds to an error of a build."""
+    # The expectation is more specific than the usual remedy.
     remedy = (
         f"expected: {error.expected}"
         if error.expected and error.remedy == error.usual_remedy

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPUs, memory and disks."""
+"""Facts about CPUs, memory and disks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from vllm_build.doctor.fact import Fact, contradiction, missing, of_error
-from vllm_build.kernels.kernels_table import MEMORY_CLASSES
+from vllm_build.kernels.kernel_records import MEMORY_CLASSES
 from vllm_build.native import job_count, machine_limits
 from vllm_build.native.machine_limits import GIB
 from vllm_build.util import files, paths
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
     from vllm_build.target.device import Target
 
-#: A first build of the toolchain channel and of one variant: downloads, channel, extracted
-#: packages, work folders.
+#: Disk space for a first build of the toolchain channel and one variant: downloads, channel,
+#: extracted packages and work folders.
 NEEDED_BYTES = 12 * GIB
 
 
@@ -33,16 +33,16 @@ def _existing(folder: Path) -> Path:
 
 def _disk(what: str, folder: Path, variable: str | None) -> Fact:
     place = _existing(folder)
-    elsewhere = (
-        f"{variable} chooses another place" if variable else "--output chooses another place"
-    )
+    elsewhere = f"or choose another folder with {variable or '--output'}"
     if not files.may_write(place):
-        return missing(what, f"{folder} cannot be written", f"make it writable; {elsewhere}")
+        return missing(what, f"{folder} cannot be written", f"make it writable, {elsewhere}")
     free = shutil.disk_usage(place).free
     found = f"{folder}, {free / GIB:.1f} GiB free"
     if free < NEEDED_BYTES:
         return missing(
-            what, found, f"a first build takes about {NEEDED_BYTES // GIB} GiB; {elsewhere}"
+            what,
+            found,
+            f"a first build takes about {NEEDED_BYTES // GIB} GiB; free some space, {elsewhere}",
         )
     return Fact(what, found)
 
@@ -72,14 +72,14 @@ def _work(asked: Settings, target: Target) -> Iterator[Fact]:
         if tight is not None and tight < chosen.jobs * MEMORY_CLASSES["ordinary"]:
             yield contradiction(
                 "memory",
-                f"{variable}={wanted}, and memory fits {fitting.jobs} jobs "
+                f"{variable}={wanted}, but memory is enough for only {fitting.jobs} jobs "
                 f"({'; '.join(fitting.why)})",
-                f"unset {variable}, or set it lower: the build may be killed",
+                f"unset or reduce {variable}; otherwise the build may be killed",
             )
 
 
 def examine(root: Path, asked: Settings, target: Target) -> list[Fact]:
-    """What the machine has, and whether a build fits."""
+    """Facts about the machine's resources, and whether they are enough for a build."""
     return [
         *_work(asked, target),
         _cache(),

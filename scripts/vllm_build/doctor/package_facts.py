@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `vllm-build package` needs beside a compiler of its own making."""
+"""Facts about what ``vllm-build package`` needs: the channel, its packages and the variants."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _channel(environ: Mapping[str, str], asked: Settings) -> Fact:
     if name == package_channel.LOCAL and not shutil.which("apt-get"):
         return missing(
             "channel",
-            "local, and there is no apt-get",
-            "CHANNEL=conda-forge takes packages from there instead",
+            "local, but there is no apt-get",
+            "set CHANNEL=conda-forge to use the packages of conda-forge instead",
         )
     return Fact("channel", name)
 
@@ -40,13 +40,15 @@ def _toolchain(root: Path) -> Fact:
     packages = list(folder.glob("*/*.conda"))
     if not packages:
         return missing(
-            "toolchain channel", f"none in {folder}", "vllm-build toolchain (make package does it)"
+            "toolchain channel",
+            f"none in {folder}",
+            "run vllm-build toolchain (make package does that, too)",
         )
     return Fact("toolchain channel", f"{len(packages)} packages in {folder}")
 
 
 def examine(root: Path, environ: Mapping[str, str], asked: Settings) -> list[Fact]:
-    """The channel, its packages, the variants."""
+    """Facts about the channel, its packages and the variants."""
     chosen = _channel(environ, asked)
     return [
         Fact("rattler-build", shutil.which("rattler-build") or "the Python bindings"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interpreter, compilers, CMake and its generator, compiler caches."""
+"""Facts about the interpreter, compilers, CMake, its generator and compiler caches."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _INSTALL = (
     "install a C++ compiler (g++ >= 12 or clang++ >= 16), or build in a conda environment "
     "that has one"
 )
-#: The compilers that CMake would try, in its order.
+#: The compilers that CMake tries, in its order.
 _USUAL = {"CC": ("cc", "gcc", "clang"), "CXX": ("c++", "g++", "clang++")}
 _LANGUAGES = {"CC": "C compiler", "CXX": "C++ compiler"}
 
 
 def _says(program: str) -> str | None:
-    """The first line of ``--version``; None when the program does not work."""
+    """The first line of the output of ``--version``; None if the program does not work."""
     try:
         done = children.run([program, "--version"], timeout=_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):
@@ -87,7 +87,7 @@ def _caches(asked: Settings) -> Fact:
             else "none"
         )
         found.append(f"{name}: {state}")
-    return Fact("compiler cache", f"{'; '.join(found)}; of package builds: {paths.ccache_dir()}")
+    return Fact("compiler cache", f"{'; '.join(found)}; for package builds: {paths.ccache_dir()}")
 
 
 def _generator(asked: Settings) -> Fact:
@@ -115,7 +115,10 @@ def _needed(asked: Settings) -> Iterator[Fact]:
 
 
 def examine(asked: Settings, target: Target) -> list[Fact]:
-    """The programs of a build for ``target``; what compiles nothing needs none, and only mentions them."""
+    """Facts about the programs of a build for ``target``.
+
+    A device that compiles nothing needs none of them, so a missing one is no problem.
+    """
     facts = [Fact("python", f"{sys.version.split()[0]} at {sys.executable}")]
     for fact in _needed(asked):
         if fact.problem and target.name in plan_resolver.PURE_DEVICES:

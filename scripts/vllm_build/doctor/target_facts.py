@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device, its version and its kernels, torch, and the toolkits."""
+"""Facts about the device, its version and kernels, torch, and the toolkits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UNKNOWN = "unknown"
 def _torch(torches: Sequence[TorchFlavour]) -> Iterator[Fact]:
     if not torches:
         yield Fact(
-            "torch", "none in this environment; isolated builds and the recipe bring their own"
+            "torch", "none in this environment; isolated builds and the recipe install their own"
         )
     for torch in torches:
         try:
@@ -45,7 +45,7 @@ def _torch(torches: Sequence[TorchFlavour]) -> Iterator[Fact]:
 
 
 def _toolkits(asked: Settings, target: Target) -> Iterator[Fact]:
-    """One fact for each toolkit; those of other devices are only mentioned, whatever their state."""
+    """One fact per toolkit; a broken toolkit of another device is no problem."""
     for name in toolkit_finder.FINDERS:
         try:
             found = (
@@ -65,7 +65,10 @@ def _toolkits(asked: Settings, target: Target) -> Iterator[Fact]:
 
 
 def _torch_and_toolkit(target: Target) -> Iterator[Fact]:
-    """Libraries of two CUDA majors in one process do not get on; ROCm's likewise."""
+    """A problem if torch and the toolkit have different major versions.
+
+    One process cannot use libraries of two major versions of CUDA or ROCm.
+    """
     torch, found = target.torch, target.toolkit
     if (
         torch is None
@@ -77,14 +80,14 @@ def _torch_and_toolkit(target: Target) -> Iterator[Fact]:
     if torch.toolkit_version.major != found.version.major:
         yield contradiction(
             "torch and toolkit",
-            f"{torch}, and the build would use {found}",
+            f"{torch}, but the build would use {found}",
             f"install a toolkit of release {torch.toolkit_version.major}, or a torch built with "
             f"{found.version.major}",
         )
 
 
 def _home_and_path(asked: Settings, target: Target) -> Iterator[Fact]:
-    """A variable that names another release than the one a shell would run: every tool that looks on PATH first takes the wrong one."""
+    """A problem if a variable names another release than PATH: other tools may use the latter."""
     finder = toolkit_finder.FINDERS.get(target.name)
     if finder is None or target.toolkit is None:
         return
@@ -106,8 +109,8 @@ def _home_and_path(asked: Settings, target: Target) -> Iterator[Fact]:
     ):
         yield contradiction(
             "toolkit and PATH",
-            f"the build would use {target.toolkit}; {other.reason} is {other.version}, which other "
-            "tools may take",
+            f"the build would use {target.toolkit}, but {other.reason} is {other.version}, which "
+            "other tools may use",
             f"put {target.toolkit.compiler.parent} first on PATH, or unset the variable",
         )
 
@@ -145,7 +148,7 @@ def _version(root: Path, asked: Settings, target: Target) -> Fact:
 
 
 def examine(root: Path, asked: Settings) -> tuple[Target, list[Fact]]:
-    """The device of a build, and the facts about it; a device that cannot be told is called ``unknown``."""
+    """The target of a build and facts about it; ``unknown`` if the device cannot be resolved."""
     torches = torch_files.installed()
     try:
         target = device.resolve(asked, torches=torches)

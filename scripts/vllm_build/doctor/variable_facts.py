@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Environment variables: malformed ones, and those that contradict one another."""
+"""Facts about environment variables that are malformed or contradict each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def malformed(environ: Mapping[str, str]) -> list[Fact]:
-    """Every variable whose value is not valid; ``CHANNEL`` has a fact of its own."""
+    """One fact per variable with an invalid value; :mod:`package_facts` examines ``CHANNEL``."""
     return [
         of_error("variable", error)
         for error in build_settings.problems(
@@ -35,8 +35,8 @@ def _homes(asked: Settings) -> Iterator[Fact]:
         if chosen and other and chosen.resolve() != other.resolve():
             yield contradiction(
                 first,
-                f"{first}={chosen} and {second}={other}; {first} wins here, other tools may "
-                "disagree",
+                f"{first}={chosen} and {second}={other}; {first} takes precedence here, but other "
+                "tools may use the other one",
                 f"unset {second}",
             )
 
@@ -44,7 +44,7 @@ def _homes(asked: Settings) -> Iterator[Fact]:
 def _launchers(asked: Settings) -> Iterator[Fact]:
     for language in ("c", "cxx", "cuda", "hip"):
         launcher: str | None = getattr(asked, f"{language}_launcher")
-        # CMake takes a list here: a program and its arguments, separated by semicolons.
+        # CMake expects a list: the program and its arguments, separated by semicolons.
         if launcher and not shutil.which(launcher.split(";")[0], path=asked.search_path):
             name = f"CMAKE_{language.upper()}_COMPILER_LAUNCHER"
             yield contradiction(
@@ -56,13 +56,13 @@ def _precompiled(asked: Settings) -> Iterator[Fact]:
     if asked.precompiled_sha256 and not asked.precompiled_location:
         yield contradiction(
             "precompiled",
-            "VLLM_PRECOMPILED_SHA256 pins a file, and VLLM_PRECOMPILED_WHEEL_LOCATION names none",
+            "VLLM_PRECOMPILED_SHA256 pins a file, but VLLM_PRECOMPILED_WHEEL_LOCATION names none",
             "set VLLM_PRECOMPILED_WHEEL_LOCATION, or unset VLLM_PRECOMPILED_SHA256",
         )
     if asked.precompiled_key and asked.precompiled_location and not asked.precompiled_sha256:
         yield contradiction(
             "precompiled",
-            "VLLM_PRECOMPILED_KEY asks for a signature, and VLLM_PRECOMPILED_WHEEL_LOCATION names "
+            "VLLM_PRECOMPILED_KEY asks for a signature, but VLLM_PRECOMPILED_WHEEL_LOCATION names "
             "a file, which has none",
             "set VLLM_PRECOMPILED_SHA256, name a signed store in VLLM_PRECOMPILED_STORES instead, "
             "or unset VLLM_PRECOMPILED_KEY",
@@ -70,26 +70,26 @@ def _precompiled(asked: Settings) -> Iterator[Fact]:
     if asked.accepts_foreign and not asked.precompiled_location:
         yield contradiction(
             "precompiled",
-            f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, "
+            f"VLLM_PRECOMPILED_FOREIGN={asked.precompiled_foreign} is for an official wheel, but "
             "VLLM_PRECOMPILED_WHEEL_LOCATION names none",
             "set VLLM_PRECOMPILED_WHEEL_LOCATION, or unset VLLM_PRECOMPILED_FOREIGN",
         )
     if asked.precompiled and not asked.precompiled_location and not asked.precompiled_stores:
         yield contradiction(
             "precompiled",
-            "VLLM_USE_PRECOMPILED=1 with neither VLLM_PRECOMPILED_WHEEL_LOCATION nor "
-            "VLLM_PRECOMPILED_STORES: there is nowhere to look",
+            "VLLM_USE_PRECOMPILED=1, but neither VLLM_PRECOMPILED_WHEEL_LOCATION nor "
+            "VLLM_PRECOMPILED_STORES is set, so there is nowhere to search",
             "set one of them, or unset VLLM_USE_PRECOMPILED",
         )
     if asked.precompiled and asked.target_device in ("tpu", "empty"):
         yield contradiction(
             "precompiled",
-            f"precompiled kernels are asked for, and device {asked.target_device} has none",
+            f"precompiled kernels are requested, but device {asked.target_device} has no kernels",
             "unset VLLM_USE_PRECOMPILED and VLLM_PRECOMPILED_WHEEL_LOCATION, or choose another "
             "VLLM_TARGET_DEVICE",
         )
 
 
 def contradictions(asked: Settings) -> list[Fact]:
-    """Variables that cannot both be meant."""
+    """One fact per set of variables that contradict each other."""
     return [*_homes(asked), *_launchers(asked), *_precompiled(asked)]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of kernels and ops, and the plan that a device, a toolkit and a list of architectures give."""
+"""The tables of kernels and ops, and the plan of a build for a device and its architectures."""

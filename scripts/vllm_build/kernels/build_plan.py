@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan as data: what one build compiles, into what, for which architectures, and what it leaves out and why.
+"""The plan as data: what one build compiles, for which architectures, and what it leaves out.
 
-The same plan gives the same bytes of ``plan.json``: it holds no absolute path, no time and no job
-count, and its order is the table's.
+Equal plans give identical bytes of ``plan.json``. It contains no absolute path, no time and no
+number of jobs, and it keeps the order of the table.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.kernels.kernels_table import MEMORY_CLASSES
+from vllm_build.kernels.kernel_records import MEMORY_CLASSES
 
 if TYPE_CHECKING:
-    from vllm_build.kernels.kernels_table import Kernel
+    from vllm_build.kernels.kernel_records import Kernel
 
 #: Version of the layout of plan.json; CMake refuses any other.
 FORMAT = 3
-#: What became of a kernel: it is built, or this is what stands in the way.
+#: States of a kernel: it is built, or the reason why it is left out.
 BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE, NOT_CHOSEN = (
     "built",
     "device",
@@ -39,13 +39,12 @@ class PlannedKernel:
     Attributes:
         name: the record's name.
         sources: relative to the source root, with forward slashes.
-        definitions: macros for these sources alone.
-        libraries: libraries of others that these sources need.
-        memory: memory class, key of MEMORY_CLASSES.
-        archs: GPU architectures that its GPU code is compiled for, ascending; empty when it has
-            none.
-        options: compiler options that say so, for GPU code alone.
-        third_party: the locked project that has more of the sources; empty when there is none.
+        definitions: macros for these sources only.
+        libraries: third-party libraries that these sources need.
+        memory: memory class, a key of MEMORY_CLASSES.
+        archs: architectures that its GPU code is compiled for, ascending; empty without GPU code.
+        options: compiler options for these architectures; they apply to GPU code only.
+        third_party: the locked project that provides more sources; empty if none does.
         third_party_sources: relative to that project's folder.
     """
 
@@ -66,11 +65,11 @@ class PlannedExtension:
 
     Attributes:
         name: import name, such as ``vllm._C``.
-        component: package output that carries it.
+        component: package output that contains it.
         sources: the extension's own units, relative to the source root.
         kernels: at least one.
-        optional: all its kernels are optional: a build may go on without it.
-        torch: it is compiled and linked with libtorch, and may register ops.
+        optional: whether all its kernels are optional, so that a build may omit it.
+        torch: whether it is compiled and linked with libtorch and may register ops.
     """
 
     name: str
@@ -91,13 +90,13 @@ class PlannedExtension:
         return self.name.rpartition(".")[0].replace(".", "/")
 
     def output_file(self, suffix: str) -> str:
-        """Path relative to site-packages; ``suffix`` is the extension suffix, such as ``.abi3.so``."""
+        """Path relative to site-packages; ``suffix`` is that of extensions (``.abi3.so``)."""
         return f"{self.folder}/{self.module}{suffix}"
 
 
 @dataclass(frozen=True)
 class Unserved:
-    """A target of the list that a kernel does not serve, and the reason in words."""
+    """A target of the build that a kernel does not serve, and the reason in words."""
 
     target: str
     reason: str
@@ -105,15 +104,16 @@ class Unserved:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one kernel of the table.
+    """The decision about one kernel of the table.
 
     Attributes:
         kernel: the record.
-        state: BUILT, or what stands in the way: WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE or
+        state: BUILT, or why it is left out: WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE or
             NOT_CHOSEN.
-        reason: the same in words.
-        archs: what it is compiled for.
-        unserved: targets that a kernel which is built, or would be but for them, does not serve.
+        reason: the state in words.
+        archs: architectures that it is compiled for.
+        unserved: targets of the build that it does not serve. They are known only for a kernel
+            that is built, or is left out because of them.
     """
 
     kernel: Kernel
@@ -125,7 +125,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Omission:
-    """A kernel of the table that this build leaves out: its name, the state and the reason in words."""
+    """A kernel of the table that this build leaves out, its state and the reason in words."""
 
     kernel: str
     extension: str
@@ -138,11 +138,11 @@ class Plan:
     """What one build compiles.
 
     Attributes:
-        device: the device it is for.
-        extensions: libraries that get at least one kernel.
-        decisions: one for every kernel of the table, in its order.
-        toolkit_version: of CUDA or ROCm; None for other devices, or when it is not known.
-        targets: GPU architectures that the build is for; empty for other devices.
+        device: what the build is for.
+        extensions: libraries with at least one kernel.
+        decisions: one per kernel of the table, in the table's order.
+        toolkit_version: release of CUDA or ROCm; None for other devices, or if it is unknown.
+        targets: GPU architectures that the build is for; empty for devices without them.
     """
 
     device: str
@@ -155,17 +155,19 @@ class Plan:
     def omitted(self) -> tuple[Omission, ...]:
         """Kernels that are left out."""
         return tuple(
-            Omission(d.kernel.name, d.kernel.extension, d.state, d.reason) for d in self.decisions if d.state != BUILT
-        )  # fmt: skip
+            Omission(d.kernel.name, d.kernel.extension, d.state, d.reason)
+            for d in self.decisions
+            if d.state != BUILT
+        )
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Package outputs that get something, each once, in the table's order."""
+        """Package outputs with at least one library, in the table's order."""
         return tuple(dict.fromkeys(extension.component for extension in self.extensions))
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Libraries of others that the build needs, sorted."""
+        """Third-party libraries that the build needs, sorted."""
         return tuple(
             sorted(
                 {
@@ -179,7 +181,10 @@ class Plan:
 
     @property
     def third_party_sources(self) -> dict[str, tuple[str, ...]]:
-        """Third-party project -> the sources that the build needs of it, relative to its folder, sorted."""
+        """Third-party project -> sources that the build needs from it.
+
+        Paths are relative to the project's folder and sorted.
+        """
         found: dict[str, set[str]] = {}
         for kernel in (
             kernel
@@ -192,18 +197,24 @@ class Plan:
 
     @property
     def unit_bytes(self) -> dict[str, int]:
-        """Memory class -> bytes that one unit of it may take to compile, for the classes that occur."""
+        """Memory class -> bytes that compiling one unit may take, for the classes in this plan."""
         occurring = {kernel.memory for extension in self.extensions for kernel in extension.kernels}
         return {name: size for name, size in MEMORY_CLASSES.items() if name in occurring}
 
     @property
     def heavy_sources(self) -> tuple[Path, ...]:
-        """Units of the memory class ``heavy``, relative to the source root, or to the folder of their third-party project."""
+        """Units of the memory class ``heavy``.
+
+        Paths are relative to the source root, or to the folder of the third-party project.
+        """
         heavy = (k for e in self.extensions for k in e.kernels if k.memory == "heavy")
         return tuple(Path(s) for k in heavy for s in k.sources + k.third_party_sources)
 
     def sources(self) -> tuple[Path, ...]:
-        """The tree's units that are compiled, relative to its root, in the table's order; one that two extensions share stands twice."""
+        """The tree's units that are compiled, relative to its root, in the table's order.
+
+        A unit that two extensions share is listed twice.
+        """
         return tuple(
             Path(s)
             for e in self.extensions
@@ -214,13 +225,13 @@ class Plan:
     def output_files(
         self, component: str | None = None, suffix: str = ".abi3.so"
     ) -> tuple[str, ...]:
-        """Paths of the libraries relative to site-packages; those of one component, or all."""
+        """Paths of the libraries of one component, or of all, relative to site-packages."""
         return tuple(
             e.output_file(suffix) for e in self.extensions if component in (None, e.component)
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row for every kernel of the table, as ``vllm-build plan`` shows it."""
+        """One row per kernel of the table, as in the JSON of ``vllm-build plan``."""
         return [
             {
                 "extension": d.kernel.extension,
@@ -242,7 +253,7 @@ class Plan:
         ]
 
     def to_json(self) -> str:
-        """The plan as CMake reads it: two-space indents, a final newline, the same bytes every time."""
+        """The text of ``plan.json``, which CMake reads."""
         document = {
             "format": FORMAT,
             "device": self.device,

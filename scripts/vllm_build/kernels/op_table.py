@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ops that the kernels register, read from the sources that register them.
 
-A schema is written once, in the ``m.def`` of a file of ``csrc/bindings``. This module finds it
-there, so that the checks after linking, the audit of foreign wheels and the tests need no second
-list::
+Each schema is written once, in an ``m.def`` in ``csrc/bindings``. This module reads it from there,
+so the checks after linking, the audit of foreign wheels and the tests need no second list::
 
     STABLE_TORCH_LIBRARY_FRAGMENT(_C, m) { m.def("f(Tensor x) -> Tensor"); }
-    VLLM_LIBRARY_IMPL(_C, m) { m.impl("f", VLLM_BOX(vllm::F)); }                              // for the device of the kernel
-    STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("f", ...); }         // for a key by name
+    // for the device of the kernel:
+    VLLM_LIBRARY_IMPL(_C, m) { m.impl("f", VLLM_BOX(vllm::F)); }
+    // for a dispatch key:
+    STABLE_TORCH_LIBRARY_IMPL(_C, CompositeExplicitAutograd, m) { m.impl("f", ...); }
 
 Every build compares the result with what its libraries register
-(:mod:`vllm_build.checks.op_check`). A registration that is written in another way is therefore an
-error.
+(:mod:`vllm_build.checks.op_check`), so a registration that is written differently is an error.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.kernels.build_plan import Plan
-    from vllm_build.kernels.kernels_table import Kernel
+    from vllm_build.kernels.kernel_records import Kernel
 
-#: Where ops are registered.
+#: Folder of the sources that register ops.
 BINDINGS = "csrc/bindings"
-#: Device → the dispatch key of its tensors, as in csrc/bindings/library.h. ROCm's torch calls its
-#: device CUDA as well.
+#: Device → the dispatch key of its tensors, as in csrc/bindings/library.h. The device of a torch
+#: for ROCm is also called CUDA.
 KEYS: Mapping[str, str] = {"cpu": "CPU", "cuda": "CUDA", "rocm": "CUDA"}
-#: Stands for the key of the kernel's device in what :func:`registrations` returns.
+#: Placeholder in the result of :func:`registrations` for the key of the kernel's device.
 OF_DEVICE = ""
 
 _BLOCK = re.compile(
@@ -60,7 +60,7 @@ def _read(path: Path) -> str:
         raise ConfigurationError(
             f"{path}: {error.strerror}",
             expected="a source that registers ops",
-            remedy="check the tree out again",
+            remedy="check out the tree again",
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
@@ -75,18 +75,20 @@ def _schema(path: Path, literals: str) -> str:
         text = literals
     if not _SCHEMA.fullmatch(text):
         raise ConfigurationError(
-            f"{path}: m.def({literals.strip()}) is no schema",
+            f"{path}: m.def({literals.strip()}) is not a schema",
             expected='m.def("name(Tensor x) -> Tensor")',
         )
     return text
 
 
 def registrations(path: Path) -> dict[str, tuple[str, ...]]:
-    """Dispatch key, or :data:`OF_DEVICE` → schemas that a source registers for it, each with its namespace.
+    """Dispatch key, or :data:`OF_DEVICE` → schemas that a source registers for it.
+
+    Schemas include the namespace.
 
     Raises:
-        ConfigurationError: the file cannot be read, registers in a way that is not understood, or
-            defines an op without implementing it.
+        ConfigurationError: the file cannot be read, contains a registration that this module cannot
+            parse, or defines an op without implementing it.
     """
     text = _read(path)
     schemas: dict[str, str] = {}
@@ -110,19 +112,19 @@ def registrations(path: Path) -> dict[str, tuple[str, ...]]:
             full = f"{block['namespace']}::{name}"
             if full not in schemas:
                 raise ConfigurationError(
-                    f"{path}: {full} is implemented and not defined",
-                    expected=f'm.def("{name}(...) -> ...") beside it',
+                    f"{path}: {full} is implemented but not defined",
+                    expected=f'm.def("{name}(...) -> ...") in the same file',
                 )
             found.setdefault(key, []).append(schemas[full])
             read += 1
     if (written := len(re.findall(r"\bm\.(?:def|impl)\(", text))) != read:
         raise ConfigurationError(
-            f"{path}: {written - read} of {written} calls of m.def and m.impl are not understood",
-            expected="blocks as vllm_build/kernels/op_table.py shows them",
+            f"{path}: {written - read} of {written} calls of m.def and m.impl cannot be parsed",
+            expected="the blocks that vllm_build/kernels/op_table.py describes",
         )
     if missing := set(schemas.values()).difference(*found.values()):
         raise ConfigurationError(
-            f"{path}: {min(missing)} is defined and not implemented",
+            f"{path}: {min(missing)} is defined but not implemented",
             expected="an m.impl for each m.def",
         )
     return {key: tuple(dict.fromkeys(listed)) for key, listed in found.items()}
@@ -131,7 +133,7 @@ def registrations(path: Path) -> dict[str, tuple[str, ...]]:
 def _of_kernel(
     root: Path, kernel: Kernel, seen: dict[Path, dict[str, tuple[str, ...]]]
 ) -> dict[str, tuple[str, ...]]:
-    """Dispatch key → schemas of one kernel; ``seen`` keeps what was read of files that several kernels share."""
+    """Dispatch key → schemas of one kernel; ``seen`` caches files that several kernels share."""
     device_keys = {KEYS.get(device, device.upper()) for device in kernel.devices}
     table: dict[str, tuple[str, ...]] = {}
     for source in kernel.sources:
@@ -153,7 +155,7 @@ def _of_kernel(
 
 
 def load(root: Path) -> OpTable:
-    """What every kernel of the table registers; a kernel that registers nothing has an empty entry.
+    """The ops of every kernel of the table; a kernel without ops has an empty entry.
 
     Raises:
         ConfigurationError: the table of kernels or a source is missing or malformed.
@@ -168,7 +170,7 @@ def of_plan(table: OpTable, plan: Plan) -> Mapping[str, tuple[str, ...]]:
     """Dispatch key → schemas that the libraries of ``plan`` must register.
 
     Raises:
-        ConfigurationError: a planned kernel is not in the table: the plan is of another tree.
+        ConfigurationError: a planned kernel is not in the table, so the plan is for another tree.
     """
     found: dict[str, tuple[str, ...]] = {}
     for extension in plan.extensions:
@@ -177,7 +179,7 @@ def of_plan(table: OpTable, plan: Plan) -> Mapping[str, tuple[str, ...]]:
                 raise ConfigurationError(
                     f"{kernels_table.TABLE} has no kernel {kernel.name!r}",
                     expected="the kernels of the plan",
-                    remedy="plan again",
+                    remedy="run the build again",
                 )
             for key, schemas in table[kernel.name].items():
                 found[key] = (*found.get(key, ()), *schemas)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The short forms of ``csrc/kernels.toml``, written out: groups of kernels, named lists of architectures, and braces in lists of sources.
+"""Expands the short forms of ``csrc/kernels.toml``.
 
-What comes out has full records only, so the checks and the digests see the same thing however short
-the table says it.
+The short forms are groups of kernels, named lists of architectures, and braces in lists of sources.
+Checks and digests see only the expanded records, so both spellings of a table are equivalent.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
     from vllm_build.util.record_reader import Document
 
-#: Keys whose strings may hold braces.
+#: Keys whose strings may contain braces.
 _LISTS = ("sources", "third_party_sources")
-#: What every kernel says itself.
+#: Keys that a group cannot have.
 _OWN = ("name", "group", "sources", "third_party_sources")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass
 class Written:
-    """The records of a table, written out, and where each part of them is in the file.
+    """The expanded records of a table, and where their parts are in the file.
 
     Attributes:
-        data: the top-level tables; records have neither groups nor names of lists nor braces.
-        groups: place of a kernel's record -> the group that it takes values from.
-        patterns: a source -> the string with braces that stands for it in the file.
+        data: the top-level tables; the records contain no groups, list names or braces.
+        groups: index of a kernel's record -> the group that it takes values from.
+        patterns: a source -> the string with braces that it was expanded from.
     """
 
     data: dict[str, Any]
@@ -41,13 +41,13 @@ class Written:
 
 
 class WrittenRecord(Record):
-    """A record that was written out: what its line does not say is on the line of its group, or in a string with braces."""
+    """An expanded record, which finds the lines of values from its group and from braces."""
 
     def __init__(self, document: Document, kind: str, index: int, written: Written) -> None:
         """Take the record ``index`` of ``kind``.
 
         Raises:
-            ConfigurationError: it is no table.
+            ConfigurationError: it is not a table.
         """
         self.kind = kind
         self._group = written.groups.get(index) if kind == "kernel" else None
@@ -55,7 +55,7 @@ class WrittenRecord(Record):
         super().__init__(document, (kind, index), written.data[kind][index], what=f"[[{kind}]]")
 
     def line(self, what: str | None) -> int:
-        """1-based line of the key or string ``what`` in the record or in its group, else of the record."""
+        """1-based line of the key or string ``what`` in the record or group, else of the record."""
         lines = self.document.lines
         if what is not None:
             found = lines.inside(self.place, self._patterns.get(what, what))
@@ -67,10 +67,12 @@ class WrittenRecord(Record):
 
 
 def expand_braces(text: str) -> list[str]:
-    """The strings that ``text`` stands for: ``a{,_b}_{c,d}`` gives ``a_c``, ``a_d``, ``a_b_c`` and ``a_b_d``, in this order.
+    """Expand the braces in ``text``, as a shell does.
+
+    ``a{,_b}_{c,d}`` gives ``a_c``, ``a_d``, ``a_b_c`` and ``a_b_d``, in this order.
 
     Raises:
-        ValueError: a brace has no partner, lies in another pair, or holds no choice.
+        ValueError: a brace has no partner, is nested, or offers no choice.
     """
     found = _BRACES.search(text)
     before, after = (text, "") if found is None else (text[: found.start()], text[found.end() :])
@@ -123,7 +125,7 @@ class _Expander:
             self._fail(
                 line,
                 f"no {key} is named {name!r}",
-                "one of " + (", ".join(known) or f"the tables {key}.NAME, and there is none"),
+                "one of " + (", ".join(known) or f"the tables {key}.NAME, but there are none"),
             )
         return known[name]
 
@@ -141,17 +143,14 @@ class _Expander:
                     self._fail(
                         line,
                         f"{item!r} in {key!r} has braces without a choice",
-                        "braces such as {bf16,fp16}, none inside others",
+                        "braces such as {bf16,fp16}, not nested",
                     )
                 self.written.patterns |= {string: item for string in strings if string != item}
                 found += strings
             record[key] = found
 
     def _with_group(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
-        """The record with what its group says.
-
-        A value that would have no effect in this record is not taken.
-        """
+        """The record with the values of its group, except those that have no effect in it."""
         name = record.pop("group", None)
         if name is None:
             return record
@@ -189,7 +188,7 @@ class _Expander:
             }
 
     def records(self, kind: str) -> None:
-        """Write out the records of one kind; what is no list of tables is left to the checks."""
+        """Expand the records of one kind; the checks report values that are not lists of tables."""
         value = self.written.data.get(kind)
         if not isinstance(value, list):
             return
@@ -206,11 +205,12 @@ class _Expander:
 
 
 def write_out(document: Document) -> Written:
-    """Write out every short form of a table.
+    """Expand every short form of a table.
 
     Raises:
-        ConfigurationError: a record names a group or a list that does not exist, a group holds what
-            kernels do not share, or braces are malformed. The message names the file and the line.
+        ConfigurationError: a record names a group or a list that does not exist, a group has a key
+            that only kernels may have, or braces are malformed. The message names the file and the
+            line.
     """
     expander = _Expander(document)
     expander.records("extension")

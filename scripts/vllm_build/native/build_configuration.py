@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One configuration of a native build, and the folder that is its own (build contract, section 4)."""
+"""One configuration of a native build, and its build folder (build contract, section 4)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from vllm_build.target.device import Target
 
 ABI3 = "abi3"
-#: Longer architecture lists enter a folder's name by their hash.
+#: Characters of an architecture list in a folder's name; a longer list is replaced by its hash.
 _LONGEST_ARCHS = 24
 
 
 def free_threaded() -> bool:
-    """Whether this CPython has no GIL; such interpreters have no limited API before 3.15."""
+    """Whether this CPython has no GIL. Such interpreters have no limited API before 3.15."""
     return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def python_abi() -> str:
-    """What the extensions are bound to: ``abi3``, or this very interpreter's SOABI where there is no limited API.
+    """The ABI of the extensions: ``abi3``, or the interpreter's SOABI if it has no limited API.
 
     Raises:
-        ConfigurationError: the interpreter does not say what its ABI is called.
+        ConfigurationError: the interpreter does not name its ABI.
     """
     if not free_threaded():
         return ABI3
@@ -45,17 +45,17 @@ def python_abi() -> str:
     if not soabi:
         raise ConfigurationError(
             "this interpreter has no SOABI in its configuration",
-            expected="CPython as its sources build it",
+            expected="an unmodified CPython",
         )
     return str(soabi)
 
 
 def plan_for(root: Path, settings: Settings, target: Target) -> Plan:
-    """What a build for ``target`` compiles.
+    """The plan of a build for ``target``.
 
     Raises:
-        ConfigurationError, NothingToDoError, ToolchainError: of the table, the architectures and
-        the toolkit.
+        ConfigurationError, NothingToDoError, ToolchainError: the table, the architectures or the
+            toolkit do not allow a build.
     """
     return plan_resolver.for_settings(
         kernels_table.load(root), target.name, target.release, settings
@@ -64,15 +64,15 @@ def plan_for(root: Path, settings: Settings, target: Target) -> Plan:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What tells one native build from another.
+    """Everything that distinguishes one native build from another.
 
     Attributes:
-        root: of the source tree.
-        settings: of the environment.
+        root: the source tree.
+        settings: the settings from the environment.
         target: what the build is for.
         plan: what is compiled.
-        build_type: as CMake will take it.
-        abi: of :func:`python_abi`.
+        build_type: CMake's build type.
+        abi: result of :func:`python_abi`.
     """
 
     root: Path
@@ -89,13 +89,14 @@ class Configuration:
         """The configuration that the environment asks for.
 
         Args:
-            root: of the source tree.
-            settings: of the environment.
+            root: the source tree.
+            settings: the settings from the environment.
             target: what the build is for; None resolves the device.
-            debug: setuptools' ``--debug``; counts when no build type is set.
+            debug: setuptools' ``--debug``, which applies if no build type is set.
 
         Raises:
-            ConfigurationError, NothingToDoError, ToolchainError: of the device and the plan.
+            ConfigurationError, NothingToDoError, ToolchainError: the device cannot be resolved, or
+                the plan is not possible.
         """
         target = target or device.resolve(settings)
         return cls.for_target(root, settings, target, plan_for(root, settings, target), debug=debug)
@@ -104,13 +105,12 @@ class Configuration:
     def for_target(
         cls, root: Path, settings: Settings, target: Target, chosen: Plan, *, debug: bool = False
     ) -> Configuration:
-        """The configuration of a plan that has been made already.
+        """The configuration of an existing plan.
 
         Raises:
-            ConfigurationError: the interpreter does not say what its ABI is called.
+            ConfigurationError: the interpreter does not name its ABI.
         """
-        # CMAKE_ARGS go last on CMake's command line, so a build type in them is the one that
-        # counts.
+        # CMAKE_ARGS come last on CMake's command line, so a build type in them takes precedence.
         named = cmake.definition(settings.cmake_args, "CMAKE_BUILD_TYPE") or settings.build_type
         return cls(
             root,
@@ -128,7 +128,7 @@ class Configuration:
 
     @property
     def key(self) -> str:
-        """Name of the build folder: readable, and different for every two configurations that could disturb one another."""
+        """Readable name of the build folder; configurations that would conflict differ in it."""
         archs = "_".join(self.plan.targets)
         if len(archs) > _LONGEST_ARCHS:
             archs = hashlib.sha256(archs.encode()).hexdigest()[:10]
@@ -145,14 +145,14 @@ class Configuration:
 
     @property
     def folder(self) -> Path:
-        """The build folder, kept between calls and outside pip's temporary folders."""
+        """The build folder, which is kept between calls and is outside pip's temporary folders."""
         return (self.settings.build_root or self.root / "build") / self.key
 
     def prepare_folder(self) -> Path:
-        """Make the build folder; returns it.
+        """Create the build folder; returns it.
 
         Raises:
-            ConfigurationError: it cannot be made or written to, or holds something else.
+            ConfigurationError: it cannot be created or written to, or contains foreign files.
             ResourceError: the disk is full.
         """
         try:
@@ -173,11 +173,11 @@ class Configuration:
                 ) from error
             raise ConfigurationError(
                 f"the build folder {self.folder} cannot be written: {error.strerror}",
-                expected="a folder of one's own, kept between builds",
+                expected="a writable folder that is kept between builds",
                 remedy="make it writable, or set VLLM_BUILD_ROOT to a folder that is",
             ) from error
         return self.folder
 
     def libraries(self, below: Path) -> list[Path]:
-        """Paths of the extension libraries in a folder that they were installed to."""
+        """Paths of the extension libraries after their installation below a folder."""
         return [below / extension.output_file(self.suffix) for extension in self.plan.extensions]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds CMake, its generator and the compiler cache, and composes command lines that are the same in every build of a configuration."""
+"""Finds CMake, its generator and the compiler cache, and reads definitions from ``CMAKE_ARGS``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vllm_build.util.processes import children, programs
 if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
-#: What CMakeLists.txt asks for.
+#: The version that CMakeLists.txt requires.
 MINIMUM = (3, 26)
 MAKE = "Unix Makefiles"
 
 
 def version_of(program: str) -> tuple[int, int] | None:
-    """Major and minor version of a cmake; None when the program does not tell it."""
+    """Major and minor version of a cmake; None if the program does not print one."""
     try:
         done = children.run([program, "--version"])
     except OSError:
@@ -33,7 +33,10 @@ def version_of(program: str) -> tuple[int, int] | None:
 
 
 def find_cmake(search_path: str) -> str:
-    """A cmake that is new enough: beside this interpreter, then every one in the folders of ``search_path``, which is spelled as PATH.
+    """Find a cmake that is new enough.
+
+    The folder of this interpreter comes first, then those of ``search_path``, which has the format
+    of PATH.
 
     Raises:
         ToolchainError: there is none; the message lists those that are too old.
@@ -50,7 +53,7 @@ def find_cmake(search_path: str) -> str:
             if version is not None and version >= MINIMUM:
                 return str(path)
             seen.append(
-                f"{path} ({'.'.join(map(str, version)) if version else 'does not tell its version'})"
+                f"{path} ({'.'.join(map(str, version)) if version else 'prints no version'})"
             )
     wanted = ".".join(map(str, MINIMUM))
     raise ToolchainError(
@@ -62,17 +65,19 @@ def find_cmake(search_path: str) -> str:
 
 @dataclass(frozen=True)
 class Generator:
-    """What runs the compilers: CMake's name for it, and the program; the program is empty where CMake finds it by itself."""
+    """The build program: CMake's name for it, and its path, which is empty if CMake finds it."""
 
     name: str
     program: str
 
 
 def find_generator(settings: Settings) -> Generator:
-    """The user's (``CMAKE_GENERATOR``), else Ninja when it is installed as a program or from PyPI, else make.
+    """The user's generator (``CMAKE_GENERATOR``), else Ninja, else make.
+
+    Ninja may be a program on PATH or the package from PyPI.
 
     Raises:
-        ToolchainError: neither ninja nor make is there.
+        ToolchainError: neither ninja nor make was found.
     """
     if settings.generator and settings.generator != "Ninja":
         return Generator(settings.generator, "")
@@ -90,7 +95,10 @@ def find_generator(settings: Settings) -> Generator:
 
 
 def runs_make(settings: Settings) -> bool:
-    """Whether make will run the compilers; False where nothing is there yet that could, as a front end may still bring Ninja."""
+    """Whether make will run the compilers.
+
+    False if no build program was found, because a front end may still install Ninja.
+    """
     try:
         return find_generator(settings).name != "Ninja"
     except ToolchainError:
@@ -98,11 +106,11 @@ def runs_make(settings: Settings) -> bool:
 
 
 def launchers(settings: Settings) -> dict[str, str]:
-    """Definitions for the compiler cache that fronts every compile (build contract, section 4).
+    """CMake definitions that put a compiler cache before every compile (build contract, section 4).
 
-    A language for which the user set ``CMAKE_<LANG>_COMPILER_LAUNCHER``, as a variable or in
-    ``CMAKE_ARGS``, keeps that; the others get sccache, else ccache, unless they are disabled,
-    absent or do not work; of the last a warning tells.
+    If the user set ``CMAKE_<LANG>_COMPILER_LAUNCHER`` for a language, as a variable or in
+    ``CMAKE_ARGS``, it stays. The other languages get sccache, else ccache, unless the program is
+    disabled, missing or broken. A broken one causes a warning.
     """
     users = {
         "C": settings.c_launcher,
@@ -111,20 +119,20 @@ def launchers(settings: Settings) -> dict[str, str]:
         "HIP": settings.hip_launcher,
     }
     names = {f"CMAKE_{language}_COMPILER_LAUNCHER": chosen for language, chosen in users.items()}
-    # CMake reads the variable by itself in a new build folder only; passed on, a changed one counts
-    # in an old folder as well.
+    # CMake itself reads the variable only in a new build folder. Passing it on makes a change take
+    # effect in an existing folder, too.
     ours = {
         name: chosen
         for name, chosen in names.items()
         if definition(settings.cmake_args, name) is None
     }
-    # What the user names is not probed: when it does not work, the build says so.
+    # A launcher that the user names is not probed: if it does not work, the build fails.
     cache = None if all(ours.values()) else compiler_cache.found(settings)
     return {name: launcher for name, chosen in ours.items() if (launcher := chosen or cache)}
 
 
 def definition(arguments: tuple[str, ...], name: str) -> str | None:
-    """The value that ``-D<name>[:<type>]=<value>`` (or ``-D`` and the rest as two words) gives to a variable; the last one counts."""
+    """The value of the last ``-D<name>[:<type>]=<value>`` (one word or two) for a variable."""
     value = None
     for before, word in zip(("", *arguments), arguments, strict=False):
         text = word if before == "-D" else word.removeprefix("-D") if word.startswith("-D") else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CMake's configure step: what it is told, and whether it has to run again."""
+"""CMake's configure step: its variables, and whether it has to run again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from vllm_build.native.build_configuration import Configuration
     from vllm_build.native.job_count import Jobs
 
-#: CMake reads these when it first configures a folder and never again, so a change needs a fresh
-#: start.
+#: CMake reads these variables only when it first configures a folder, so a change of one needs a
+#: fresh configuration.
 _READ_ONCE = (
     *(
         "CC",
@@ -53,15 +53,18 @@ _READ_ONCE = (
         "MACOSX_DEPLOYMENT_TARGET",
     ),
 )
-#: Absolute run paths would tie a library to one prefix; relative ones ($ORIGIN) are somebody's
-#: decision and stay.
+#: Absolute run paths would tie a library to one prefix. Relative ones ($ORIGIN) are deliberate and
+#: stay.
 _RUN_PATH = re.compile(r"(?<!\S)-Wl,(-rpath|-R|--rpath)[,=](?!'?\$ORIGIN)\S+")
 _STAMP = "configured.json"
 _STAMP_KEYS = {"root", "generator", "program", "cmake", "definitions", "arguments", "read_once"}
 
 
 def _identity(program: str | None) -> list[Any]:
-    """What a compiler is known by, without running it: an update of the system puts another file at the same path."""
+    """Facts that identify a compiler without running it.
+
+    The path alone is not enough: a system update replaces the file.
+    """
     if not program:
         return []
     path = Path(program).resolve()
@@ -72,7 +75,7 @@ def _identity(program: str | None) -> list[Any]:
 
 
 def _prefixes(config: Configuration) -> list[Path]:
-    """Folders that the user has named as places of libraries, the closest first."""
+    """Prefixes that the user has named, in search order."""
     given = cmake.definition(config.settings.cmake_args, "CMAKE_PREFIX_PATH") or ""
     listed = [
         *given.split(";"),
@@ -83,14 +86,16 @@ def _prefixes(config: Configuration) -> list[Path]:
 
 
 def highway(config: Configuration) -> dict[str, str]:
-    """Find Highway, and write nothing.
+    """Find Highway without writing anything.
 
-    Returns CMake variables: none when CMake is to look by itself, or when the plan does not need
-    it.
+    Returns CMake variables: none if CMake shall search, or if the plan does not need Highway.
 
-    In this order: ``HIGHWAY_SRC_DIR``; what ``CMAKE_ARGS`` or the environment say; an installed one
-    in a prefix that the user named; the locked sources that ``vllm-build fetch`` brought. The
-    system's own is CMake's last resort.
+    The order is: ``HIGHWAY_SRC_DIR``; ``CMAKE_ARGS`` or the environment; an installation in a
+    prefix that the user named; the locked sources from ``vllm-build fetch``. CMake searches the
+    system last.
+
+    Raises:
+        IntegrityError: the locked sources were changed.
     """
     if "hwy" not in config.plan.libraries:
         return {}
@@ -112,7 +117,10 @@ def highway(config: Configuration) -> dict[str, str]:
 
 
 def _linked_highway(config: Configuration, inputs: Path) -> dict[str, str]:
-    """As :func:`highway`; a link leads to the fetched sources, so that binaries do not hold the path of the cache (``__FILE__``)."""
+    """The same as :func:`highway`, with a link in the build folder to the locked sources.
+
+    Without the link, binaries would contain the path of the cache (``__FILE__``).
+    """
     found = highway(config)
     if "HIGHWAY_SRC_DIR" in found and not config.settings.highway_source:
         return {
@@ -124,7 +132,7 @@ def _linked_highway(config: Configuration, inputs: Path) -> dict[str, str]:
 
 
 def _toolkit(config: Configuration) -> dict[str, str]:
-    """The compiler of the device, so that CMake does not choose another one than the plan was made for."""
+    """The toolkit that the plan was made for, so that CMake does not choose another one."""
     toolkit = config.target.toolkit
     if toolkit is None:
         return {}
@@ -136,16 +144,21 @@ def _toolkit(config: Configuration) -> dict[str, str]:
 
 
 def launcher() -> str:
-    """What stands in front of every compile; CMake copies it into command lines as it is, and puts the quoted object for ``<OBJECT>``."""
-    return f"{shlex.join([sys.executable, '-I', '-S', str(unit_times.LAUNCHER), unit_times.RECORD])} <OBJECT>"
+    """The prefix of every compile command.
+
+    CMake copies it into command lines unchanged, except that it replaces ``<OBJECT>`` by the quoted
+    path of the object file.
+    """
+    command = [sys.executable, "-I", "-S", str(unit_times.LAUNCHER), unit_times.RECORD]
+    return f"{shlex.join(command)} <OBJECT>"
 
 
 def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
-    """All CMake variables of a configuration; makes the inputs they point at.
+    """All CMake variables of a configuration; creates the inputs that they point to.
 
     Raises:
-        ToolchainError: torch's headers are not there.
-        ConfigurationError, FetchError, IntegrityError: of CUTLASS's and FlashAttention's sources.
+        ToolchainError: torch's headers are missing.
+        ConfigurationError, FetchError, IntegrityError: third-party sources are wrong or missing.
     """
     inputs = config.folder / "inputs"
     torch = torch_files.find()
@@ -170,7 +183,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "VLLM_ABI3": "ON" if abi3 else "OFF",
         "VLLM_COMPILE_LAUNCHER": launcher(),
         "VLLM_WERROR": "ON" if config.settings.werror else "OFF",
-        # Follows from the memory that is free now; without heavy units it must not make CMake run
+        # It depends on the memory that is free now. Without heavy units it must not make CMake run
         # again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
         **_toolkit(config),
@@ -182,21 +195,20 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
 
 
 def _recorded(told: Any) -> Any:
-    """What CMake was told, in the form that is kept for comparisons: a text with a secret is redacted, and its sha256 follows."""
+    """The configuration as it is stored for comparisons: secrets are replaced by a sha256."""
     if isinstance(told, str):
         shown = redact(told)
-        return (
-            told
-            if shown == told
-            else f"{shown} sha256:{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()}"
-        )
+        if shown == told:
+            return told
+        digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+        return f"{shown} sha256:{digest}"
     if isinstance(told, dict):
         return {name: _recorded(value) for name, value in told.items()}
     return [_recorded(item) for item in told] if isinstance(told, list) else told
 
 
 def _names(stamp: Mapping[str, Any]) -> set[str]:
-    """What a configure step was told, by name: variables, and other arguments as they stand."""
+    """Names of the variables that a configure step was given, and its other arguments."""
     words = (
         re.sub(r"^(-D\w+)(:\w+)?=.*", r"\1", argument, flags=re.DOTALL)
         for argument in stamp["arguments"]
@@ -205,7 +217,7 @@ def _names(stamp: Mapping[str, Any]) -> set[str]:
 
 
 def _fresh_needed(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
-    """Whether what CMake remembers of the folder would win over what it is told now."""
+    """Whether CMake's cache of the folder would take precedence over the new configuration."""
     if old is None:
         return True
     return any(old[key] != new[key] for key in ("root", "generator", "read_once")) or not _names(
@@ -222,18 +234,18 @@ def _stamp_of(folder: Path) -> dict[str, Any] | None:
 
 
 def run(config: Configuration, heavy_jobs: int = 1) -> bool:
-    """Write the plan and configure the folder unless nothing has changed since it was configured; returns whether CMake ran.
+    """Write the plan, and configure the folder if something has changed; returns whether CMake ran.
 
-    A folder whose configuration has a secret in it, as a password in ``CMAKE_ARGS``, becomes its
-    owner's alone.
+    If the configuration contains a secret, such as a password in ``CMAKE_ARGS``, only the owner can
+    read the folder afterwards.
 
     Args:
         config: what is built.
         heavy_jobs: units of the memory class ``heavy`` that may compile at once.
 
     Raises:
-        BuildError: CMake refused.
-        ConfigurationError: the build folder cannot be written, or a file is newer than now.
+        BuildError: CMake failed.
+        ConfigurationError: the build folder cannot be written, or a file has a time in the future.
         ToolchainError: cmake, a generator or torch's headers are missing.
     """
     folder = config.prepare_folder()
@@ -262,8 +274,7 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     stamp = _recorded(new)
     old = _stamp_of(folder)
     if stamp != new:
-        # CMake writes its arguments into files of its own, CMakeCache.txt and build.ninja among
-        # them.
+        # CMake writes its arguments into files such as CMakeCache.txt and build.ninja.
         folder.chmod(0o700)
     if old == stamp and any((folder / name).is_file() for name in ("build.ninja", "Makefile")):
         return False
@@ -303,14 +314,18 @@ def without_run_paths(flags: str) -> str:
 
 
 def environment(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
-    """The environment of CMake, the generator and the compilers: the caller's, with what makes builds alike.
+    """The environment of CMake, the generator and the compilers.
 
-    Messages are English, as the search for the first error reads them, and compiler caches count
-    the language among their inputs. ccache takes paths below the tree as relative ones, except in
-    messages, so that a clone elsewhere hits; it knows which part of ``-ffile-prefix-map`` does not
-    count, but not where nvcc hands it to the host compiler. What the user has set stays. Run paths
-    in ``LDFLAGS``, as activated conda environments have them, are left out: the libraries have
-    theirs, and a folder of this machine is of no use elsewhere.
+    It is the caller's environment with additions that make builds reproducible. Variables that the
+    user has set stay.
+
+    - Messages are English, because the search for the first error reads them and because compiler
+      caches include the language in their keys.
+    - ccache treats paths below the tree as relative, except in messages, so another clone hits the
+      cache. It ignores the path in ``-ffile-prefix-map``, but does not recognise that option where
+      nvcc passes it to the host compiler; ``CCACHE_IGNOREOPTIONS`` covers that case.
+    - Absolute run paths in ``LDFLAGS``, which activated conda environments contain, are removed.
+      The libraries have their own, and a folder of this machine is useless on another.
     """
     inherited = config.settings.inherited
     flags = inherited.get("LDFLAGS")

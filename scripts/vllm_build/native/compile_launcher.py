@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a compiler and adds a line to a record: what it made, and the time and memory that took.
+"""Runs a compiler and appends its object file, time and memory to a record.
 
-CMake puts it in front of every compile.
+CMake puts this program before every compile command:
 
-    python -I -S measured.py RECORD OBJECT COMMAND…
+    python -I -S compile_launcher.py RECORD OBJECT COMMAND…
 
-It imports what starts fast, and nothing of this package. The status is the command's; a record that
-cannot be written is no reason to fail.
+It imports only modules that load fast, and none of this package. Its exit status is that of the
+command; a record that cannot be written is ignored.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ import time
 
 
 def main(record: str, made: str, *command: str) -> int:
-    """Run the command; returns its status, or 128 and the signal that ended it."""
+    """Run the command; returns its status, or 128 plus the signal that ended it."""
     began = time.monotonic()
     try:
         child = os.posix_spawnp(command[0], command, os.environ)
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return 127
-    # Ctrl-C reaches the compiler by itself; its status is what counts.
+    # Ctrl-C also reaches the compiler, whose status this program returns.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -39,8 +39,7 @@ def main(record: str, made: str, *command: str) -> int:
             "peak_bytes": used.ru_maxrss * 1024,
         }
         with contextlib.suppress(OSError), open(record, "a", encoding="utf-8") as stream:  # noqa: PTH123 - pathlib takes long to import
-            # One write to a file opened for appending: lines of compilers that end at once do not
-            # mix.
+            # A single write in append mode, so lines of simultaneous compilers do not mix.
             stream.write(json.dumps(entry) + "\n")
     return code if code >= 0 else 128 - code
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many compilers may run at once: what CPUs and memory allow, and with how many threads each compiles (contract, section 4)."""
+"""Decides how many compilers run at once, and with how many threads (build contract, section 4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from vllm_build.kernels.kernels_table import MEMORY_CLASSES
+from vllm_build.kernels.kernel_records import MEMORY_CLASSES
 from vllm_build.native import machine_limits
 from vllm_build.native.machine_limits import GIB, Limit
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GIB", "Jobs", "decide"]
 
-#: The first nvcc that compiles for several architectures in threads (`--threads`).
+#: The first nvcc with `--threads`, which compiles for several architectures in parallel.
 NVCC_THREADS_SINCE = Version("11.2")
 
 
@@ -27,8 +27,9 @@ class Jobs:
 
     Attributes:
         jobs: compilers at once, heavy ones included.
-        nvcc_threads: threads of each nvcc; None where the compiler has no such option.
-        heavy_jobs: units of the memory class ``heavy`` at once: the depth of their Ninja pool.
+        nvcc_threads: threads of each nvcc; None if the compiler has no such option.
+        heavy_jobs: units of the memory class ``heavy`` at once, which is the depth of their Ninja
+            pool.
         why: the reasons, in words.
     """
 
@@ -38,7 +39,10 @@ class Jobs:
     why: tuple[str, ...]
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Variables for the build's process: the thread count reaches nvcc without standing in any command line."""
+        """Variables for the build's process.
+
+        They pass the number of threads to nvcc without changing any command line.
+        """
         if self.nvcc_threads is None or self.nvcc_threads == 1:
             return {}
         return {
@@ -54,8 +58,8 @@ def _tightest(known: list[Limit], what: str) -> tuple[int, str]:
 
 
 def _machine(cpus: int | None, memory: int | None) -> tuple[int, int | None, list[str]]:
-    """Usable CPUs and bytes, the caller's or the machine's, and what bounds them; None where memory is not known."""
-    said_cpus, said_memory = f"CPUs: given, {cpus}", "memory: not known"
+    """Usable CPUs and bytes, given or measured, and what limits them; None if memory is unknown."""
+    said_cpus, said_memory = f"CPUs: given, {cpus}", "memory: unknown"
     if cpus is None:
         cpus, said_cpus = _tightest(machine_limits.cpu_limits(), "CPUs")
     if memory is not None:
@@ -66,7 +70,10 @@ def _machine(cpus: int | None, memory: int | None) -> tuple[int, int | None, lis
 
 
 def _fit(cpus: int, memory: int, heavy_units: int, *, pools: bool) -> tuple[int, int, str]:
-    """Jobs, heavy ones among them, and why: so many that all of them at their peaks stay within ``memory``; at least one."""
+    """Number of jobs, number of heavy jobs, and the reason.
+
+    All jobs together stay within ``memory`` at their peaks, but there is always at least one.
+    """
     ordinary, heavy = MEMORY_CLASSES["ordinary"], MEMORY_CLASSES["heavy"]
     heavy_jobs = max(1, min(cpus, memory // heavy))
     if not heavy_units:
@@ -81,21 +88,19 @@ def _fit(cpus: int, memory: int, heavy_units: int, *, pools: bool) -> tuple[int,
             heavy_jobs,
             heavy_jobs,
             (
-                f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}; no job pools tell them "
-                "from "
-                "others"
+                f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}; without job pools any "
+                "unit may be one of them"
             ),
         )
     heavy_jobs = min(heavy_jobs, heavy_units)
-    beside = max(0, memory - heavy_jobs * heavy) // ordinary
-    jobs = max(1, min(cpus, heavy_jobs + beside))
+    remaining = max(0, memory - heavy_jobs * heavy) // ordinary
+    jobs = max(1, min(cpus, heavy_jobs + remaining))
     return (
         jobs,
         heavy_jobs,
         (
-            f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}, and of {ordinary / GIB:.1f} "
-            "GiB "
-            f"beside them: {beside}"
+            f"units of {heavy / GIB:.1f} GiB that fit: {heavy_jobs}, and units of "
+            f"{ordinary / GIB:.1f} GiB in addition: {remaining}"
         ),
     )
 
@@ -114,19 +119,21 @@ def decide(
 ) -> Jobs:
     """Choose the number of jobs.
 
-    ``max_jobs`` is the user's word and wins over CPUs and memory; the heavy pool still fits memory.
+    ``max_jobs`` is the user's choice and overrides the limits of CPUs and memory. The pool of heavy
+    units still fits into memory.
 
-    Without ``max_jobs``, at no time do the units that run together exceed memory by their classes,
-    unless a single one does.
+    Without ``max_jobs``, units that run at the same time never need more than the memory, measured
+    by their classes, unless a single unit does.
 
     Args:
-        max_jobs: what the user chose.
+        max_jobs: the user's choice.
         nvcc_threads: ``NVCC_THREADS``.
         device: what the build is for.
-        toolkit_version: of the device's toolkit; None means not known, and every CUDA above the
-            floor has threads.
-        heavy_units: how many units of the plan are heavy (``len(plan.heavy_sources)``).
-        pools: the build program knows job pools (Ninja); without them any job may be a heavy one.
+        toolkit_version: release of the device's toolkit; None means unknown. Every supported CUDA
+            has threads.
+        heavy_units: number of heavy units in the plan (``len(plan.heavy_sources)``).
+        pools: whether the build program has job pools (Ninja); without them any job may be a heavy
+            one.
         cpus: usable CPUs; None asks the machine.
         memory: usable bytes; None asks the machine.
         source: the variable that ``max_jobs`` comes from, for messages.
@@ -137,7 +144,7 @@ def decide(
         jobs, heavy_jobs, said = _fit(cpus, memory, heavy_units, pools=pools)
         why.append(said)
         if memory < MEMORY_CLASSES["heavy" if heavy_units else "ordinary"]:
-            why.append("memory is less than one unit may take: the compiler may run out of it")
+            why.append("one unit may need more than the memory: the compiler may run out of it")
     if max_jobs is not None:
         jobs = max_jobs
         why.append(f"{source}={max_jobs}")
@@ -147,5 +154,5 @@ def decide(
         threads = nvcc_threads or 1
         jobs, heavy_jobs = max(1, jobs // threads), max(1, heavy_jobs // threads)
         if threads > 1:
-            why.append(f"NVCC_THREADS={threads}: a job counts {threads}-fold")
+            why.append(f"NVCC_THREADS={threads}: each job counts as {threads}")
     return Jobs(jobs, threads, min(jobs, heavy_jobs), tuple(why))

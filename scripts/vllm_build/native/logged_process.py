@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs CMake and Ninja: progress is passed on, the whole output kept in a log, and a failure shown by the one error that matters."""
+"""Runs CMake and Ninja: shows progress, logs the whole output, and reports the first error."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ _OUT_OF_MEMORY = re.compile(
     r"allocating|std::bad_alloc"
 )
 _CONTEXT_LINES, _TAIL_LINES = 12, 20
-#: Bytes below which a disk is full: a file system may keep the last blocks to itself.
+#: A disk with fewer free bytes counts as full: a file system may reserve the last blocks.
 _ROOM = 65536
 
 
 def first_error(output: str) -> str:
-    """The part of a build's output that explains its failure: the first error of the first unit that failed, with what follows it.
+    """The part of a build's output that explains its failure.
 
-    Without a unit that Ninja or make names as failed (a configure step), the first error of all;
-    without any error, the last lines.
+    This is the first error of the first unit that failed, with the lines after it. If Ninja or make
+    report no failed unit, as in a configure step, it is the first error. Without any error it is
+    the end of the output.
     """
     lines = output.splitlines()
     failed = next((i for i, line in enumerate(lines) if _FAILED.match(line)), None)
     for i in range(failed + 1 if failed is not None else 0, len(lines)):
-        # The command line of the unit follows FAILED: and may hold anything, -Werror among it.
+        # The line after FAILED: is the unit's command line, which may contain -Werror.
         if not _ERROR.search(lines[i]) or (
             failed is not None and i == failed + 1 and not re.match(r"\S+:[0-9]+", lines[i])
         ):
@@ -67,7 +68,7 @@ def first_error(output: str) -> str:
 
 
 def _no_room(folder: Path) -> bool:
-    """Whether nothing more can be written there; CMake, for one, ends well without having written its files."""
+    """Whether the disk is full. CMake, for example, succeeds even if it cannot write its files."""
     facts = os.statvfs(folder)
     return facts.f_bavail * facts.f_frsize < _ROOM
 
@@ -78,17 +79,17 @@ def _failure(what: str, status: int, output: str, log: Path) -> BuildError | Res
         excerpt += f"\nno space left on the disk of {log.parent}"
         return ResourceError(
             excerpt,
-            expected="room for the objects",
+            expected="space for the object files",
             remedy="free some space; VLLM_BUILD_ROOT chooses another disk",
         )
     if _OUT_OF_MEMORY.search(output):
         return BuildError(
             excerpt,
-            expected="memory for every compiler that runs",
-            remedy="set MAX_JOBS to less than it was",
+            expected="memory for all compilers that run at once",
+            remedy="reduce MAX_JOBS",
         )
     return BuildError(
-        excerpt, remedy=f"the whole output is in {log}; VERBOSE=1 shows every command"
+        excerpt, remedy=f"read the whole output in {log}; VERBOSE=1 shows every command"
     )
 
 
@@ -101,13 +102,13 @@ def run(
     log: Path,
     verbose: bool,
 ) -> str:
-    """Run ``command``; returns its output, which is in ``log`` as well.
+    """Run ``command``; returns its output, which is also written to ``log``.
 
-    The command is ended with everything it started when this process is asked to end, or is killed:
-    what goes on compiling would write into a folder that the next build uses.
+    If this process is asked to end, or is killed, the command and all its children end too.
+    Otherwise compilers would write into a folder that the next build uses.
 
     Raises:
-        BuildError: it exited with another status than 0, or was killed for memory.
+        BuildError: its exit status is not 0, or it was killed because memory ran out.
         ResourceError: the disk is full.
         ToolchainError: the program cannot be started.
     """

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this process may use of the machine: CPUs by affinity and cgroup quota, memory by what is free, cgroup limits and resource limits.
+"""CPUs and memory that this process may use.
 
-cgroup v1 and v2 are read where the process's own mount table shows them, as in a container, from
-the process's group up to the root: each group on the way may hold a tighter limit. Source: the
-Linux kernel's admin-guide, cgroup-v1 and cgroup-v2.
+Affinity and cgroup quotas limit CPUs. Free memory, cgroup limits and resource limits limit memory.
+
+cgroup v1 and v2 are read where the process's own mount table shows them, which also works in a
+container. Every group from the process's own up to the root counts, because each may have a tighter
+limit. Source: the Linux kernel's admin-guide, cgroup-v1 and cgroup-v2.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 GIB = 1 << 30
-#: cgroup v1 says "no limit" with the largest multiple of the page size; nobody's memory is that
-#: large.
+#: cgroup v1 spells "no limit" as the largest multiple of the page size. No machine has that much
+#: memory.
 _UNLIMITED = 1 << 60
 PROC = Path("/proc")
 #: A line of mountinfo: id, parent, device, root, folder, options, optional fields, "-", type,
@@ -29,7 +31,7 @@ _MOUNT = re.compile(
 
 @dataclass(frozen=True)
 class Limit:
-    """An amount (CPUs, or bytes) and where it comes from, in words."""
+    """An amount (CPUs or bytes) and its origin in words."""
 
     amount: int
     source: str
@@ -47,7 +49,7 @@ def _number(text: str) -> int | None:
 
 
 def _memberships(proc: Path) -> dict[str, str]:
-    """Controller -> this process's group in its hierarchy; the empty name is that of cgroup v2."""
+    """Controller -> this process's group in its hierarchy; the empty name is cgroup v2."""
     found = {}
     for line in _read(proc / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
@@ -58,7 +60,7 @@ def _memberships(proc: Path) -> dict[str, str]:
 
 
 def _mounts(proc: Path) -> dict[str, tuple[str, Path]]:
-    """Controller -> the group that its mount point shows, and the mount point; the empty name is that of cgroup v2."""
+    """Controller -> the group at its mount point, and that point; the empty name is cgroup v2."""
     found: dict[str, tuple[str, Path]] = {}
     for line in _read(proc / "self" / "mountinfo").splitlines():
         match = _MOUNT.fullmatch(line)
@@ -69,13 +71,13 @@ def _mounts(proc: Path) -> dict[str, tuple[str, Path]]:
 
 
 def _groups(proc: Path, controller: str) -> list[Path]:
-    """The folders of this process's group and all above it that the mount shows, innermost first."""
+    """Folders of this process's group and of the mounted groups above it, innermost first."""
     group, mount = _memberships(proc).get(controller), _mounts(proc).get(controller)
     if group is None or mount is None:
         return []
     shown, folder = mount
     inside = PurePosixPath(group)
-    # A container sees its own group as the root of the mount, while its membership may name the
+    # In a container the root of the mount is the container's group, while the membership may be the
     # host's path.
     relative = inside.relative_to(shown) if inside.is_relative_to(shown) else PurePosixPath()
     if ".." in relative.parts or not (folder / relative).is_dir():
@@ -84,7 +86,7 @@ def _groups(proc: Path, controller: str) -> list[Path]:
 
 
 def cpu_limits(proc: Path = PROC) -> list[Limit]:
-    """Every bound on the CPUs of this process; a quota of less than one CPU counts as one."""
+    """Every limit on the CPUs of this process; a quota below one CPU counts as one."""
     affinity = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -103,7 +105,7 @@ def cpu_limits(proc: Path = PROC) -> list[Limit]:
 
 
 def _reclaimable(folder: Path, prefix: str) -> int:
-    """Bytes of file cache that the kernel can take back at once: it counts as used, and is not in anybody's way."""
+    """Bytes of file cache in a group's usage that the kernel can reclaim immediately."""
     statistics = dict(
         line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines() if " " in line
     )
@@ -114,7 +116,7 @@ def _reclaimable(folder: Path, prefix: str) -> int:
 
 
 def memory_limits(proc: Path = PROC) -> list[Limit]:
-    """Every bound on the bytes that this process and its children may still take."""
+    """Every limit on the bytes that this process and its children may still allocate."""
     found = []
     for line in _read(proc / "meminfo").splitlines():
         name, _, value = line.partition(":")
@@ -136,7 +138,7 @@ def memory_limits(proc: Path = PROC) -> list[Limit]:
                     free, f"cgroup limit of {limit / GIB:.1f} GiB, {free / GIB:.2f} GiB of it free"
                 )
             )
-    # These hold for each process alone; batch systems that set them mean the job as a whole.
+    # The kernel applies these to each process, but batch systems set them for the job as a whole.
     for name in ("RLIMIT_AS", "RLIMIT_DATA"):
         soft, _ = resource.getrlimit(getattr(resource, name))
         if soft != resource.RLIM_INFINITY:

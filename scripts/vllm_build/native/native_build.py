@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One native build from configure to ``build_info``: compile what is out of date, check what was linked, install, record."""
+"""The steps of a native build after configuring: compile, check, install and record."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _CHECKED = "checked.json"
 
 
 def announced_digest(config: Configuration) -> dict[str, str]:
-    """The kernel digest of each output of the plan, after comparing it with ``VLLM_KERNEL_DIGEST``.
+    """The kernel digest of each output of the plan, checked against ``VLLM_KERNEL_DIGEST``.
 
     Raises:
-        ConfigurationError: one digest was announced for several outputs.
-        IntegrityError: the caller announced another one.
+        ConfigurationError: the variable has one digest, but the plan several outputs.
+        IntegrityError: the digest in the variable is another one.
     """
     components, announced = config.plan.components, config.settings.kernel_digest
     found = {
@@ -45,17 +45,17 @@ def announced_digest(config: Configuration) -> dict[str, str]:
         return found
     if len(components) > 1:
         raise ConfigurationError(
-            f"VLLM_KERNEL_DIGEST announces one digest, and this build has {len(components)} "
+            f"VLLM_KERNEL_DIGEST announces one digest, but this build has {len(components)} "
             f"outputs: {', '.join(components)}",
-            expected="one output, as VLLM_COMPONENTS chooses it",
+            expected="one output, chosen by VLLM_COMPONENTS",
             remedy="unset VLLM_KERNEL_DIGEST, or set VLLM_COMPONENTS to one of them",
         )
     (value,) = found.values()
     if announced not in (value, value[: tree_digests.SHORT]):
         raise IntegrityError(
-            f"the sources of {components[0]} have the digest {value[: tree_digests.SHORT]}, the "
-            f"caller announced {announced}",
-            expected="recipe/variants.yaml in step with the tree",
+            f"the sources of {components[0]} have the digest {value[: tree_digests.SHORT]}, but "
+            f"the caller announced {announced}",
+            expected="a recipe/variants.yaml that matches the tree",
             remedy="vllm-build stamp",
         )
     return found
@@ -65,7 +65,8 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
     """Bring the configured folder up to date.
 
     Raises:
-        BuildError: a unit does not compile or link; ResourceError: the disk is full.
+        BuildError: a unit does not compile or link.
+        ResourceError: the disk is full.
     """
     verbose = config.settings.verbose
     command = [
@@ -95,10 +96,10 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
 
 
 def check(config: Configuration) -> None:
-    """All checks of the linked libraries (link, ABI, ops); libraries that passed once are not checked again.
+    """Check the linked libraries: link, ABI and ops. Unchanged libraries are not checked again.
 
     Raises:
-        BuildError: a library would not load everywhere, or registers other ops than it should.
+        BuildError: a library would not load on every supported machine, or registers wrong ops.
     """
     extensions = {
         config.folder / f"{extension.module}{config.suffix}": extension
@@ -108,9 +109,10 @@ def check(config: Configuration) -> None:
     for path in linked:
         if not path.is_file():
             raise BuildError(
-                f"the build left no {path}", expected="one library for each extension of the plan"
+                f"the build did not create {path}",
+                expected="one library per extension of the plan",
             )
-    # What the sources say about ops is an input as well.
+    # The expected ops are an input of the checks, too.
     ops = op_table.of_plan(op_table.load(config.root), config.plan)
     facts = {
         "ops": {key: list(schemas) for key, schemas in ops.items()},
@@ -127,7 +129,7 @@ def check(config: Configuration) -> None:
         if not finding.good:
             raise BuildError(
                 f"{finding.library}: {finding.check}: {finding.text}",
-                expected="a library for every Python and every torch",
+                expected="a library for every supported Python and torch",
             )
     say(
         op_check.require(
@@ -142,7 +144,7 @@ def check(config: Configuration) -> None:
 
 
 def announced_influences(config: Configuration) -> tuple[Influence, ...]:
-    """What makes this build private, after saying so.
+    """Find what makes this build private, and report it.
 
     Raises:
         ConfigurationError: a flag chooses an instruction set.
@@ -152,8 +154,8 @@ def announced_influences(config: Configuration) -> tuple[Influence, ...]:
     found = private_build.influences(config)
     if found:
         say(
-            f"private build, as {', '.join(map(str, found))}: a store and another tree take it "
-            "only when asked for by name\n"
+            f"private build because of {', '.join(map(str, found))}: stores and other trees accept "
+            "it only if private builds are allowed explicitly\n"
         )
     return found
 
@@ -168,12 +170,12 @@ def install(
 
     Args:
         config: what was built.
-        target: the folder that gets ``vllm``.
+        target: parent of the folder ``vllm``.
         digests: the kernel digest of each component.
         influences: what makes the build private.
 
     Raises:
-        BuildError: CMake could not, or installed no library where the plan expects one.
+        BuildError: CMake failed, or did not install a library of the plan.
     """
     for component in config.plan.components:
         command = [
@@ -209,7 +211,7 @@ def _record(
             path = target / extension.output_file(config.suffix)
             if not path.is_file():
                 raise BuildError(
-                    f"CMake installed no {path}", expected=f"the library of {extension.name}"
+                    f"CMake did not install {path}", expected=f"the library of {extension.name}"
                 )
             built.append(
                 build_info.describe(
@@ -228,8 +230,8 @@ def _record(
         "build_digest": tree_digests.build_digest(
             kernel_digest, component, config.plan, config.abi, influences
         ),
-        # The digest of a build without them, and what they are: empty for every build that its tree
-        # describes.
+        # The digest of a build without influences, and the influences: none if the tree describes
+        # the build completely.
         "tree_digest": tree_digests.build_digest(kernel_digest, component, config.plan, config.abi),
         "private": [str(influence) for influence in influences],
         "torch_target": str(torch_files.MINIMUM),

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a build private: flags and sources that its kernel digest does not cover.
+"""Finds what makes a build private: flags and sources that the kernel digest does not cover.
 
-The digest of a tree says which sources, table and tools' rules a library was built from. Flags in
-the environment, arguments for CMake and sources of one's own change the library and not the tree.
-Such a build carries the list of these influences in its record and another build digest, so a clean
-tree never takes it for its own.
+The digest of a tree covers the sources, the table and the build library. Flags in the environment,
+arguments for CMake and the user's own third-party sources change a library without changing the
+tree. The record of such a build lists these influences, and its build digest differs, so a clean
+tree never mistakes its libraries for its own.
 
-In the recipe the flags come from the compilers' packages, which the names of the conda packages
-cover, so there they do not count.
+Flags in the recipe do not count: they come from the compilers' packages, which the names of the
+conda packages cover.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build.digests.influence import Influence
 from vllm_build.native import cmake, cmake_configure
-from vllm_build.sources import folder_digest
+from vllm_build.sources import cutlass, folder_digest
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ _FLAGS = (
     "NVCC_PREPEND_FLAGS",
     "NVCC_APPEND_FLAGS",
 )
-#: Programs; which compiler runs is no influence, the words after it are flags.
+#: Compilers. The program is not an influence, but the words after it are flags.
 _COMPILERS = ("CC", "CXX", "CUDACXX", "CUDAHOSTCXX", "HIPCXX")
-#: Folders in front of what the build itself chooses, and a file of CMake's that may do anything.
+#: Folders that are searched before those of the build, and a CMake file that may do anything.
 _PLACES = (
     *(
         "CPATH",
@@ -53,27 +53,29 @@ _PLACES = (
     ),
     "CMAKE_TOOLCHAIN_FILE",
 )
-#: CMake variables that choose programs, or that the build accounts for by itself.
+#: CMake variables that choose programs, or that the build takes into account elsewhere.
 _NEUTRAL = re.compile(
-    r"CMAKE_(BUILD_TYPE|MAKE_PROGRAM|PREFIX_PATH|EXPORT_COMPILE_COMMANDS|VERBOSE_MAKEFILE|CUDA_ARCHITECTURES|HIP_ARCHITECTURES"
+    r"CMAKE_(BUILD_TYPE|MAKE_PROGRAM|PREFIX_PATH|EXPORT_COMPILE_COMMANDS|VERBOSE_MAKEFILE"
+    r"|CUDA_ARCHITECTURES|HIP_ARCHITECTURES"
     r"|[A-Z]+_COMPILER|[A-Z]+_COMPILER_LAUNCHER)|hwy_DIR|hwy_ROOT"
 )
-#: CMake variables that name a folder of sources: its content counts, and not its place.
+#: CMake variables that name a folder of sources. Its content counts, not its path.
 _FOLDERS = ("HIGHWAY_SRC_DIR", "CUTLASS_INCLUDE_DIR", "FLASH_ATTENTION_SRC_DIR")
 _HOST_COMPILER = re.compile(r"(?<!\S)(-ccbin|--compiler-bindir)[= ]\S+")
-#: A flag begins a word, or follows what hands it on (`-Xcompiler=`, `-Wc,`, a definition's `=`).
+#: A flag begins a word, or follows a prefix such as `-Xcompiler=`, `-Wc,` or a definition's `=`.
 _ARCHITECTURE = re.compile(r"(?<![\w-])-m(?:arch|cpu)=([^\s,;\"']+)")
 _EXTENSION = re.compile(
-    r"(?<![\w-])(-m(?:3dnow|abm|adx|aes|amx|apx|avx|bmi|clmul|cx16|f16c|fma|gfni|lzcnt|mmx|movbe|pclmul|popcnt|prfchw|rdrnd|rdseed|sha"
-    r"|sse3|sse4|ssse3|sve|tbm|vaes|vpclmul|xop|xsave)[\w.+-]*|/arch:\w+|-x(?:Host|CORE|SSE|AVX)[\w.-]*|-ax[\w,-]+)"
+    r"(?<![\w-])(-m(?:3dnow|abm|adx|aes|amx|apx|avx|bmi|clmul|cx16|f16c|fma|gfni|lzcnt|mmx|movbe"
+    r"|pclmul|popcnt|prfchw|rdrnd|rdseed|sha|sse3|sse4|ssse3|sve|tbm|vaes|vpclmul|xop|xsave)[\w.+-]*"
+    r"|/arch:\w+|-x(?:Host|CORE|SSE|AVX)[\w.-]*|-ax[\w,-]+)"
 )
-#: What every processor of the platform has. conda-forge's compilers ask for nocona.
+#: Instruction sets of every processor of the platform. conda-forge's compilers use nocona.
 _BASELINES = frozenset({"x86-64", "k8", "nocona", "armv8-a", "generic"})
 _RESPONSE_FILE = re.compile(r"(?<!\S)@(\S+)")
 
 
 def _with_files(text: str) -> str:
-    """``text``, followed by the content of the response files that it names."""
+    """``text`` and the content of the response files that it names."""
     more = []
     for name in _RESPONSE_FILE.findall(text):
         path = Path(name)
@@ -89,11 +91,11 @@ def _of_text(name: str, text: str) -> Influence:
 
 
 def _of_folder(name: str, folder: Path) -> Influence:
-    return Influence(name, str(folder), folder_digest.digest_of(folder))
+    return Influence(name, str(folder), folder_digest.known_digest_of(folder))
 
 
 def _flags(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Name and flags of each variable that has any."""
+    """Name and flags of each variable that contains flags."""
     for name in _FLAGS:
         text = _HOST_COMPILER.sub(
             "", cmake_configure.without_run_paths(environ.get(name, ""))
@@ -115,12 +117,12 @@ def _words(text: str) -> list[str]:
 def require_portable(config: Configuration) -> None:
     """Refuse flags that choose an instruction set.
 
-    Kernels for CPUs are compiled for several instruction sets and choose one when they run. A flag
-    that raises the lowest one makes a library that ends with "illegal instruction" on another
-    machine, and its name does not tell.
+    CPU kernels are compiled for several instruction sets and choose one at run time. A flag that
+    raises the lowest one makes a library that ends with "illegal instruction" on other machines,
+    and its name does not show that.
 
     Raises:
-        ConfigurationError: a variable asks for more than the platform's baseline.
+        ConfigurationError: a variable requires more than the platform's baseline.
     """
     for name, text in (
         *_flags(config.settings.inherited),
@@ -136,9 +138,9 @@ def require_portable(config: Configuration) -> None:
             raise ConfigurationError(
                 f"{name} contains {flags[0]}, which chooses an instruction set",
                 expected="flags for every processor of the platform: kernels choose the "
-                "instruction set when they run",
+                "instruction set at run time",
                 remedy=f"remove {flags[0]} from {name}; VLLM_CPU_ISA limits the instruction set "
-                "when the kernels run",
+                "at run time",
             )
 
 
@@ -155,13 +157,9 @@ def _cmake_arguments(config: Configuration) -> Iterator[Influence]:
 
 
 def _sources(config: Configuration) -> Iterator[Influence]:
-    """Sources of the user's own, and a Highway that is not the locked one."""
+    """The user's own sources, and a Highway other than the locked one."""
     settings, plan = config.settings, config.plan
-    if settings.cutlass_source and not {
-        "cutlass",
-        "flash-attention",
-        "flash-attention-3",
-    }.isdisjoint(plan.libraries):
+    if settings.cutlass_source and cutlass.is_needed(plan):
         yield _of_folder("VLLM_CUTLASS_SRC_DIR", settings.cutlass_source)
     if settings.flash_attention_source and plan.third_party_sources:
         yield _of_folder("VLLM_FLASH_ATTN_SRC_DIR", settings.flash_attention_source)
@@ -176,15 +174,15 @@ def _sources(config: Configuration) -> Iterator[Influence]:
         headers = installed.parents[2] / "include" / "hwy"
         yield _of_folder("hwy_DIR", headers if headers.is_dir() else installed)
     elif not found and cmake.definition(settings.cmake_args, "HIGHWAY_SRC_DIR") is None:
-        yield _of_text("Highway", "the one that CMake finds")
+        yield _of_text("Highway", "the one that CMake finds")  # its content is unknown here
 
 
 def influences(config: Configuration) -> tuple[Influence, ...]:
-    """What makes a build of ``config`` private; empty for one that its tree describes.
+    """What makes a build of ``config`` private; empty if the tree describes it completely.
 
     Raises:
-        IntegrityError: the locked sources were changed. OSError: a folder of sources cannot be
-            read.
+        IntegrityError: the locked sources were changed.
+        OSError: a folder of sources cannot be read.
     """
     if (
         config.settings.recipe_build

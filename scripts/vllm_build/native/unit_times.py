@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each unit of a build took, from the record that :mod:`vllm_build.native.compile_launcher` keeps in the build folder.
+"""Time and memory that each unit took to compile.
 
-Nothing of it goes into a package: times differ from build to build, and the same inputs have to
-give the same bytes.
+:mod:`vllm_build.native.compile_launcher` writes the record in the build folder. Packages contain
+nothing from it: times vary, and equal inputs must give equal bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Below the build folder, which is where compilers run.
+#: Relative to the build folder, in which compilers run.
 RECORD = "units.jsonl"
 LAUNCHER = Path(__file__).with_name("compile_launcher.py")
 _NAMED = 3
@@ -26,10 +26,10 @@ class Unit:
     """One compiled unit.
 
     Attributes:
-        unit: the object file, below the build folder.
-        seconds: by the clock.
-        cpu_seconds: of the compiler and all it started, on all cores together.
-        peak_bytes: of the largest process among these.
+        unit: the object file, relative to the build folder.
+        seconds: elapsed time.
+        cpu_seconds: processor time of the compiler and its children, summed over all cores.
+        peak_bytes: peak memory of the largest of these processes.
     """
 
     unit: str
@@ -39,7 +39,7 @@ class Unit:
 
 
 def begin(folder: Path) -> None:
-    """Forget what earlier builds of a folder took."""
+    """Remove the record of earlier builds in a folder."""
     (folder / RECORD).unlink(missing_ok=True)
 
 
@@ -57,7 +57,7 @@ def _unit(line: str) -> Unit | None:
 
 
 def read(record: Path) -> tuple[Unit, ...]:
-    """The units of a record, slowest first; none where there is no record, and lines that are no entries are passed over."""
+    """The units of a record, slowest first; none without a record. Malformed lines are ignored."""
     try:
         lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -67,7 +67,7 @@ def read(record: Path) -> tuple[Unit, ...]:
 
 
 def append(record: Path, units: Iterable[Unit], prefix: str) -> None:
-    """Add units to a record that several builds share, their names below ``prefix``."""
+    """Append units to a record that several builds share; ``prefix`` precedes each name."""
     record.parent.mkdir(parents=True, exist_ok=True)
     with record.open("a", encoding="utf-8") as stream:
         for unit in units:
@@ -75,7 +75,7 @@ def append(record: Path, units: Iterable[Unit], prefix: str) -> None:
 
 
 def summary(units: tuple[Unit, ...]) -> str:
-    """A line for the log: how many units, the slowest of them, and the largest process."""
+    """A line for the log: the number of units, the slowest ones, and the largest process."""
     named = ", ".join(
         f"{unit.unit.rsplit('/', 1)[-1]} {unit.cpu_seconds:.0f} s" for unit in units[:_NAMED]
     )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses a package that holds a path of the machine that built it: it would have other bytes in another folder, and tell who built it.
+"""Refuses packages that contain a path of the machine that built them.
 
-Every file of the package is searched, its metadata included, and what is packed inside of them
-(zip, gzip, bzip2, xz, zstd, tar).
+Such a package would have other bytes if it were built in another folder, and it could reveal who
+built it. The search covers every file of the package, its metadata, and the content of nested
+archives (zip, gzip, bzip2, xz, zstd, tar).
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from vllm_build.util.errors import BuildError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-#: How deep archives inside of archives are opened, and how large an unpacked one may be.
+#: The depth to which nested archives are opened, and the largest unpacked size in bytes.
 _DEPTH = 3
 _LARGEST = 1 << 30
-#: What a path is made of; anything else ends it.
+#: A character of a path.
 _PATH = rb"[^\x00-\x20\"'`<>|;:,()\[\]{}\\$*?&!=\x7f-\xff]"
-#: In front of a path: a longer path that it is only the end of (``/opt/tools/root``), but not an
-#: address (``file:///root``).
+#: Matches before a path that is only the end of a longer one (``/opt/tools/root``), but not within
+#: a URL (``file:///root``).
 _LONGER = re.compile(rb"(?<![:/])/[\w.+@~%-][\w.+@~%/-]*$")
-#: The same folder on every machine says nothing about any of them.
+#: These folders exist on every machine, so their names reveal nothing.
 _SHARED_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 -- names to recognise, nothing is written there
 _MAGIC: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x1f\x8b": lambda data: gzip.GzipFile(fileobj=io.BytesIO(data)).read(_LARGEST),
@@ -50,12 +51,12 @@ _MAGIC: dict[bytes, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True)
 class Root:
-    """A folder that no package may name.
+    """A folder whose path no package may contain.
 
     Attributes:
         path: the folder.
-        existing: only paths below it that exist count. A user's home may be called as that of
-            somebody who built a file upstream.
+        existing: only existing paths below it count. The user's home may have the same name as the
+            home of someone who built a file upstream.
     """
 
     path: bytes
@@ -63,7 +64,10 @@ class Root:
 
 
 def roots(*folders: Path) -> tuple[Root, ...]:
-    """What packages of this machine may not name: ``folders``, the cache, this checkout, the user's home and temporary folder."""
+    """List the folders whose paths packages built on this machine may not contain.
+
+    These are ``folders``, the cache, this checkout, the user's home and the temporary folder.
+    """
     found: dict[bytes, Root] = {}
     own = [*folders, paths.cache_root(), paths.source_root()]
     temporary = tempfile.gettempdir()
@@ -71,7 +75,7 @@ def roots(*folders: Path) -> tuple[Root, ...]:
         own.append(Path(temporary))
     for folder in own:
         for spelling in {folder.absolute(), folder.resolve()}:
-            # A folder directly below "/" has a name that anything may be called.
+            # The name of a folder directly below "/" is too short to be unambiguous.
             existing = spelling.parent == Path("/")
             for text in {str(spelling), quote(str(spelling))}:
                 found[text.encode()] = Root(text.encode(), existing)
@@ -85,7 +89,7 @@ def roots(*folders: Path) -> tuple[Root, ...]:
 
 
 def find(data: bytes, forbidden: Iterable[Root]) -> str | None:
-    """The first path below one of ``forbidden`` in ``data``."""
+    """Return the first path in ``data`` that is one of ``forbidden`` or lies below it."""
     for root in forbidden:
         start = data.find(root.path)
         while start >= 0:
@@ -101,7 +105,7 @@ def find(data: bytes, forbidden: Iterable[Root]) -> str | None:
 
 
 def _exists(text: str, root: Root) -> bool:
-    """Whether the path, or the folder of a file that is gone by now, exists below the root and is not the root itself."""
+    """Whether the path or its parent, for a file that was removed, exists below the root."""
     path, top = Path(text), Path(root.path.decode())
     try:
         return any(
@@ -109,12 +113,12 @@ def _exists(text: str, root: Root) -> bool:
             for candidate in (path, path.parent)
         )
     except OSError:
-        # Longer than a name may be, or in a folder that is not ours.
+        # The name is too long, or the folder may not be read.
         return False
 
 
 def _inside(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """What ``data`` is an archive of; nothing when it is none, or one that cannot be opened."""
+    """The members of ``data`` if it is an archive that can be opened."""
     for magic, unpack in _MAGIC.items():
         if data.startswith(magic):
             try:
@@ -141,7 +145,7 @@ def _inside(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
 def _tar(archive: tarfile.TarFile, before: str = "") -> Iterator[tuple[str, bytes]]:
     for member in archive:
         content = archive.extractfile(member) if member.isfile() else None
-        # The target of a link is content, too.
+        # The target of a link counts as content.
         yield before + member.name, content.read() if content else member.linkname.encode()
 
 
@@ -153,10 +157,10 @@ def _searched(name: str, data: bytes, depth: int = _DEPTH) -> Iterator[tuple[str
 
 
 def check(package: Path, forbidden: Iterable[Root]) -> None:
-    """Search the whole of ``package``.
+    """Search all content of ``package``.
 
     Raises:
-        BuildError: it names one of ``forbidden``; the message says where and which path.
+        BuildError: it contains a path of ``forbidden``; the message names the path and the file.
     """
     listed = tuple(forbidden)
     with zipfile.ZipFile(package) as archive:
@@ -179,7 +183,7 @@ def _refuse(package: Path, member: str, data: bytes, forbidden: tuple[Root, ...]
         if found is not None:
             raise BuildError(
                 f"{package.name} names a folder of this machine: {found} in {name}",
-                expected="the same bytes wherever it is built",
-                remedy="map the path where the file is made (-ffile-prefix-map, compileall -s, "
+                expected="the same bytes in whichever folder it is built",
+                remedy="map the path when the file is made (-ffile-prefix-map, compileall -s, "
                 "#!/usr/bin/env), or leave the file out",
             )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads and writes the indexes (``repodata.json``) of a local channel.
 
-An index may be anything that somebody put at its name. rattler opens it without a look: it waits
-for ever at a FIFO and reads a device until the memory is exhausted. So every index of a local
-channel is read here first, with a bound, before rattler gets the channel.
+The file of an index may be anything. rattler opens it without a check: it waits forever for a FIFO
+and reads a device until memory is exhausted. So this module reads every index of a local channel
+first, with a size limit, before rattler uses the channel.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-#: Bytes of an index. conda-forge's largest has half of it.
+#: The largest size of an index in bytes. conda-forge's largest index has half of it.
 LIMIT = 512 << 20
 #: The keys that list packages.
 KINDS = ("packages", "packages.conda")
 SUBDIRS = ("linux-64", "noarch")
 #: The name of the index in each subdir.
 INDEX = "repodata.json"
-#: What rattler says of an index, or of an entry of one, that it cannot read.
+#: rattler's messages about an index, or an entry of one, that it cannot read.
 _UNREADABLE = ("failed to parse repodata", "failed to extract repodata records")
 
 
 def damaged(index: object, why: str) -> IntegrityError:
-    """The error for an index that is damaged."""
+    """Make the error for a damaged index."""
     return IntegrityError(
         f"{index} is damaged: {why}",
         expected="the index of a conda channel",
-        remedy="remove the index and make the channel again: vllm-build package, vllm-build "
-        "toolchain",
+        remedy="remove the index and make the channel again (vllm-build package, or vllm-build "
+        "toolchain)",
     )
 
 
 def read(index: Path) -> dict[str, dict[str, Any]]:
-    """The entries of an index by file name.
+    """Read the entries of an index, by file name.
 
     Raises:
-        OSError: there is none, or the system does not let it be read.
-        IntegrityError: what lies at its name is no index.
+        OSError: the file does not exist or cannot be read.
+        IntegrityError: it is not an index.
     """
     try:
         document = json.loads(read_bytes(index, LIMIT))
     except (NotRegularError, TooLargeError) as error:
         raise damaged(index, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise damaged(index, f"it is no JSON: {error}") from error
+        raise damaged(index, f"it is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise damaged(index, "it is no JSON object")
+        raise damaged(index, "it is not a JSON object")
     found: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
         entries = document.get(kind, {})
         if not isinstance(entries, dict):
-            raise damaged(index, f"{kind!r} is no object")
+            raise damaged(index, f"{kind!r} is not an object")
         for name, entry in entries.items():
             _require_entry(index, name, entry)
             found[name] = entry
@@ -70,27 +70,29 @@ def read(index: Path) -> dict[str, dict[str, Any]]:
 
 
 def _require_entry(index: Path, name: str, entry: object) -> None:
-    """Check what this library uses of an entry; rattler checks the rest.
+    """Check the fields of an entry that this library uses; rattler checks the rest.
 
     Raises:
-        IntegrityError: the entry has another form.
+        IntegrityError: the entry is malformed.
     """
     if "/" in name or name in ("", ".", ".."):
-        raise damaged(index, f"it lists {name!r}, which is no file name")
+        raise damaged(index, f"it lists {name!r}, which is not a file name")
     if not isinstance(entry, dict):
-        raise damaged(index, f"the entry of {name} is no object")
+        raise damaged(index, f"the entry of {name} is not an object")
     sha256, size = entry.get("sha256"), entry.get("size")
     if not (sha256 is None or isinstance(sha256, str)):
-        raise damaged(index, f"the sha256 of {name} is no text")
+        raise damaged(index, f"the sha256 of {name} is not a string")
     if not (size is None or (type(size) is int and size >= 0)):
-        raise damaged(index, f"the size of {name} is no number of bytes")
+        raise damaged(index, f"the size of {name} is not a number of bytes")
 
 
 def names(folder: Path) -> dict[str, dict[str, Any]]:
-    """``<subdir>/<file>`` → entry, of every package that the channel ``folder`` lists; an index that is missing or damaged lists nothing.
+    """Map ``<subdir>/<file>`` to the entry, for every package that the channel ``folder`` lists.
+
+    A missing or damaged index counts as empty.
 
     Raises:
-        OSError: the system does not let an index be read.
+        OSError: an index cannot be read.
     """
     found: dict[str, dict[str, Any]] = {}
     for subdir in SUBDIRS:
@@ -103,12 +105,13 @@ def names(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def require(folders: Iterable[Path]) -> None:
-    """Check the indexes that rattler reads of these channels.
+    """Check the indexes that rattler reads from these channels.
 
-    A missing one is left to rattler, which says what it looked for.
+    Missing indexes are left to rattler, whose message names the file.
 
     Raises:
-        IntegrityError: one is damaged. OSError: the system does not let one be read.
+        IntegrityError: an index is damaged.
+        OSError: an index cannot be read.
     """
     for folder in folders:
         for subdir in SUBDIRS:
@@ -119,17 +122,22 @@ def require(folders: Iterable[Path]) -> None:
 
 
 def of_rattler(said: str, channels: Iterable[str]) -> IntegrityError | None:
-    """The error for what rattler said, where it found a damaged index or entry in one of ``channels``; it does not say in which."""
+    """Make the error for rattler's message ``said`` if it is about a damaged index or entry.
+
+    rattler does not say which one, so the error names all ``channels``.
+    """
     if not any(words in said for words in _UNREADABLE):
         return None
     return damaged(f"an index of {' or '.join(dict.fromkeys(channels))}", said)
 
 
 def indexed(folder: Path) -> dict[str, str]:
-    """``<subdir>/<file>`` → sha256 of every package that the channel's index lists; nothing where there is no index.
+    """Map ``<subdir>/<file>`` to the sha256 in the index, for every package of the channel.
+
+    A missing or damaged index counts as empty.
 
     Raises:
-        OSError: the system does not let an index be read.
+        OSError: an index cannot be read.
     """
     return {
         name: str(entry.get("sha256"))
@@ -150,7 +158,7 @@ def _document(subdir: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def initialise(folder: Path) -> None:
-    """Make an empty channel of ``folder``; an existing one is left as it is.
+    """Make ``folder`` an empty channel; an existing channel stays as it is.
 
     Raises:
         ResourceError: the disk is full.
@@ -158,13 +166,15 @@ def initialise(folder: Path) -> None:
     for subdir in SUBDIRS:
         index = folder / subdir / INDEX
         if not index.is_file():
-            # Renamed into place: writing into what lies there would wait for the reader of a FIFO,
-            # or fill a device.
+            # write_text renames the file into place: opening the path could block on a FIFO or
+            # write to a device.
             write_text(index, _document(subdir, {}))
 
 
 def write(folder: Path, packages: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the indexes of ``folder`` from entries by ``<subdir>/<file>``; one that would not change stays untouched.
+    """Write the indexes of ``folder`` from entries by ``<subdir>/<file>``.
+
+    An index that would not change is not written.
 
     Raises:
         ResourceError: the disk is full.
@@ -184,16 +194,20 @@ def write(folder: Path, packages: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def index_files(folder: Path) -> None:
-    """Write the indexes anew from the files: kept entries would hold the old sha256 of a file that was replaced (conda/rattler#2608)."""
+    """Write the indexes from the files.
+
+    No old entries are kept: they would hold the old sha256 of a replaced file (conda/rattler#2608).
+    """
     asyncio.run(index_fs(str(folder), write_zst=False, write_shards=False, force=True))
 
 
 def index_entries(folder: Path, packages: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Index ``folder``, and return the entries of ``packages`` in it by ``<subdir>/<file>``.
+    """Index ``folder`` and return the entries of ``packages``, by ``<subdir>/<file>``.
 
     Raises:
-        BuildError: a package does not appear in the index: it is damaged.
-        IntegrityError: the index is damaged. OSError: the system does not let it be read.
+        BuildError: a package is not in the index, because it is damaged.
+        IntegrityError: the index is damaged.
+        OSError: the index cannot be read.
     """
     index_files(folder)
     result: dict[str, dict[str, Any]] = {}
@@ -210,9 +224,10 @@ def index_entries(folder: Path, packages: Iterable[Path]) -> dict[str, dict[str,
 
 
 def publish(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Put packages (``.../<subdir>/<name>.conda``) into the channel ``folder`` and index it; a name that is there already stays as it is.
+    """Copy packages (``.../<subdir>/<name>.conda``) into the channel ``folder`` and index it.
 
-    Each file is copied under a temporary name and renamed, so a channel never shows half a package.
+    An existing package of the same name is kept. Each file is copied under a temporary name and
+    renamed, so a channel never contains a partial package. Returns the paths in the channel.
     """
     initialise(folder)
     published = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to every package between its build and a channel, whether it is ours or the toolchain's."""
+"""Prepares built packages for a channel, both vllm's packages and the toolchain's."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def finish(packages: Iterable[Path], *folders: Path, level: int = normalise.LEVEL) -> None:
-    """Give each of ``packages`` the bytes of its content, then check that it names no folder of this machine.
+    """Normalise ``packages``, then check that they contain no path of this machine.
 
     Args:
-        packages: fresh ``.conda`` files, rewritten in place.
-        folders: where they were built and what they were built from; the cache, the checkout and
-            the user's home count anyway.
-        level: how hard zstd tries.
+        packages: newly built ``.conda`` files, which are rewritten in place.
+        folders: the folders that they were built in and from. The cache, the checkout and the
+            user's home are always checked.
+        level: the compression level of zstd.
 
     Raises:
-        IntegrityError: a file is no package.
-        BuildError: a package names one of the folders.
+        IntegrityError: a file is not a package.
+        BuildError: a package contains the path of one of the folders.
     """
     forbidden = build_paths.roots(*folders)
     for package in packages:

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares packages of local channels with their index.
 
-rattler hashes a package while it downloads it (``rattler_cache``'s package cache passes the index's
-sha256 to ``rattler_package_streaming``, which reports a "hash mismatch"), so packages from http(s)
-channels are verified there. It does not hash packages of ``file://`` channels, and neither does
-conda: a changed package under an unchanged index is installed, and its content stays in the cache
-of extracted packages. Hence every package of a local channel is hashed here before anything reads
-it.
+rattler hashes packages from http(s) channels during the download: ``rattler_cache``'s package cache
+passes the index's sha256 to ``rattler_package_streaming``, which reports a "hash mismatch". rattler
+and conda do not hash packages of ``file://`` channels. They install a package that has changed
+since it was indexed, and keep its content in the cache of extracted packages. So this module hashes
+every package of a local channel before anything else reads it.
 
-A result is kept by inode, size and times, so that an unchanged package is hashed once. The time of
-the last status change is among them because a program can set a file's modification time and cannot
-set that one.
+Hashes are cached by inode, size and times, so an unchanged package is hashed once. The times
+include that of the last status change, because programs can set a file's modification time but not
+this one.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from vllm_build.util.files import sha256_of, write_text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Longer than a file system's clock tick: a file that changed this recently can change again and
-#: keep its times.
+#: A file that changed less than this time ago could change again without a change of its times. It
+#: is longer than the clock tick of a file system.
 _SETTLED_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A package file and what the index of its channel says about it."""
+    """A package file, with the sha256 and size that the index of its channel gives."""
 
     path: Path
     sha256: str | None
@@ -47,22 +46,23 @@ class Listed:
 
 
 def local_path(url: str) -> Path | None:
-    """The file or folder that a ``file://`` address names; None for another address."""
+    """Return the path of a ``file://`` URL; ``None`` for other URLs."""
     parts = urlsplit(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def of_record(url: str, sha256: bytes | None, size: int | None) -> Listed | None:
-    """A solved record as :class:`Listed`; None where the package comes from another place than this machine's disks."""
+    """Convert a solved record; ``None`` if the package is not from a local channel."""
     path = local_path(url)
     return None if path is None else Listed(path, sha256.hex() if sha256 else None, size)
 
 
 def in_channel(folder: Path) -> list[Listed]:
-    """Every package that the channel ``folder`` lists and has.
+    """Find the packages that the channel ``folder`` lists and that exist.
 
     Raises:
-        IntegrityError: an index is damaged. OSError: the system does not let one be read.
+        IntegrityError: an index is damaged.
+        OSError: an index cannot be read.
     """
     found = []
     for index in sorted(folder.glob(f"*/{channel_index.INDEX}")):
@@ -74,10 +74,11 @@ def in_channel(folder: Path) -> list[Listed]:
 
 
 def require_indexes(urls: Iterable[str]) -> None:
-    """Check the indexes of the local channels among ``urls``; for a solver that reads whatever lies there.
+    """Check the indexes of the local channels among ``urls`` before a solver reads them.
 
     Raises:
-        IntegrityError: one is damaged. OSError: the system does not let one be read.
+        IntegrityError: an index is damaged.
+        OSError: an index cannot be read.
     """
     channel_index.require(folder for url in urls if (folder := local_path(url)) is not None)
 
@@ -87,12 +88,12 @@ def _state(status: os.stat_result) -> list[int]:
 
 
 def _note(status: os.stat_result) -> Path:
-    # By inode: a package may have several names, and is hashed once.
+    # By inode: a package with several names is hashed once.
     return paths.cache_root() / "verified" / f"{status.st_dev}-{status.st_ino}.json"
 
 
 def _known(note: Path, state: list[int]) -> str | None:
-    """The sha256 that was computed for the file when it was in this state."""
+    """The sha256 that was computed for the file in the same state, if any."""
     try:
         known: Any = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -116,11 +117,13 @@ def _sha256(path: Path, status: os.stat_result) -> str:
 
 
 def require(packages: Iterable[Listed]) -> dict[Path, list[int]]:
-    """Check that every package is the file that its index lists; returns their states for :func:`require_unchanged`.
+    """Check that every package is the file that its index lists.
+
+    Returns the states of the files, for :func:`require_unchanged`.
 
     Raises:
-        FetchError: a package is missing. IntegrityError: it is another file, or its index gives no
-            sha256.
+        FetchError: a package is missing.
+        IntegrityError: a package differs from the index, or the index gives no sha256 for it.
     """
     states = {}
     for package in packages:
@@ -130,7 +133,7 @@ def require(packages: Iterable[Listed]) -> dict[Path, list[int]]:
         except OSError as error:
             raise FetchError(
                 f"{path} cannot be read: {error.strerror}",
-                expected="every package that the channel lists",
+                expected="all packages that the channel lists",
                 remedy="build it again",
             ) from error
         if not stat.S_ISREG(status.st_mode):
@@ -153,29 +156,31 @@ def require(packages: Iterable[Listed]) -> dict[Path, list[int]]:
 
 
 def require_unchanged(states: dict[Path, list[int]]) -> None:
-    """Check that no package was replaced since :func:`require` looked at it.
+    """Check that no package has changed since :func:`require` hashed it.
 
     Raises:
-        IntegrityError: one was.
+        IntegrityError: a package has changed.
     """
     for path, state in states.items():
         if not path.is_file() or _state(path.stat()) != state:
             raise IntegrityError(
                 f"{path} changed while it was installed",
-                remedy="install again when nothing writes to the channel",
+                remedy="install again while no other process writes to the channel",
             )
 
 
 def _altered(path: Path, found: str, expected: str) -> IntegrityError:
     return IntegrityError(
-        f"{path} {found}, and is not the package that its channel lists",
-        expected=f"{expected}, as {path.parent / channel_index.INDEX} says",
+        f"{path} {found}, so it is not the package that its channel lists",
+        expected=f"{expected}, from {path.parent / channel_index.INDEX}",
         remedy="find out who changed the file, then remove it and build it again",
     )
 
 
 def require_channels(urls: Iterable[str]) -> None:
-    """Check every package of the local channels among ``urls``; for a program that solves by itself, such as rattler-build.
+    """Check all packages of the local channels among ``urls``.
+
+    Call it before a program that solves by itself, such as rattler-build.
 
     Raises:
         IntegrityError: as :func:`require`.

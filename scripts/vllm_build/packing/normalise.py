@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives the same content the same bytes: rewrites a ``.conda`` file without the traces of when and where it was made.
+"""Rewrites ``.conda`` files so that the same content has the same bytes.
 
-rattler-build writes the wall clock into the index and every archive member, takes modes from the
-builder's umask, orders dependencies by a randomly seeded hash map, names the channels by their
-address, and leaves the path of the build's host prefix where an installer puts the real one. None
-of it is content. ``SOURCE_DATE_EPOCH`` is not read: it is not part of a package's name, so it must
-not shape the package.
+rattler-build records when and where a package was made. It writes the current time into the index
+and every archive member, takes file modes from the umask, orders dependencies by a randomly seeded
+hash map, writes the addresses of the channels, and leaves the path of the build's host prefix where
+an installer puts the real one. This module replaces all of these. It does not read
+``SOURCE_DATE_EPOCH``, which is not part of a package's name and so must not affect its content.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-#: The time that packages carry, in seconds: 1980-01-01, the first date that a zip archive can hold.
+#: The time stamp of packages, in seconds: 1980-01-01, the first date that a zip archive can hold.
 EARLIEST = 315_532_800
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-#: What rattler-build's `conda:19` means, too; the thread count does not change the result, the
-#: level does.
+#: The compression level of rattler-build's `conda:19`. The level affects the bytes; the number of
+#: threads does not.
 LEVEL = 19
-#: Where a package that was never installed seems to lie. rattler-build's own name is as long as
-#: this in every folder, because installers replace it inside binaries, where the length cannot
-#: change.
+#: Replaces the path of the host prefix, which rattler-build pads to a fixed length. The length must
+#: not change, because installers replace the path inside binaries.
 PLACEHOLDER = "/opt/vllm-build/host_env" + "_placehold" * 30
 _SPOOLED = 64 << 20
 
@@ -59,7 +58,7 @@ _DOCUMENTS = {"info/index.json": _index, "info/about.json": _about}
 
 
 class _Prefixes:
-    """The files of a package that hold its prefix, and what became of them when the prefix was replaced."""
+    """The files of a package that contain its prefix, and their hashes after the replacement."""
 
     def __init__(self, paths: Mapping[str, Any]) -> None:
         self.document = paths
@@ -71,7 +70,7 @@ class _Prefixes:
         self._now: dict[str, str] = {}
 
     def replace(self, name: str, data: bytes) -> bytes:
-        """The file's content with the fixed placeholder."""
+        """Return the content of a file with the fixed placeholder."""
         entry = self.by_name[name]
         old = str(entry["prefix_placeholder"])
         data = data.replace(old.encode(), _placeholder(len(old)).encode())
@@ -79,11 +78,10 @@ class _Prefixes:
         return data
 
     def finished(self) -> dict[str, Any]:
-        """``paths.json`` as it is for the files after their replacement."""
+        """Return ``paths.json`` for the files after the replacement."""
         for entry in self.by_name.values():
             entry["prefix_placeholder"] = _placeholder(len(entry["prefix_placeholder"]))
-        # By their content and not by their names: a link is recorded with the content of the file
-        # that it leads to.
+        # Found by sha256 instead of by name, because a link has the sha256 of its target.
         for entry in self.document.get("paths", []):
             if entry.get("sha256") in self._now:
                 entry["sha256"] = self._now[entry["sha256"]]
@@ -91,7 +89,7 @@ class _Prefixes:
 
 
 def _member(member: tarfile.TarInfo) -> None:
-    """Take the builder out of a member: one time, no owner, and of its mode only whether it is a program."""
+    """Set a fixed time, no owner, and a mode that depends only on the executable bit."""
     member.mtime, member.uid, member.gid, member.uname, member.gname, member.pax_headers = (
         EARLIEST,
         0,
@@ -104,7 +102,7 @@ def _member(member: tarfile.TarInfo) -> None:
 
 
 def _decompressed(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """A tar archive of the package, on disk when it is large."""
+    """Decompress a tar archive of the package, to a temporary file if it is large."""
     target = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115 -- the caller closes it
     with archive.open(name) as source:
         zstandard.ZstdDecompressor().copy_stream(source, target)
@@ -118,7 +116,7 @@ def _rewrite(
     replaced: Mapping[str, dict[str, Any]],
     prefixes: _Prefixes,
 ) -> None:
-    """Copy members in order of their names."""
+    """Copy the members, sorted by name."""
     for member in sorted(old.getmembers(), key=lambda m: m.name):
         content = old.extractfile(member) if member.isfile() else None
         _member(member)
@@ -162,7 +160,7 @@ def _compressed(
 
 
 def _parts(archive: zipfile.ZipFile) -> Iterator[str]:
-    """Members in the order in which they are rewritten: the files before the records about them."""
+    """The members in the order of rewriting: the files before the metadata about them."""
     yield from sorted(archive.namelist(), key=lambda n: (not n.startswith("pkg-"), n))
 
 
@@ -177,14 +175,14 @@ def _paths_of(archive: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def normalise(package: Path, level: int = LEVEL) -> None:
-    """Rewrite ``package`` in place; it changes at once or not at all.
+    """Rewrite ``package`` in place, atomically.
 
     Args:
         package: a ``.conda`` file.
-        level: how hard zstd tries.
+        level: the compression level of zstd.
 
     Raises:
-        IntegrityError: it is no ``.conda`` file.
+        IntegrityError: it is not a ``.conda`` file.
     """
     temporary = package.with_name("." + package.name + ".normalised")
     parts: dict[str, IO[bytes]] = {}
@@ -201,7 +199,7 @@ def normalise(package: Path, level: int = LEVEL) -> None:
                 with _decompressed(old, name) as stream, tarfile.open(fileobj=stream) as archive:
                     parts[name] = _compressed(archive, replaced, prefixes, level)
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as new:
-                # metadata.json first, as the format asks for.
+                # The format requires metadata.json to be first.
                 for name in sorted(parts, key=lambda n: (n != "metadata.json", n)):
                     entry = zipfile.ZipInfo(name, _ZIP_DATE)
                     entry.file_size = parts[name].seek(0, os.SEEK_END)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The version of the program that packs.
+"""The version of rattler-build that makes packages.
 
-Packages of another version than the pinned one carry another name.
+If it is not the pinned version, the packages get another name.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from vllm_build.util.redaction import excerpt
 
 
 def version_of(program: str) -> str:
-    """What ``rattler-build --version`` says, such as ``0.73.0``.
+    """Return the version that ``rattler-build --version`` prints, such as ``0.73.0``.
 
     Raises:
-        ToolchainError: the program does not run, or says no version.
+        ToolchainError: the program does not start, fails, or prints no version.
     """
     try:
         done = children.run([program, "--version"])
     except OSError as error:
         raise ToolchainError(
             f"{program} cannot be started: {error.strerror}",
-            expected="rattler-build, or none on PATH",
+            expected="a working rattler-build on PATH, or none",
         ) from error
     words = done.stdout.split()
     if done.returncode or not words:
         raise ToolchainError(
             f"{program} --version failed (exit status {done.returncode}): "
             f"{excerpt((done.stderr or done.stdout).strip(), 300, end=True)}",
-            expected="its version, which is part of the packages' names",
-            remedy="repair it, or take it off PATH: the pinned bindings are used then",
+            expected="its version, which affects the packages' names",
+            remedy="repair it, or remove it from PATH: the pinned bindings are used then",
         )
     return words[-1]
 
 
 def recipe_digest(of_tree: str) -> str:
-    """The recipe digest of packages that are packed on this machine.
+    """Return the recipe digest of packages that this machine makes.
 
     Args:
         of_tree: the tree's recipe digest, which covers the pinned version of rattler-build.
 
     Returns:
-        ``of_tree`` with the pinned version, else a digest of the same length over it and the other
-        version.
+        ``of_tree`` if this machine has the pinned version. Otherwise a digest of the same length
+        over ``of_tree`` and the machine's version.
 
     Raises:
         ToolchainError: as ``version_of``.

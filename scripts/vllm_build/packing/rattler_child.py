@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the bindings of rattler-build in a process of its own; ``rattler.build`` starts it with ``-m``.
+"""Runs rattler-build's bindings in a separate process, which ``recipe_builder`` starts with ``-m``.
 
-The bindings hold the interpreter's lock for the whole build and report a failure in one line
-("Failed to resolve dependencies"), so a failed build is looked at again here, without building: the
-recipe is parsed and rendered and each environment solved, until one of these fails and says why.
+The bindings hold the interpreter's lock during the whole build, and report a failure in one line
+("Failed to resolve dependencies"). After a failure, this module looks for the reason without
+building: it parses and renders the recipe and solves each environment, until one of these steps
+fails with a message.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from typing import Any
 
 
 def _virtual_packages() -> list[Any]:
-    from rattler import VirtualPackage, VirtualPackageOverrides  # noqa: PLC0415 -- needed after a failure only
+    from rattler import VirtualPackage, VirtualPackageOverrides  # noqa: PLC0415 -- after a failure
 
     return list(VirtualPackage.detect(VirtualPackageOverrides.from_env()))
 
 
 def _specs(entries: Any) -> list[str]:
-    """Plain match specs of one requirements list of a rendered recipe; pins to sibling outputs are left out."""
+    """Match specs of one requirements list of a rendered recipe, without pins to other outputs."""
     return [entry for entry in entries or [] if isinstance(entry, str)]
 
 
 async def _solve(specs: list[str], channels: list[str]) -> None:
-    from rattler import solve  # noqa: PLC0415 -- as above
+    from rattler import solve  # noqa: PLC0415 -- needed after a failure only
 
     await solve(
         sources=channels,
@@ -39,9 +40,23 @@ async def _solve(specs: list[str], channels: list[str]) -> None:
     )
 
 
+def recipe_files(recipe: Path) -> list[Path]:
+    """The recipes that ``recipe`` means: itself, or those in the subfolders of a folder."""
+    return sorted(recipe.glob("*/recipe.yaml")) if recipe.is_dir() else [recipe]
+
+
 def explain(arguments: dict[str, Any]) -> str | None:
-    """Why a build with these arguments cannot start, or ``None`` when its recipe renders and its environments solve."""
-    from rattler_build import JinjaConfig, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig  # noqa: PLC0415 -- as above
+    """Explain why a build with these arguments cannot start.
+
+    Returns ``None`` if the recipe renders and its environments can be solved.
+    """
+    from rattler_build import (  # noqa: PLC0415 -- needed after a failure only
+        JinjaConfig,
+        PlatformConfig,
+        RenderConfig,
+        Stage0Recipe,
+        VariantConfig,
+    )
 
     platform = PlatformConfig(target_platform="linux-64", build_platform="linux-64")
     try:
@@ -49,47 +64,52 @@ def explain(arguments: dict[str, Any]) -> str | None:
             arguments["variant_config"], JinjaConfig(platform=platform)
         )
         extra = VariantConfig(arguments["variant_overrides"], zip_keys=variants.zip_keys)
-        rendered = Stage0Recipe.from_file(arguments["recipe"]).render(
-            variants.merge(extra), RenderConfig(platform=platform)
-        )
-    except Exception as error:  # noqa: BLE001 -- whatever the bindings raise is the explanation
+        merged = variants.merge(extra)
+        rendered = [
+            variant
+            for path in recipe_files(Path(arguments["recipe"]))
+            for variant in Stage0Recipe.from_file(str(path)).render(
+                merged, RenderConfig(platform=platform)
+            )
+        ]
+    except Exception as error:  # noqa: BLE001 -- any error of the bindings is the explanation
         return f"the recipe does not render: {error}"
     for variant in rendered:
         recipe = variant.recipe.to_dict()
         name = recipe.get("package", {}).get("name", "?")
-        # What several outputs share is compiled first, in environments of its own.
-        for part in (*recipe.get("staging_caches", []), recipe):
-            for environment in ("build", "host"):
-                specs = _specs(part.get("requirements", {}).get(environment))
-                if not specs:
-                    continue
-                try:
-                    asyncio.run(_solve(specs, arguments["channel"]))
-                except Exception as error:  # noqa: BLE001 -- as above
-                    return (
-                        f"no {environment} environment for {name} from "
-                        f"{', '.join(arguments['channel'])}: {error}"
-                    )
+        if recipe.get("context", {}).get("skip"):
+            continue
+        for environment in ("build", "host"):
+            specs = _specs(recipe.get("requirements", {}).get(environment))
+            if not specs:
+                continue
+            try:
+                asyncio.run(_solve(specs, arguments["channel"]))
+            except Exception as error:  # noqa: BLE001 -- as above
+                return (
+                    f"no {environment} environment for {name} from "
+                    f"{', '.join(arguments['channel'])}: {error}"
+                )
     return None
 
 
 def main(path: str) -> int:
-    """Build as the JSON file ``path`` says; the exit status is that of the build."""
+    """Build with the arguments in the JSON file ``path``; return 1 if the build failed."""
     arguments: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     with warnings.catch_warnings():
-        # This entry point is marked as deprecated, and is the only one that compiles a staging
-        # output once.
+        # This entry point is marked as deprecated, and is the only one that builds several recipes
+        # in the order of their dependencies.
         warnings.simplefilter("ignore", DeprecationWarning)
-        from rattler_build import build_recipes  # noqa: PLC0415 -- so that the filter covers the import
+        from rattler_build import build_recipes  # noqa: PLC0415 -- the filter covers the import
 
         keywords = {key: value for key, value in arguments.items() if key != "recipe"}
         try:
-            build_recipes([arguments["recipe"]], **keywords)
-        except Exception as error:  # noqa: BLE001 -- one line for the parent, whatever it was
+            build_recipes(recipe_files(Path(arguments["recipe"])), **keywords)
+        except Exception as error:  # noqa: BLE001 -- the parent gets any error as one line
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             try:
                 reason = explain(arguments)
-            except Exception:  # noqa: BLE001 -- an explanation that fails must not hide the error itself
+            except Exception:  # noqa: BLE001 -- a failing explanation must not hide the error
                 reason = traceback.format_exc(limit=1)
             if reason:
                 sys.stderr.write(reason + "\n")

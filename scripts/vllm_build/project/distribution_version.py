@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which version is being built (build contract, section 3).
+"""Determines the version that is built (build contract, section 3).
 
-Needs neither git nor torch nor a compiler.
+This needs neither git nor torch nor a compiler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _checked(text: str, source: str) -> str:
         Version(text)
     except InvalidVersion as error:
         raise ConfigurationError(
-            f"{source} holds {text!r}, which is not a version",
+            f"{source} contains {text!r}, which is not a version",
             expected="a version as PEP 440 defines it, such as 0.1.0",
             remedy=f"correct {source}",
         ) from error
@@ -35,10 +35,12 @@ def _checked(text: str, source: str) -> str:
 
 
 def base_version(root: Path) -> str:
-    """The version without a suffix: the content of ``VERSION``, the same in a clone, a tarball, an sdist and a conda work directory.
+    """The version without a suffix: the content of ``VERSION``.
+
+    It is the same in a clone, a tarball, an sdist and a conda work directory.
 
     Raises:
-        ConfigurationError: the file is missing or holds no version.
+        ConfigurationError: the file is missing or contains no version.
     """
     path = root / "VERSION"
     try:
@@ -56,13 +58,14 @@ def base_version(root: Path) -> str:
 
 
 def unpacked_version(root: Path) -> str | None:
-    """The version of the source distribution that was unpacked to ``root``; None for a clone, a tarball of one, or a conda work directory.
+    """The version of the source distribution that was unpacked to ``root``; None for other trees.
 
-    A source distribution has its metadata in ``PKG-INFO`` in its root. A repository that has
-    committed an unpacked one counts as a clone.
+    Other trees are a clone, a tarball of one, or a conda work directory. A source distribution has
+    its metadata in ``PKG-INFO`` in its root. A repository to which an unpacked one was committed
+    counts as a clone.
 
     Raises:
-        ConfigurationError: ``PKG-INFO`` cannot be read, or holds no version.
+        ConfigurationError: ``PKG-INFO`` cannot be read, or contains no version.
     """
     path = root / "PKG-INFO"
     if (root / ".git").exists() or not path.exists():
@@ -78,15 +81,15 @@ def unpacked_version(root: Path) -> str | None:
 
 
 def _digits(version: Version) -> str:
-    """Major and minor run together, with all digits of both: 12.9 is ``129``, 12.10 is ``1210``."""
+    """All digits of major and minor, joined: 12.9 is ``129``, 12.10 is ``1210``."""
     return f"{version.major}{version.minor}"
 
 
 def suffix(settings: Settings, device: str, toolkit_version: Version | None = None) -> str:
-    """What marks a build for ``device`` in the local part of a version; empty for CUDA's main release.
+    """The local part of the version of a build for ``device``; empty for CUDA's main release.
 
-    Without any toolkit (metadata is asked for where nothing can be compiled) CUDA counts as its
-    main release, and ROCm has no digits.
+    Metadata may be requested on a machine without a toolkit. CUDA then counts as its main release,
+    and ROCm's suffix has no digits.
     """
     if device == "cuda":
         if settings.precompiled and not settings.skip_precompiled_version_suffix:
@@ -110,20 +113,21 @@ def full_version(
     sdist: bool = False,  # noqa: FBT001, FBT002 - one switch, named by every caller
     base: str | None = None,
 ) -> str:
-    """The version of a distribution, as wheels carry it.
+    """The version of a distribution, as its wheels have it.
+
+    A build of an unpacked source distribution has that distribution's version for every device: pip
+    and uv refuse a wheel if its version differs from that of the source distribution.
+    ``VLLM_VERSION_SUFFIX=1`` adds the suffix nevertheless.
 
     Args:
         root: the source tree.
-        settings: the environment; ``VLLM_VERSION_OVERRIDE`` wins over everything.
-        device_name: what is built for.
-        toolkit_version: release of the CUDA or ROCm toolkit, else of the one that torch was built
-            with.
-        sdist: a source distribution is for every device: no suffix.
-        base: the version without a suffix; None asks the tree for it.
-
-    An unpacked source distribution keeps its version for every device, unless
-    ``VLLM_VERSION_SUFFIX=1`` asks for the suffix: pip and uv refuse a wheel whose version differs
-    from that of the source distribution it was built from.
+        settings: the settings; ``VLLM_VERSION_OVERRIDE`` takes precedence over everything else.
+        device_name: the device of the build.
+        toolkit_version: the release of the CUDA or ROCm toolkit, else of the one that torch was
+            built with.
+        sdist: the distribution is a source distribution, which has no suffix because it is for
+            every device.
+        base: the version without a suffix; None means that of the tree.
 
     Raises:
         ConfigurationError: the base version or ``VLLM_VERSION_OVERRIDE`` is malformed.
@@ -141,13 +145,13 @@ def full_version(
 def of_tree(
     root: Path, settings: Settings, target: Target | None = None, *, sdist: bool = False
 ) -> str:
-    """The version of a build here and now.
+    """The version of a build of this tree on this machine.
 
     Args:
         root: the source tree.
-        settings: the environment.
-        target: what the build is for; None looks for it, and only where it can make a difference.
-        sdist: a source distribution is for every device.
+        settings: the settings.
+        target: the target of the build; None resolves it if the version depends on it.
+        sdist: the distribution is a source distribution, which is for every device.
 
     Raises:
         ConfigurationError: a version is malformed, or the device contradicts the installed torch.
@@ -161,9 +165,9 @@ def of_tree(
 
 
 def write_version_file(root: Path, version: str) -> None:
-    """Write ``vllm/_version.py``; nothing is touched when it says the same already.
+    """Write ``vllm/_version.py``, unless its content is correct already.
 
-    The version is spelled as packaging tools spell it in metadata (``1.0RC1`` is ``1.0rc1``), so
+    The version is normalised as packaging tools do for metadata (``1.0RC1`` becomes ``1.0rc1``), so
     that both are equal.
     """
     version = str(Version(version))

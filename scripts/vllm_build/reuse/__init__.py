@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reuse of compiled kernels by their digest (build contract, section 7): stores, remote archives, checks, and how files get into a tree.
+"""Finds, verifies and installs compiled kernels by digest (build contract, section 7).
 
-It runs in pip's isolated build environment: the standard library and packaging alone, zstandard
-where a ``.conda`` file is read, and securesystemslib where a signature is made or checked.
+This package runs in pip's isolated build environment. It needs only the standard library and
+packaging; reading a ``.conda`` file also needs zstandard, and signatures need securesystemslib.
 """

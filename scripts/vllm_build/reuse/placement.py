@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts the libraries and records of a package into a folder, all of them or none.
 
-The new files are first copied beside their places. Then the old records go, the old libraries, the
-new libraries come, and the new records
-last: at no moment do libraries of two builds lie side by side, nor a record beside libraries that
-it does not describe. An error puts everything back. A process that is killed in between leaves a
-folder without some libraries, which says so when it is imported; the next run completes it.
+The new files are first copied into a staging folder. Then four steps follow: the old records are
+removed, the old libraries are removed, the new libraries are added, and the new records are added.
+So the folder never has libraries of two builds, nor a record of libraries that are not there. An
+error restores the old state. A process that is killed in between leaves a folder without some
+libraries; importing the package reports them, and the next run completes the folder.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from vllm_build.util.files import disk_errors, sha256_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Folder below ``vllm/`` for files on their way; a dot, so that nothing takes it for a package.
+#: Prefix of the staging folder below ``vllm/``. The dot keeps it from being taken as a package.
 STAGING = ".vllm-build-"
 
 
-def present(root: Path) -> list[Path]:
-    """Records that lie below ``root/vllm`` now, and libraries that a build or a package put there; nobody else's.
+def find_present(root: Path) -> list[Path]:
+    """The records below ``root/vllm``, and the libraries that belong to a build.
 
-    A library belongs to a build when a record lists it, or when it has the name of an extension of
-    the table: a process that was killed may have removed the record.
+    A library belongs to a build if a record lists it, or if it has the name of an extension in the
+    kernel table, because a killed process may have removed the record. Other libraries are left
+    out.
     """
     package = root / "vllm"
     records = sorted((package / "_build_info").glob("*.json"))
-    listed = {name for path in records for name in _listed(path)}
-    modules = _modules(paths.source_root())
-    found = [path for path in sorted(package.rglob("*.so")) if not _staged(path, package)]
+    listed = {name for path in records for name in _listed_libraries(path)}
+    modules = _extension_names(paths.source_root())
+    found = [path for path in sorted(package.rglob("*.so")) if not _is_staged(path, package)]
     return [
         *records,
         *(
@@ -50,15 +51,15 @@ def present(root: Path) -> list[Path]:
     ]
 
 
-def _modules(tree: Path) -> set[str]:
-    """Names of the extensions that a source tree has; none where it is no whole tree."""
+def _extension_names(tree: Path) -> set[str]:
+    """The names of a source tree's extensions; empty if the tree has no kernel table."""
     if not (tree / kernels_table.TABLE).is_file():
         return set()
     return {extension.name.rpartition(".")[2] for extension in kernels_table.load(tree).extensions}
 
 
-def _listed(path: Path) -> set[str]:
-    """The libraries that a record names, of a build or of an official wheel; none where it cannot be read, as it goes in any case."""
+def _listed_libraries(path: Path) -> set[str]:
+    """The libraries that a record names; empty if it is unreadable, as it is replaced anyway."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -66,30 +67,30 @@ def _listed(path: Path) -> set[str]:
     return {name for name in re.findall(r'"([^"\\]+)"', text) if member_names.is_library(name)}
 
 
-def _staged(path: Path, package: Path) -> bool:
+def _is_staged(path: Path, package: Path) -> bool:
     return any(part.startswith(STAGING) for part in path.relative_to(package).parts)
 
 
 def place(files: Mapping[str, Path], root: Path) -> list[str]:
-    """Make ``files`` the libraries and records below ``root/vllm``, and remove those of other builds.
+    """Replace the libraries and records below ``root/vllm`` by ``files``.
 
     Args:
-        files: from paths below ``root`` to the files that are copied there.
+        files: path relative to ``root`` -> file to copy there.
         root: the folder that holds ``vllm``.
 
     Returns:
-        What changed: paths that were written or removed, sorted.
+        The paths that were written or removed, sorted.
 
     Raises:
-        ResourceError: the disk is full. The folder is as it was, as after any error.
+        ResourceError: the disk is full. After any error the folder is unchanged.
     """
     package = root / "vllm"
     package.mkdir(parents=True, exist_ok=True)
-    # In the cache: a lock in the folder would be packed with it.
+    # The lock is in the cache, because a lock in the folder would be packed with the package.
     key = hashlib.sha256(str(package.resolve()).encode()).hexdigest()[:16]
     with locks.waiting(paths.cache_root() / "locks" / key):
         removal.remove_staging(package, STAGING)
-        old = {path.relative_to(root).as_posix(): path for path in present(root)}
+        old = {path.relative_to(root).as_posix(): path for path in find_present(root)}
         same = {
             name for name in files if name in old and sha256_of(old[name]) == sha256_of(files[name])
         }
@@ -105,19 +106,19 @@ def place(files: Mapping[str, Path], root: Path) -> list[str]:
     return sorted({*new, *gone})
 
 
-def _order(name: str) -> tuple[bool, str]:
+def _sort_key(name: str) -> tuple[bool, str]:
     return member_names.output_of(name) is not None, name
 
 
 def _swap(new: Mapping[str, Path], gone: Mapping[str, Path], root: Path, folder: Path) -> None:
     coming = {}
-    for number, name in enumerate(sorted(new, key=_order)):
+    for number, name in enumerate(sorted(new, key=_sort_key)):
         coming[name] = folder / f"new-{number}"
         shutil.copyfile(new[name], coming[name])
         coming[name].chmod(0o755 if member_names.output_of(name) is None else 0o644)
     moved: list[tuple[Path, Path]] = []
     try:
-        for number, name in enumerate(sorted(gone, key=_order, reverse=True)):
+        for number, name in enumerate(sorted(gone, key=_sort_key, reverse=True)):
             _move(gone[name], folder / f"old-{number}", moved)
         for name, file in coming.items():
             target = root / name
@@ -130,6 +131,6 @@ def _swap(new: Mapping[str, Path], gone: Mapping[str, Path], root: Path, folder:
 
 
 def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
-    # A rename: a library that is mapped into a running process is replaced, never overwritten.
+    # Renamed, not overwritten: a running process may have mapped the library.
     source.replace(target)
     moved.append((source, target))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the settings to checked files: what setup.py asks for instead of compiling, and what ``vllm-build reuse`` shows."""
+"""Turns settings into checked files, for setup.py and for ``vllm-build reuse``."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
     from vllm_build.target.device import Target
 
 
-def planned(root: Path, settings: Settings, target: Target) -> Plan:
-    """What a build would compile; needs no compiler and no network.
+def make_plan(root: Path, settings: Settings, target: Target) -> Plan:
+    """The plan of what a build would compile; needs no compiler and no network.
 
     Raises:
-        ConfigurationError, NothingToDoError: of the plan.
+        ConfigurationError: the toolkit's release is unknown, or as the plan.
+        NothingToDoError: as the plan.
     """
     if target.name in toolkit_finder.FINDERS and target.release is None:
         raise ConfigurationError(
-            f"the release of the toolkit for {target.name} is not known, and kernels are built for "
-            "one",
+            f"the toolkit release for {target.name} is unknown, and kernels are built for a "
+            "certain release",
             expected=f"a torch built for {target.name} in this environment, or the toolkit",
             remedy="install torch first and use pip install --no-build-isolation, or set "
             "VLLM_TARGET_DEVICE",
@@ -48,14 +49,14 @@ def planned(root: Path, settings: Settings, target: Target) -> Plan:
     return build_configuration.plan_for(root, settings, target)
 
 
-def wanted(root: Path, plan: Plan, config: Configuration | None = None) -> tuple[Wanted, ...]:
-    """The outputs of a plan, by their digests in this tree.
+def find_wanted(root: Path, plan: Plan, config: Configuration | None = None) -> tuple[Wanted, ...]:
+    """The outputs of a plan, with their digests in this tree.
 
     Args:
         root: of the source tree.
         plan: what a build would compile.
-        config: where private builds are accepted: the build that this environment would make, with
-            its flags and sources.
+        config: configuration of a build in this environment, with its flags and sources; None
+            unless private builds are accepted.
     """
     influences = private_build.influences(config) if config else ()
     abi = build_configuration.python_abi()
@@ -80,7 +81,7 @@ class Reuse:
     Attributes:
         decisions: one for each output.
         context: of the reuse.
-        report: what a log should have beside the decisions.
+        report: text for the log, in addition to the decisions.
     """
 
     decisions: tuple[Decision, ...]
@@ -89,7 +90,7 @@ class Reuse:
 
     @property
     def compiled(self) -> tuple[str, ...]:
-        """Outputs that are left to compile."""
+        """The outputs that must be compiled."""
         return tuple(
             decision.wanted.output
             for decision in self.decisions
@@ -98,7 +99,7 @@ class Reuse:
 
     @property
     def compiled_files(self) -> tuple[str, ...]:
-        """What compiling them leaves: libraries and records, by their places below the folder that holds ``vllm``."""
+        """Libraries and records of these outputs, as paths below the folder that holds ``vllm``."""
         left = [
             decision.wanted for decision in self.decisions if decision.action == decisions.COMPILE
         ]
@@ -109,11 +110,14 @@ class Reuse:
         )
 
     def fetch(self) -> dict[str, Path]:
-        """Every file of the reused outputs, whole and checked, in the cache, by its place below the folder that holds ``vllm``.
+        """Fetch every file of the reused outputs into the cache, and check it.
+
+        Returns:
+            Path relative to the folder that holds ``vllm`` -> file in the cache.
 
         Raises:
-            FetchError: a file cannot be had. RefusedError: it is not what its record says.
-                ResourceError: the disk is full.
+            FetchError: a file cannot be fetched. RefusedError: a file does not match its record.
+            ResourceError: the disk is full.
         """
         files: dict[str, Path] = {}
         for decision in self.decisions:
@@ -126,34 +130,35 @@ class Reuse:
 
 
 @contextmanager
-def prepared(
+def prepare(
     root: Path,
     settings: Settings,
     context: Context | None = None,
     outputs: Sequence[str] | None = None,
     target: Target | None = None,
 ) -> Iterator[Reuse | ForeignReuse]:
-    """Decide what is reused; the files can be fetched within the block.
+    """Decide which outputs are reused; their files can be fetched within the block.
 
     Args:
         root: of the source tree.
         settings: of the environment.
-        context: cache, transport, progress; None makes the usual ones.
-        outputs: names; None means all that the tree has for the device.
-        target: what the build is for; None resolves the device.
+        context: cache, transport and progress; None means those of the settings.
+        outputs: names of the outputs; None means all that the tree has for the device.
+        target: target of the build; None resolves the device.
 
     Raises:
         RefusedError: an output cannot be reused, or an official wheel does not pass the audit.
-        FetchError: a source could not be asked. ConfigurationError, NothingToDoError,
-        ToolchainError: of the settings, the device and the plan.
+        FetchError: a source could not be reached.
+        ConfigurationError, NothingToDoError, ToolchainError: the settings, the device or the plan
+            are invalid.
     """
-    context = context or Context()
+    context = context or Context.of_settings(settings)
     target = target or device.resolve(settings)
     pure = target.name in plan_resolver.PURE_DEVICES
     plan = (
         None
         if pure
-        else planned(
+        else make_plan(
             root,
             foreign_reuse.with_every_output(settings) if settings.accepts_foreign else settings,
             target,
@@ -164,18 +169,18 @@ def prepared(
         if plan and settings.precompiled_private
         else None
     )
-    needed = wanted(root, plan, private) if plan else ()
+    needed = find_wanted(root, plan, private) if plan else ()
     if unknown := sorted(set(outputs or ()) - {w.output for w in needed}):
         raise ConfigurationError(
             f"device {target.name} has no output {', '.join(unknown)}",
-            expected=" or ".join(w.output for w in needed) or "no output at all",
+            expected=" or ".join(w.output for w in needed) or "no output",
         )
     with ExitStack() as stack:
         stack.enter_context(context.cache.in_use())
         machine = Machine.here(target)
         if plan and settings.accepts_foreign:
             yield stack.enter_context(
-                foreign_reuse.prepared(root, settings, context, plan, machine, needed)
+                foreign_reuse.prepare(root, settings, context, plan, machine, needed)
             )
             return
         opened = offers.of_settings(context, settings) if needed else []

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment variables of a build: read once into one typed, frozen object."""
+"""Reads the environment variables of a build into one typed, frozen object."""

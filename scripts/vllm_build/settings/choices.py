@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values that several variables and commands choose from: devices, build types, channels, outputs and architectures."""
+"""Values of several variables and options: devices, build types, channels, outputs and GPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEVICES = ("cuda", "rocm", "cpu", "tpu", "xpu", "empty")
 DEVICE = choice(*DEVICES)
 BUILD_TYPES = ("Debug", "Release", "RelWithDebInfo")
 CHANNELS = ("local", "conda-forge")
-#: The outputs of csrc/kernels.toml; a test holds the two together.
+#: The outputs of csrc/kernels.toml; a test checks that both agree.
 COMPONENTS = ("vllm-kernels", "vllm-flashmla", "vllm-flash-attn")
 CUDA_ARCHS = architectures(
     "architectures such as 8.0, 9.0a or 12.0+PTX, separated by semicolons or spaces",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one run of a command is given beside its arguments."""
+"""The environment of one run of a command."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Invocation:
-    """What one run of a command is given beside its arguments.
+    """The environment of one run of a command.
 
     Attributes:
-        environ: the variables, for programs that are started and for warnings that name them.
+        environ: the variables, for child processes and for warnings that name them.
     """
 
     environ: Mapping[str, str]
 
     @cached_property
     def settings(self) -> Settings:
-        """The variables of the build, each as its type.
+        """The typed settings of the build.
 
         Raises:
-            ConfigurationError: one is malformed.
+            ConfigurationError: a variable is malformed.
         """
         return Settings.from_environ(self.environ)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables of upstream vLLM, CMake, setuptools, torch and NVIDIA's and AMD's tools that people set for builds, and what each does here.
+"""Variables of other tools that people set for builds, and their effect here.
 
-A variable that does nothing here is named in a warning, once in a build: what a user said is never
-dropped in silence. Sources: upstream's ``setup.py``, ``vllm/envs.py`` and ``cmake/``;
-cmake-env-variables(7); scikit-build-core's settings; setuptools-scm's overrides; torch's
-``setup.py`` and ``cpp_extension``; nvcc's manual.
+The tools are upstream vLLM, CMake, setuptools, torch, and those of NVIDIA and AMD. A build warns
+once about each variable that has no effect here, so that no request is ignored silently. Sources:
+upstream's ``setup.py``, ``vllm/envs.py`` and ``cmake/``; cmake-env-variables(7);
+scikit-build-core's settings; setuptools-scm's overrides; torch's ``setup.py`` and
+``cpp_extension``; nvcc's manual.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ class Ignored:
     """A variable that this build does not read.
 
     Attributes:
-        names: variables that one sentence explains.
-        instead: what to do, a sentence.
-        devices: devices that it would matter for; empty means all.
-        matters: a pattern that a value has to match, where most values ask for nothing.
+        names: variables that share an explanation.
+        instead: the explanation, and what to do instead.
+        devices: the devices for which it would matter; empty means all.
+        matters: a pattern for the values that would matter.
     """
 
     names: tuple[str, ...]
@@ -40,16 +41,15 @@ class Ignored:
     matters: str = r".*\S.*"
 
 
-#: Variables that reach the program that reads them, and that program: they need no row of their own
-#: in Settings.
+#: Variables that are passed to another program, and that program. Settings has no field for them.
 HONOURED: Mapping[str, str] = {
     "CC, CXX, CUDAHOSTCXX, HIPCXX": "CMake; the compilers",
-    ("CFLAGS, CXXFLAGS, CUDAFLAGS, HIPFLAGS, LDFLAGS"): (
-        "CMake; run paths of this machine are taken out of `LDFLAGS`"
+    "CFLAGS, CXXFLAGS, CUDAFLAGS, HIPFLAGS, LDFLAGS": (
+        "CMake; this machine's run paths are removed from `LDFLAGS`"
     ),
     "CMAKE_PREFIX_PATH, CMAKE_TOOLCHAIN_FILE": "CMake",
-    ("NVCC_PREPEND_FLAGS, NVCC_APPEND_FLAGS, NVCC_CCBIN"): (
-        "nvcc; `NVCC_THREADS` is added to the second"
+    "NVCC_PREPEND_FLAGS, NVCC_APPEND_FLAGS, NVCC_CCBIN": (
+        "nvcc; `NVCC_THREADS` is added to `NVCC_APPEND_FLAGS`"
     ),
     "CCACHE_*, SCCACHE_*": "ccache, sccache",
     "MACOSX_DEPLOYMENT_TARGET, SDKROOT": "CMake",
@@ -59,30 +59,31 @@ IGNORED = (
     Ignored(
         ("VLLM_PRECOMPILED_WHEEL_COMMIT",),
         "kernels are looked up by the digest of their sources, not by a commit; "
-        "VLLM_PRECOMPILED_WHEEL_LOCATION names a file, "
-        "VLLM_PRECOMPILED_STORES where to look",
+        "VLLM_PRECOMPILED_WHEEL_LOCATION names a file, and VLLM_PRECOMPILED_STORES names stores to "
+        "search",
     ),
     Ignored(
         ("VLLM_PRECOMPILED_WHEEL_VARIANT",), "VLLM_TARGET_DEVICE and the toolkit choose the variant"
     ),
-    Ignored(("VLLM_DOCKER_BUILD_CONTEXT",), "a build in a container is the same as any other"),
+    Ignored(("VLLM_DOCKER_BUILD_CONTEXT",), "builds in containers are not special"),
     Ignored(
         (
-            *(
-                "VLLM_CPU_DISABLE_AVX512",
-                "VLLM_CPU_AVX2",
-                "VLLM_CPU_AVX512",
-                "VLLM_CPU_AVX512BF16",
-                "VLLM_CPU_AVX512VNNI",
-            ),
-            *("VLLM_CPU_AMXBF16", "VLLM_CPU_X86", "VLLM_CPU_ARM_BF16"),
+            "VLLM_CPU_DISABLE_AVX512",
+            "VLLM_CPU_AVX2",
+            "VLLM_CPU_AVX512",
+            "VLLM_CPU_AVX512BF16",
+            "VLLM_CPU_AVX512VNNI",
+            "VLLM_CPU_AMXBF16",
+            "VLLM_CPU_X86",
+            "VLLM_CPU_ARM_BF16",
         ),
-        "one binary has code for every instruction set and chooses when it runs; VLLM_CPU_ISA "
-        "bounds the choice",
+        "the binary contains code for every instruction set and chooses at run time; VLLM_CPU_ISA "
+        "limits the choice",
         _CPU,
     ),
     Ignored(
-        ("VLLM_INSTALL_PUNICA_KERNELS", "VLLM_REQUIRE_RUST_FRONTEND"), "this build has no such part"
+        ("VLLM_INSTALL_PUNICA_KERNELS", "VLLM_REQUIRE_RUST_FRONTEND"),
+        "this build has no such component",
     ),
     Ignored(
         (
@@ -92,7 +93,7 @@ IGNORED = (
             "TRITON_KERNELS_SRC_DIR",
             "FETCHCONTENT_BASE_DIR",
         ),
-        "sources of others are those of third_party/lock.toml",
+        "third_party/lock.toml determines the third-party sources",
     ),
     Ignored(
         (
@@ -104,39 +105,41 @@ IGNORED = (
     ),
     Ignored(
         ("SKBUILD_CMAKE_ARGS", "SKBUILD_CMAKE_DEFINE", "SKBUILD_CONFIGURE_OPTIONS"),
-        "this is no scikit-build project; use CMAKE_ARGS",
+        "this is not a scikit-build project; use CMAKE_ARGS",
     ),
-    Ignored(("SKBUILD_CMAKE_BUILD_TYPE",), "this is no scikit-build project; use CMAKE_BUILD_TYPE"),
-    Ignored(("SKBUILD_BUILD_DIR",), "this is no scikit-build project; use VLLM_BUILD_ROOT"),
+    Ignored(
+        ("SKBUILD_CMAKE_BUILD_TYPE",), "this is not a scikit-build project; use CMAKE_BUILD_TYPE"
+    ),
+    Ignored(("SKBUILD_BUILD_DIR",), "this is not a scikit-build project; use VLLM_BUILD_ROOT"),
     Ignored(
         ("SKBUILD_BUILD_OPTIONS", "SKBUILD_BUILD_VERBOSE"),
-        "this is no scikit-build project; use MAX_JOBS and VERBOSE",
+        "this is not a scikit-build project; use MAX_JOBS and VERBOSE",
     ),
     Ignored(
         ("CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER"),
-        "CMake reads this as a definition only; use CC and CXX, or CMAKE_ARGS",
+        "CMake reads it only as a definition (-D); use CC and CXX, or CMAKE_ARGS",
     ),
     Ignored(
         ("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"),
-        "CMake reads this as a definition only; use CFLAGS and CXXFLAGS, or CMAKE_ARGS",
+        "CMake reads it only as a definition (-D); use CFLAGS and CXXFLAGS, or CMAKE_ARGS",
     ),
-    Ignored(("CMAKE_CONFIGURATION_TYPES",), "one build has one type; use CMAKE_BUILD_TYPE"),
+    Ignored(("CMAKE_CONFIGURATION_TYPES",), "a build has one type; use CMAKE_BUILD_TYPE"),
     Ignored(("CMAKE_BUILD_JOBS", "NINJAFLAGS", "NINJA_FLAGS"), "use MAX_JOBS"),
-    # make sets it for its own children, and mostly without a number of jobs.
+    # make sets these for its children, usually without a number of jobs.
     Ignored(
         ("MAKEFLAGS", "GNUMAKEFLAGS"),
-        "its number of jobs does not reach this build; use MAX_JOBS",
+        "this build ignores its number of jobs; use MAX_JOBS",
         (),
         r"(.*\s)?(-?\w*j\s?[0-9]+|--jobs).*",
     ),
     Ignored(("USE_NINJA",), "use CMAKE_GENERATOR", (), r"\s*(0|off|no|false)\s*"),
     Ignored(
         ("USE_CUDA", "USE_ROCM", "FORCE_CUDA", "NO_CUDA"),
-        "torch's own build reads it; use VLLM_TARGET_DEVICE",
+        "only torch's own build reads it; use VLLM_TARGET_DEVICE",
     ),
     Ignored(
         ("CMAKE_CUDA_COMPILER", "CUDACXX"),
-        "CUDA_HOME chooses the toolkit, and its nvcc is the compiler",
+        "the compiler is nvcc from the toolkit that CUDA_HOME chooses",
         _CUDA,
     ),
     Ignored(
@@ -152,7 +155,7 @@ IGNORED = (
     ),
     Ignored(
         ("CUDAARCHS",),
-        "TORCH_CUDA_ARCH_LIST or CMAKE_CUDA_ARCHITECTURES choose architectures",
+        "TORCH_CUDA_ARCH_LIST or CMAKE_CUDA_ARCHITECTURES chooses the architectures",
         _CUDA,
     ),
     Ignored(
@@ -169,54 +172,53 @@ IGNORED = (
             "GPU_ARCHS",
             "CMAKE_HIP_ARCHITECTURES",
         ),
-        "PYTORCH_ROCM_ARCH chooses architectures",
+        "PYTORCH_ROCM_ARCH chooses the architectures",
         _ROCM,
     ),
     Ignored(
         ("CMAKE_HIP_COMPILER", "CMAKE_HIP_FLAGS"),
-        "CMake reads this as a definition only; use HIPCXX and HIPFLAGS",
+        "CMake reads it only as a definition (-D); use HIPCXX and HIPFLAGS",
         _ROCM,
     ),
 )
 
-#: Variables that the driver reads or hands to the recipe; the recipe sets the others itself.
+#: Variables that the driver reads or passes to the recipe. The recipe sets the others itself.
 TAKEN_BY_PACKAGES = frozenset(
     {
-        *(
-            "MAX_JOBS",
-            "CMAKE_BUILD_PARALLEL_LEVEL",
-            "VERBOSE",
-            "VLLM_UNIT_TIMES",
-            "VLLM_BUILD_CACHE",
-            "XDG_CACHE_HOME",
-            "CCACHE_DIR",
-            "TMPDIR",
-        ),
-        *(
-            "CHANNEL",
-            "REUSE",
-            "CONDA_OVERRIDE_CUDA",
-            "TORCH_CUDA_ARCH_LIST",
-            "CMAKE_CUDA_ARCHITECTURES",
-            "VLLM_FA_SET",
-        ),
-        *(
-            "VLLM_PRECOMPILED_KEY",
-            "VLLM_DISABLE_CCACHE",
-            "PATH",
-            "CONDA_PREFIX",
-            "BUILD_PREFIX",
-            "PREFIX",
-        ),
+        "BUILD_PREFIX",
+        "CCACHE_DIR",
+        "CHANNEL",
+        "CMAKE_BUILD_PARALLEL_LEVEL",
+        "CMAKE_CUDA_ARCHITECTURES",
+        "CONDA_OVERRIDE_CUDA",
+        "CONDA_PREFIX",
+        "MAX_JOBS",
+        "PATH",
+        "PREFIX",
+        "REUSE",
+        "TMPDIR",
+        "TORCH_CUDA_ARCH_LIST",
+        "VERBOSE",
+        "VLLM_BUILD_CACHE",
+        "VLLM_DISABLE_CCACHE",
+        "VLLM_FA_SET",
+        "VLLM_PRECOMPILED_KEY",
+        "VLLM_UNIT_TIMES",
+        "XDG_CACHE_HOME",
     }
 )
-#: One or two letters in names of this length; the engine has many variables of its own, and none is
-#: as close to ours.
+#: The similarity of two names that differ in one or two letters. The engine has many other
+#: variables, but none is this close to one of the build.
 _CLOSE = 0.92
 
 
 def ignored(environ: Mapping[str, str], device: str | None = None) -> Iterator[str]:
-    """A sentence for each variable that is set and does nothing in a build for ``device`` (None: for any)."""
+    """A sentence for each set variable that has no effect on a build for ``device``.
+
+    Args:
+        environ: the variables.
+        device: the device; None means any device.
+    """
     for row in IGNORED:
         if device is None or not row.devices or device in row.devices:
             for name in row.names:
@@ -225,7 +227,7 @@ def ignored(environ: Mapping[str, str], device: str | None = None) -> Iterator[s
 
 
 def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each ``VLLM_`` variable that nothing of the build reads and that is a slip away from one that it does read."""
+    """A sentence for each ``VLLM_`` variable that looks like a misspelt variable of the build."""
     ours = {
         variable.name
         for variable in build_settings.variables()
@@ -240,12 +242,12 @@ def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def not_for_packages(environ: Mapping[str, str]) -> Iterator[str]:
-    """A sentence that names the variables that are set and that a package build does not take: its recipe and variant say these things."""
+    """A sentence that lists the set variables without effect on packages, if there are any."""
     known = {variable.name for variable in build_settings.variables()} - TAKEN_BY_PACKAGES
     names = [name for name in environ if name in known and environ[name].strip()]
     if names:
         yield (
-            "no effect on packages, which the recipe and the variant describe: "
+            "no effect on packages, which the recipe and the variant define: "
             f"{', '.join(sorted(names))}"
         )
 
@@ -254,10 +256,9 @@ _said: set[str] = set()
 
 
 def warn(environ: Mapping[str, str], device: str | None = None) -> None:
-    """Write each warning about the environment of a build to standard error, the first time that it comes up in this process.
+    """Write warnings about the environment of a build to stderr, each once per process.
 
-    In a conda build the environment is the recipe's, which knows what it sets: nothing is said
-    there.
+    In a conda build there are no warnings, because the recipe sets the environment.
     """
     if environ.get("CONDA_BUILD") == "1":
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes ``docs/settings.md`` from the table in :mod:`vllm_build.settings.build_settings`, so the page has every variable once."""
+"""Writes ``docs/settings.md`` from the table in :mod:`vllm_build.settings.build_settings`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from vllm_build.util.files import holds, write_if_changed
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Below the source root.
+#: Relative to the source root.
 PAGE = "docs/settings.md"
 
 _HEAD = """\
 <!-- SPDX-License-Identifier: Apache-2.0 -->
-<!-- Written by `vllm-build settings --write` from scripts/vllm_build/settings/build_settings.py; a test fails when the two differ. -->
+<!-- `vllm-build settings --write` writes this page from scripts/vllm_build/settings. -->
+<!-- A test fails if the two differ. -->
 # Environment variables
 
-A malformed value is an error that names the variable, the value and what is accepted; an empty variable counts as unset.
-`vllm-build settings` shows what is set now.
+A malformed value is an error that names the variable, the value and the accepted values. An empty
+variable counts as unset. `vllm-build settings` shows the values of your environment.
 
-The following are read by every build: `pip install`, `python -m build`, the recipe.
+Every build reads the following variables: `pip install`, `python -m build`, the recipe.
 """
 _TAIL = """\
 
-The driver alone reads the variables of this last section.
+Only the driver reads the variables of this last section.
 
 ## Variables of other tools
 
-These reach the tool that reads them:
+These variables are passed to the tool that reads them:
 
 | variable | read by |
 |---|---|
 {honoured}
-These are set for other builds and do nothing here; a build that finds one set names it in a warning:
+These variables belong to other builds and have no effect here. A build warns if one of them is set:
 
 | variable | instead |
 |---|---|
@@ -56,7 +57,7 @@ def _other_tools() -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """The content of the page."""
     parts = [_HEAD]
     for section, variables in groupby(
         build_settings.variables(), lambda variable: variable.section
@@ -77,12 +78,12 @@ def check(root: Path) -> None:
     """Compare the page below ``root`` with the table.
 
     Raises:
-        IntegrityError: it says something else.
+        IntegrityError: they differ.
     """
     path = root / PAGE
     if not holds(path, page()):
         raise IntegrityError(
             f"{path} is out of step with the table of variables",
-            expected="the page made from it",
+            expected="the page that is generated from the table",
             remedy="vllm-build settings --write",
         )

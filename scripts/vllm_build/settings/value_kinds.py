@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the value of an environment variable becomes a typed one: one :class:`Kind` per type."""
+"""Converts the texts of environment variables to typed values, with a :class:`Kind` per type."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
-#: More jobs or threads than any machine has; a larger number is a slip of the finger, and CMake
-#: would not read it either.
+#: More jobs or threads than any machine can run. A larger number is a typing error, and CMake
+#: would not accept it either.
 _MOST = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEMES = ("http", "https", "file")
-#: 1980 and 2107: the times of files in a zip file, such as a wheel.
+#: The years 1980 and 2107: the range of file times in a zip file, such as a wheel.
 _OLDEST, _NEWEST = 315_532_800, 4_354_819_199
 
 
@@ -38,8 +38,8 @@ class Kind(Generic[T]):
     """A type of values.
 
     Attributes:
-        accepts: what a value may be, for messages and documentation.
-        parse: from the text, which is not blank, to the value; raises ValueError for anything else.
+        accepts: a description of the accepted values, for messages and documentation.
+        parse: converts a text that is not blank to a value; raises ValueError if it is malformed.
     """
 
     accepts: str
@@ -47,14 +47,14 @@ class Kind(Generic[T]):
 
 
 def checked(name: str, kind: Kind[T], text: str, remedy: str | None = None) -> T:
-    """The value of ``text``, which ``name`` (a variable, an option) was given.
+    """Convert ``text``, the value of the variable or option ``name``.
 
     Raises:
-        ConfigurationError: it is malformed; the message names all three: name, value, and what is
-            accepted.
+        ConfigurationError: it is malformed; the message has the name, the value and the accepted
+            values.
     """
     try:
-        text.encode()  # bytes that are not UTF-8: nothing that a build writes could hold them
+        text.encode()  # refuses bytes that are not UTF-8, which no output of a build could contain
         return kind.parse(text)
     except ValueError as error:
         raise ConfigurationError(
@@ -72,7 +72,7 @@ def _flag(value: str) -> bool:
 
 
 def _count(value: str) -> int:
-    # int() alone would take "1_000" and digits of every script.
+    # int() alone would accept "1_000" and the digits of every script.
     if re.fullmatch(r"\s*[0-9]{1,9}\s*", value) and 1 <= int(value) <= _MOST:
         return int(value)
     raise ValueError(value)
@@ -102,15 +102,15 @@ def _path(value: str) -> Path:
         raise ValueError(value)
     try:
         return Path(text).expanduser().absolute()
-    except RuntimeError as error:  # "~" without a home, "~user" of nobody
+    except RuntimeError as error:  # "~" without a home folder, "~user" for an unknown user
         raise ValueError(value) from error
 
 
 def _mode(path: Path) -> int | None:
-    """The mode of what stands at ``path``; None where nothing does, or where this user may not look.
+    """The mode of the file at ``path``; None if there is none or this user may not see it.
 
     Raises:
-        ValueError: nothing can stand there: a file is in the way, or the path is too long.
+        ValueError: no file can have this path: a parent is a file, or the path is too long.
     """
     try:
         return path.stat().st_mode
@@ -148,7 +148,7 @@ def _file(value: str) -> Path:
 
 
 def _location(value: str) -> str:
-    """A path or an address. What is behind it is looked at where it is used."""
+    """Parse a path or an address, without opening it."""
     text = _text(value)
     scheme, address, _ = text.partition("://")
     if address and scheme.lower() not in _SCHEMES:
@@ -176,11 +176,11 @@ def _epoch(value: str) -> int:
 
 
 def architectures(accepts: str, check: Callable[[str], object]) -> Kind[str]:
-    """A list of GPU architectures, kept as it is written.
+    """The kind of a list of GPU architectures, whose text is kept as it is.
 
     Args:
-        accepts: what the list may hold.
-        check: raises ConfigurationError for a malformed list, with the entry that was meant.
+        accepts: a description of the list.
+        check: raises ConfigurationError for a malformed list; the error suggests a correction.
     """
 
     def parse(text: str) -> str:
@@ -191,7 +191,7 @@ def architectures(accepts: str, check: Callable[[str], object]) -> Kind[str]:
 
 
 def words_of(*known: str) -> Kind[tuple[str, ...]]:
-    """Words, each one of ``known``."""
+    """The kind of a list of words from ``known``."""
 
     def parse(text: str) -> tuple[str, ...]:
         found = _words(text)
@@ -216,7 +216,7 @@ def _hexadecimal(shortest: int) -> Callable[[str], str]:
 
 
 def choice(*values: str) -> Kind[str]:
-    """One of ``values``, in any case; the value is spelled as here."""
+    """The kind of one of ``values``, in any case; the result is spelled as in ``values``."""
     spelled = {value.lower(): value for value in values}
 
     def parse(text: str) -> str:
@@ -229,17 +229,19 @@ def choice(*values: str) -> Kind[str]:
 
 
 def _generator(text: str) -> str:
-    """CMake's names in any case.
+    """Parse CMake's name of a generator, in upper or lower case.
 
-    One build has one type, which is all that the multi-config form adds to.
+    Multi-config Ninja becomes plain Ninja: it only adds build types, and a build has one type.
     """
     return _GENERATOR.parse("Ninja" if text.strip().lower() == "ninja multi-config" else text)
 
 
-TEXT: Kind[str] = Kind("any text of one line", _text)
-SEARCH_PATH: Kind[str] = Kind("folders with colons between them, in UTF-8", str.strip)
+TEXT: Kind[str] = Kind("one line of text", _text)
+SEARCH_PATH: Kind[str] = Kind("folders separated by colons, in UTF-8", str.strip)
 VERSION: Kind[str] = Kind("a version as PEP 440 defines it, such as 0.1.0", _version)
-EPOCH = Kind(f"seconds since 1970, {_OLDEST} to {_NEWEST}: what a zip file can hold", _epoch)
+EPOCH = Kind(
+    f"seconds since 1970, {_OLDEST} to {_NEWEST}, which is the range of a zip file", _epoch
+)
 LOCATION: Kind[str] = Kind("a path, or an address with https, http or file", _location)
 LOCATIONS: Kind[tuple[str, ...]] = Kind(
     "paths, and addresses with https, http or file, separated by spaces, quoted as for a shell",
@@ -250,7 +252,7 @@ COUNT = Kind(f"a whole number from 1 to {_MOST}", _count)
 RELEASE = Kind("a release such as 13.0: numbers with a dot", _release)
 DRIVER = Kind("a release such as 12 or 12.9", _driver)
 FOLDER: Kind[Path] = Kind("the path of a folder", _folder)
-#: For programs that the build can do without: a folder that cannot be used costs a warning there.
+#: For programs that the build does not need: if the folder is unusable, the build warns.
 OPTIONAL_FOLDER: Kind[Path] = Kind("the path of a folder", _path)
 ABSOLUTE_FOLDER: Kind[Path] = Kind(
     "the absolute path of a folder: other programs ignore a relative one", _absolute_folder
@@ -261,7 +263,7 @@ PRESENT_FOLDER: Kind[Path] = Kind(
 FILE: Kind[Path] = Kind("the path of a file, not of a device or a folder", _file)
 _GENERATOR = choice("Ninja", "Unix Makefiles")
 GENERATOR = Kind(
-    f"{_GENERATOR.accepts}; Ninja Multi-Config is taken as Ninja, since one build has one type",
+    f"{_GENERATOR.accepts}; Ninja Multi-Config means Ninja, since a build has one type",
     _generator,
 )
 SHA256 = Kind("64 hexadecimal digits", _hexadecimal(64))

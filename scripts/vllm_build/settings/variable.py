@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One environment variable: its name, kind and text, and how a field of ``build_settings.Settings`` declares it."""
+"""An environment variable, and how a field of ``build_settings.Settings`` declares it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
-#: Headings of the documentation, by the first field of each.
+#: Headings of the documentation, by the first field of each section.
 SECTIONS = {
     "target_device": "Device and toolkits",
     "version_override": "Version",
@@ -32,12 +32,12 @@ class Variable:
     """One environment variable.
 
     Attributes:
-        name: of the variable.
-        field: the attribute of :class:`Settings` that holds its value.
-        section: the heading it stands under in the documentation.
-        kind: how its text becomes a value.
-        default: what an unset variable means, in words.
-        doc: what it does, one line.
+        name: the variable's name.
+        field: the attribute of :class:`Settings` with its value.
+        section: its heading in the documentation.
+        kind: converts its text to a value.
+        default: the meaning of an unset variable, in words.
+        doc: its effect, in one line.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Variable:
     doc: str
 
     def read(self, environ: Mapping[str, str]) -> Any:
-        """The typed value; None when the variable is unset or empty.
+        """The typed value; None if the variable is unset or empty.
 
         Raises:
             ConfigurationError: the value is malformed.
@@ -65,5 +65,13 @@ class Variable:
 
 
 def declare(name: str, kind: Kind[Any], value: D, default: str, doc: str) -> D:
-    """Declare a field: ``value`` is what it holds when variable ``name`` is unset, ``default`` says so in words."""
+    """Declare the field of the variable ``name``.
+
+    Args:
+        name: the variable's name.
+        kind: converts its text to a value.
+        value: the field's value if the variable is unset.
+        default: the meaning of an unset variable, in words.
+        doc: the variable's effect, in one line.
+    """
     return dataclasses.field(default=value, metadata={"variable": (name, kind, default, doc)})

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Third-party sources: locked, patched, and linked where compilers find them under stable paths."""
+"""Third-party sources: locked, patched, and linked to stable paths in the build folder."""

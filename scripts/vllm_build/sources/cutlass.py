@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUTLASS's headers as a build includes them: the locked ones or the user's, through a link below the build folder."""
+"""CUTLASS's headers: the locked ones or the user's, behind a link in the build folder."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
 NAME = "cutlass"
-#: Libraries of the table, as cmake/vllm_link_library.cmake spells them, that are written with it.
-_USERS = {NAME, "flash-attention", "flash-attention-3"}
-#: Where the locked archive has the folder that a checkout of CUTLASS calls ``include``.
+#: Libraries of the table that use CUTLASS, as cmake/vllm_link_library.cmake spells them.
+USERS = frozenset({NAME, "flash-attention", "flash-attention-3"})
+#: Path in the locked archive of the folder that is called ``include`` in a checkout of CUTLASS.
 _LOCKED = "third_party/cutlass/include"
 
 
 def _includes(folder: Path) -> Path:
-    """The headers in the locked archive, or in a checkout of CUTLASS.
+    """The folder of headers in the locked archive or in a checkout of CUTLASS.
 
     Raises:
-        ConfigurationError: the folder is neither.
+        ConfigurationError: ``folder`` is neither of them.
     """
     for include in (folder / _LOCKED, folder / "include"):
         if (include / "cute").is_dir() and (include / "cutlass").is_dir():
             return include
     raise ConfigurationError(
-        f"{folder} holds no sources of CUTLASS",
+        f"{folder} does not contain the sources of CUTLASS",
         expected="include/cutlass and include/cute in it",
         remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch "
         f"{NAME}`",
@@ -39,16 +39,19 @@ def _includes(folder: Path) -> Path:
 
 
 def is_needed(plan: Plan) -> bool:
-    """Whether something of the plan is written with CUTLASS: kernels of ours, or FlashAttention's."""
-    return not _USERS.isdisjoint(plan.libraries)
+    """Whether a kernel of the plan, ours or FlashAttention's, uses CUTLASS."""
+    return not USERS.isdisjoint(plan.libraries)
 
 
 def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[str, str]:
-    """Put the headers below ``inputs`` if the plan needs them; returns CMake's variables, none when it does not.
+    """Link the headers below ``inputs`` if the plan needs them.
+
+    Returns CMake variables: none if the plan does not need the headers.
 
     Raises:
-        ConfigurationError: the folder that the user named holds something else.
+        ConfigurationError: the user's folder does not contain CUTLASS.
         FetchError: the locked headers have not been fetched.
+        IntegrityError: the fetched headers were changed.
     """
     if not is_needed(plan):
         return {}

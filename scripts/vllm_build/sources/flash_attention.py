@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention's sources as a build compiles them: the locked ones or the user's, with our changes, below the build folder."""
+"""FlashAttention's sources, locked or the user's, copied to the build folder and patched."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
 NAME = "flash-attention"
-#: Kernels and their headers, relative to FlashAttention's folder.
+#: Folder of the kernels of FlashAttention 2 and their headers, below FlashAttention's folder.
 KERNELS = "csrc/flash_attn/src"
-#: The same of FlashAttention 3.
+#: The same folder of FlashAttention 3.
 HOPPER = "hopper"
 _PATCHES = f"third_party/patches/{NAME}"
 
 
 def _project(folder: Path) -> Path:
-    """FlashAttention's folder: in the locked archive, or a checkout of FlashAttention.
+    """FlashAttention's folder in the locked archive, or a checkout of FlashAttention.
 
     Raises:
-        ConfigurationError: the folder is neither.
+        ConfigurationError: ``folder`` is neither of them.
     """
     for project in (folder / "third_party" / "flash-attention", folder):
         if (project / KERNELS).is_dir():
             return project
     raise ConfigurationError(
-        f"{folder} holds no sources of FlashAttention",
+        f"{folder} does not contain the sources of FlashAttention",
         expected=f"{KERNELS} in it",
         remedy=f"correct {third_party.variable(NAME)}, or unset it and run `vllm-build fetch "
         f"{NAME}`",
@@ -40,13 +40,15 @@ def _project(folder: Path) -> Path:
 
 
 def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[str, str]:
-    """Put what the plan needs below ``inputs``; returns CMake's variables, none when the plan needs nothing.
+    """Copy the sources that the plan needs below ``inputs`` and patch them.
+
+    Returns CMake variables: none if the plan needs no source of FlashAttention.
 
     Raises:
-        ConfigurationError: the folder that the user named holds something else, or lacks a source
-            of the plan.
+        ConfigurationError: the user's folder does not contain FlashAttention, or lacks a source of
+            the plan.
         FetchError: the locked sources have not been fetched.
-        IntegrityError: our changes do not fit the sources.
+        IntegrityError: the fetched sources were changed, or our patches do not fit the sources.
     """
     wanted = plan.third_party_sources.get(NAME)
     if wanted is None:

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The digest of a folder of sources, fast enough to be compared before every build."""
+"""The digest of a folder of sources, fast enough to be compared before every build.
+
+One build asks for the same digest several times: for its record, for CMake's configuration, and
+where it looks for reusable kernels. :func:`known_digest_of` reads each folder once per process. A
+build calls :func:`forget` before it starts, so it always verifies the sources that it compiles.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-#: Reading and hashing release the interpreter's lock, so threads help where the cores are.
+#: Reading and hashing release the GIL, so threads help on several cores.
 _THREADS = 4
 
 
@@ -23,10 +29,10 @@ def _entry(folder: Path, name: str) -> str:
 
 
 def digest_of(folder: Path) -> str:
-    """sha256 over the path, kind and content of everything below ``folder``, hexadecimal.
+    """Hexadecimal sha256 over the path, kind and content of everything below ``folder``.
 
-    Names are in byte order. A link counts as its target's name and is not followed, so it never
-    equals a file. Empty folders do not count.
+    Names are in byte order. A symbolic link counts as the path that it points to and is not
+    followed, so it never equals a file. Empty folders do not count.
 
     Raises:
         OSError: a file cannot be read.
@@ -41,3 +47,20 @@ def digest_of(folder: Path) -> str:
         for entry in pool.map(lambda name: _entry(folder, name), names, chunksize=32):
             total.update(os.fsencode(entry))
     return total.hexdigest()
+
+
+@functools.cache
+def known_digest_of(folder: Path) -> str:
+    """The same digest, read at most once between two calls of :func:`forget`.
+
+    A change of the folder in between goes unseen.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    return digest_of(folder)
+
+
+def forget() -> None:
+    """Make :func:`known_digest_of` read every folder again."""
+    known_digest_of.cache_clear()

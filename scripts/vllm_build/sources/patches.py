@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our changes to third-party sources: unified diffs, applied exactly or not at all.
+"""Our patches of third-party sources: unified diffs that are applied exactly or not at all.
 
-No ``patch`` program is needed, and none of its guesses is made: a hunk fits at the very line it
-names, or the sources are not the ones that the change was written for.
+Applying them needs no ``patch`` program and never guesses, as that program does. If a hunk does not
+fit at the line that it names, the sources are not those that the patch was written for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HUNK = re.compile(r"@@ -([0-9]+)(?:,([0-9]+))? \+[0-9]+(?:,([0-9]+))? @@.*")
 
 @dataclass(frozen=True)
 class Hunk:
-    """Lines ``old``, the first of them number ``start`` (from 1), become ``new``."""
+    """Replaces the lines ``old``, which begin at line ``start`` (1-based), by ``new``."""
 
     start: int
     old: tuple[str, ...]
@@ -30,7 +30,7 @@ class Hunk:
 
 @dataclass(frozen=True)
 class Patch:
-    """Changes of one file: its path relative to the project, and the hunks in their order."""
+    """Changes to one file: its path relative to the project, and the hunks in order."""
 
     path: str
     hunks: tuple[Hunk, ...]
@@ -40,7 +40,7 @@ def _hunk(lines: list[str], at: int, name: str) -> tuple[Hunk, int]:
     match = _HUNK.fullmatch(lines[at])
     if match is None:
         raise ConfigurationError(
-            f"{name}:{at + 1}: {lines[at]!r} begins no hunk",
+            f"{name}:{at + 1}: {lines[at]!r} does not begin a hunk",
             expected="@@ -<line>,<count> +<line>,<count> @@",
         )
     start, olds, news = int(match[1]), int(match[2] or 1), int(match[3] or 1)
@@ -48,8 +48,7 @@ def _hunk(lines: list[str], at: int, name: str) -> tuple[Hunk, int]:
     new: list[str] = []
     at += 1
     while len(old) < olds or len(new) < news:
-        # An empty line that did not change may have lost its space, as editors take it for one at
-        # the end of a line.
+        # Editors remove trailing spaces, so an unchanged empty line may have lost its only space.
         line = "" if at >= len(lines) - 1 else lines[at] or " "
         if line[:1] not in (" ", "-", "+") or not line:
             raise ConfigurationError(
@@ -63,20 +62,20 @@ def _hunk(lines: list[str], at: int, name: str) -> tuple[Hunk, int]:
         at += 1
     if (len(old), len(new)) != (olds, news):
         raise ConfigurationError(
-            f"{name}:{at}: the hunk is longer than it says",
+            f"{name}:{at}: the hunk is longer than its header says",
             expected=f"{olds} old and {news} new lines",
         )
-    # A hunk without old lines is put behind the line that it names.
+    # A hunk without old lines is inserted after the line that it names.
     return Hunk(start if old else start + 1, tuple(old), tuple(new)), at
 
 
 def parse(text: str, name: str) -> tuple[Patch, ...]:
-    """The changes of a unified diff; lines before the first ``---`` say what for.
+    """The changes in a unified diff. Lines before the first ``---`` are a description.
 
-    ``name`` is for messages.
+    ``name`` identifies the diff in messages.
 
     Raises:
-        ConfigurationError: it is no unified diff of files that exist before and after.
+        ConfigurationError: it is not a unified diff of files that exist before and after.
     """
     lines = text.split("\n")
     found: list[Patch] = []
@@ -85,7 +84,7 @@ def parse(text: str, name: str) -> tuple[Patch, ...]:
         if not lines[at].startswith("--- "):
             if found and lines[at]:
                 raise ConfigurationError(
-                    f"{name}:{at + 1}: {lines[at]!r} belongs to no hunk",
+                    f"{name}:{at + 1}: {lines[at]!r} does not belong to a hunk",
                     expected="--- and +++, or a hunk",
                 )
             at += 1
@@ -93,7 +92,7 @@ def parse(text: str, name: str) -> tuple[Patch, ...]:
         after = lines[at + 1] if at + 1 < len(lines) else ""
         if not lines[at].startswith("--- a/") or after != "+++ b/" + lines[at][len("--- a/") :]:
             raise ConfigurationError(
-                f"{name}:{at + 1}: not one file before and after",
+                f"{name}:{at + 1}: not the same file before and after",
                 expected="--- a/<path> and +++ b/<the same path>",
             )
         path, hunks = after[len("+++ b/") :], []
@@ -108,10 +107,10 @@ def parse(text: str, name: str) -> tuple[Patch, ...]:
 
 
 def read(folder: Path) -> tuple[Patch, ...]:
-    """All changes in the ``.patch`` files of a folder, by name; none when there is no such folder.
+    """All changes in the ``.patch`` files of a folder, by file name; none without the folder.
 
     Raises:
-        ConfigurationError: as ``parse``, or two files change the same path.
+        ConfigurationError: as ``parse``, or two patches change the same file.
     """
     found = [
         patch
@@ -122,16 +121,16 @@ def read(folder: Path) -> tuple[Patch, ...]:
     for path in paths:
         if paths.count(path) > 1:
             raise ConfigurationError(
-                f"{folder}: {path} is changed twice", expected="one patch for each file"
+                f"{folder}: {path} is changed twice", expected="one patch per file"
             )
     return tuple(found)
 
 
 def apply(patch: Patch, text: str, where: str) -> str:
-    """``text`` with the changes of ``patch``; ``where`` is for messages.
+    """Apply ``patch`` to ``text``; ``where`` names the sources in messages.
 
     Raises:
-        IntegrityError: the text is not the one that the patch was written for.
+        IntegrityError: the patch was written for another text.
     """
     lines = text.split("\n")
     shift = 0
@@ -139,9 +138,9 @@ def apply(patch: Patch, text: str, where: str) -> str:
         at = hunk.start - 1 + shift
         if at < 0 or tuple(lines[at : at + len(hunk.old)]) != hunk.old:
             raise IntegrityError(
-                f"our change of {patch.path} does not fit {where} at line {hunk.start}",
+                f"our patch of {patch.path} does not fit {where} at line {hunk.start}",
                 expected="the sources that third_party/lock.toml names",
-                remedy="build with those, or adapt the change in third_party/patches",
+                remedy="build with those, or adapt the patch in third_party/patches",
             )
         lines[at : at + len(hunk.old)] = hunk.new
         shift += len(hunk.new) - len(hunk.old)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a build reads from outside the source tree, under paths and modification times that do not change between builds.
+"""Inputs from outside the source tree, under paths and times that stay the same between builds.
 
-pip puts torch into another temporary folder for every isolated build. Were that folder on the
-command lines, every unit would be compiled again and no compiler cache would hit.
+pip installs torch into a new temporary folder for every isolated build. If command lines contained
+that folder, every unit would be compiled again and no compiler cache would hit.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-#: The headers of libtorch's stable ABI and all they include; a unit that includes another header of
-#: torch does not compile.
+#: The headers of libtorch's stable ABI and everything they include. A unit that includes another
+#: header of torch does not compile.
 TORCH_HEADERS = ("torch/headeronly", "torch/csrc/stable", "torch/csrc/inductor/aoti_torch")
 
 
 def link(place: Path, target: Path) -> Path:
-    """Make ``place``, a path two levels below a build folder, a symbolic link to ``target``; returns ``place``.
+    """Make ``place`` a symbolic link to ``target``; returns ``place``.
+
+    ``place`` is a path two levels below a build folder.
 
     Raises:
-        ConfigurationError: a folder is at the place, and not in a build folder of ours.
+        ConfigurationError: ``place`` is a folder, and it is not in a build folder of ours.
     """
     if not place.is_symlink() or place.readlink() != target:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -49,14 +51,16 @@ def mirror(
     change: Callable[[str, bytes], bytes] = lambda _, data: data,
     what: str = "the headers of torch >= 2.11",
 ) -> Path:
-    """Make ``place`` hold ``folders`` of ``source``; a file whose content is right keeps its modification time. Returns ``place``.
+    """Make ``place`` a copy of ``folders`` of ``source``; returns ``place``.
+
+    A file whose content is right already keeps its modification time.
 
     Args:
-        source: what is copied.
-        place: where it goes.
-        folders: relative to both.
-        change: what becomes of a file's content, given its path relative to ``source``.
-        what: ``source`` in words.
+        source: the folder to copy from.
+        place: the folder to copy to.
+        folders: subfolders to copy, relative to both.
+        change: maps a path relative to ``source`` and the file's content to the content to write.
+        what: the description of ``source`` in messages
 
     Raises:
         ToolchainError: ``source`` lacks one of the folders.
@@ -71,7 +75,7 @@ def mirror(
                 raise ToolchainError(
                     f"{source / folder} does not exist",
                     expected=what,
-                    remedy="install or fetch them anew",
+                    remedy="install or fetch them again",
                 )
             for path in _files(source / folder):
                 copy = place / path.relative_to(source)

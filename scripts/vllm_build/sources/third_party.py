@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locked third-party sources: ``third_party/lock.toml``, and their extracted copies in the cache.
+"""Locked third-party sources: ``third_party/lock.toml`` and the extracted copies in the cache.
 
-A build only looks into the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.packages.fetch`)
-fills it. This module needs only the standard library.
+A build only reads the cache; ``vllm-build fetch`` (:mod:`vllm_build.commands.packages.fetch`) fills
+it. This module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vllm_build.util.files import disk_errors, sha256_of
 from vllm_build.util.record_reader import Record, require_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from vllm_build.util.record_reader import Document
 
@@ -32,11 +32,11 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _WORDS = {
     "record": "not a table",
     "missing": "{key!r} is missing",
-    "text": "{key} = {value!r} is no text",
+    "text": "{key} = {value!r} is not a string",
 }
-#: Variables that are not called after the source: upstream's names for the same thing.
+#: Variables with a name of upstream's; the others are named after the source.
 _VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
-#: Far above any archive of the lock; an archive that unpacks to more is not what was locked.
+#: Far more than any locked archive contains. A larger archive is not the locked one.
 _MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
 
 
@@ -45,16 +45,16 @@ class Source:
     """One locked source archive.
 
     Attributes:
-        name: what the build calls it; ``<NAME>_SRC_DIR`` overrides it.
-        version: upstream's.
+        name: the build's name for it; the variable :func:`variable` replaces its sources.
+        version: upstream's version.
         filename, size, sha256: of the archive.
-        get: how to obtain it; ``type`` and that type's keys.
+        get: how to obtain it: ``type``, and the keys of that type.
         tree_sha256: of the extracted folder, as :func:`vllm_build.sources.folder_digest.digest_of`
             computes it.
-        outputs: packages that its compiled code ends up in.
-        include: folders and files of the archive that are extracted, without its top folder; empty
-            means all.
-        on_request: fetched when it is named, and not with everything: large, and of use to few.
+        outputs: packages that contain its compiled code.
+        include: folders and files of the archive to extract, without its top folder; empty means
+            all.
+        on_request: whether it is fetched only by name, because it is large and rarely needed.
     """
 
     name: str
@@ -70,7 +70,10 @@ class Source:
 
     @property
     def folder(self) -> Path:
-        """Where the extracted sources lie in the cache: a name for each content, so a changed lock never finds old sources."""
+        """Folder of the extracted sources in the cache.
+
+        Its name depends on the content, so a changed lock never finds old sources.
+        """
         part = (
             "-" + hashlib.sha256("\n".join(self.include).encode()).hexdigest()[:8]
             if self.include
@@ -81,33 +84,40 @@ class Source:
         )
 
     def includes(self, path: str) -> bool:
-        """Whether a member of the archive, named without its top folder, is extracted."""
+        """Whether to extract a member of the archive; ``path`` does not include the top folder."""
         return not self.include or any(
             path == entry or path.startswith(entry + "/") for entry in self.include
         )
 
     def cached(self) -> Path | None:
-        """The extracted sources, compared with the lock; None when they have not been fetched.
+        """The extracted sources, verified against the lock; None if they have not been fetched.
+
+        A process reads them once, see :mod:`vllm_build.sources.folder_digest`.
 
         Raises:
-            IntegrityError: a file was changed, added or removed since.
+            IntegrityError: a file was changed, added or removed after the extraction.
         """
         if not self.folder.is_dir():
             return None
-        if not self.is_intact():
+        if not self._has_locked_content(folder_digest.known_digest_of):
+            # Only success is remembered: the sources may be extracted again.
+            folder_digest.forget()
             raise IntegrityError(
-                f"the sources of {self.name} in {self.folder} are not the locked ones: something "
-                "changed them after they were extracted",
+                f"the sources of {self.name} in {self.folder} are not the locked ones: they were "
+                "changed after they were extracted",
                 expected=f"tree_sha256 {self.tree_sha256}, as {LOCK} says",
-                remedy=f"`vllm-build fetch {self.name}` extracts them again; to build from sources "
-                f"of your own, set {variable(self.name)}",
+                remedy=f"`vllm-build fetch {self.name}` extracts them again; to build from your "
+                f"own sources, set {variable(self.name)}",
             )
         return self.folder
 
     def is_intact(self) -> bool:
-        """Whether the extracted folder has exactly the locked content."""
+        """Read the extracted folder, and tell whether it has exactly the locked content."""
+        return self._has_locked_content(folder_digest.digest_of)
+
+    def _has_locked_content(self, digest_of: Callable[[Path], str]) -> bool:
         try:
-            return folder_digest.digest_of(self.folder) == self.tree_sha256
+            return digest_of(self.folder) == self.tree_sha256
         except OSError:
             return False
 
@@ -116,13 +126,13 @@ def folder(root: Path, name: str, chosen: Path | None, otherwise: str = "") -> P
     """The sources of a project that a build needs: the user's, else the locked ones.
 
     Args:
-        root: of the source tree.
-        name: of the project in the lock.
+        root: the source tree.
+        name: the project's name in the lock.
         chosen: the user's folder.
-        otherwise: what else helps, for the message.
+        otherwise: another remedy, for the message.
 
     Raises:
-        ConfigurationError: of :func:`read`.
+        ConfigurationError: as :func:`read`.
         FetchError: the locked sources have not been fetched.
         IntegrityError: the fetched sources were changed.
     """
@@ -131,14 +141,14 @@ def folder(root: Path, name: str, chosen: Path | None, otherwise: str = "") -> P
         raise FetchError(
             f"the sources of {name} are not in the cache",
             expected=f"the sources that {LOCK} names",
-            remedy=f"`vllm-build fetch {name}`, or set {variable(name)} to a folder of "
-            f"them{otherwise}",
+            remedy=f"run `vllm-build fetch {name}`, or set {variable(name)} to a folder that "
+            f"contains them{otherwise}",
         )
     return source
 
 
 def variable(name: str) -> str:
-    """The environment variable that points a build at sources of one's own."""
+    """The environment variable that replaces the locked sources by a folder of the user's."""
     return _VARIABLES.get(name, name.upper().replace("-", "_") + "_SRC_DIR")
 
 
@@ -150,7 +160,7 @@ def _file_name(record: Record, key: str) -> str:
 
 
 def _include(record: Record) -> tuple[str, ...]:
-    """Paths that lead into the folder of the archive and not out of it."""
+    """Paths inside the archive's top folder."""
     found = record.texts("include", required=False)
     for path in found:
         if PurePosixPath(path).as_posix() != path or path[0] in "/." or ".." in path.split("/"):
@@ -196,7 +206,7 @@ def read(root: Path) -> dict[str, Source]:
     """The locked sources of the tree by name.
 
     Raises:
-        ConfigurationError: the lock is missing, no TOML, of another schema, or an entry is
+        ConfigurationError: the lock is missing, is not TOML or has another schema, or an entry is
             malformed; the message names the line.
     """
     document = require_document(
@@ -214,7 +224,7 @@ def read(root: Path) -> dict[str, Source]:
 
 
 def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
-    """The member under the name it gets, below one top folder that is dropped; None for what is not extracted."""
+    """The member without the archive's top folder in its name; None if it is not extracted."""
     parts = PurePosixPath(member.name).parts
     if (
         PurePosixPath(member.name).is_absolute()
@@ -222,12 +232,11 @@ def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
         or not (member.isfile() or member.isdir() or member.issym())
     ):
         raise IntegrityError(
-            f"{source.filename} holds {member.name!r}, which must not be extracted",
+            f"{source.filename} contains {member.name!r}, which must not be extracted",
             expected="plain files below one folder",
         )
-    if member.issym() or len(parts) < 2:  # noqa: PLR2004 - the top folder, and what is in it
-        # Links are documentation in the archives we lock; nothing that compiles is reached through
-        # one.
+    if member.issym() or len(parts) < 2:  # noqa: PLR2004 - the top folder, and a name in it
+        # Symbolic links in the locked archives belong to documentation; no compiled file needs one.
         return None
     member.name = "/".join(parts[1:])
     if not source.includes(member.name):
@@ -239,11 +248,13 @@ def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
 
 
 def extract(source: Source, archive: Path) -> Path:
-    """Unpack the verified ``archive`` into the cache; the folder appears whole, in place of a damaged one. Returns it.
+    """Verify ``archive`` and unpack it into the cache; returns the folder.
+
+    The folder appears complete, and replaces a damaged one.
 
     Raises:
-        IntegrityError: the archive is not the locked one, holds what must not be extracted, or
-            gives another tree than the lock says.
+        IntegrityError: the archive is not the locked one, contains a member that must not be
+            extracted, or unpacks to another tree than the lock says.
         ResourceError: the disk is full.
     """
     found = sha256_of(archive)
@@ -261,7 +272,7 @@ def extract(source: Source, archive: Path) -> Path:
             _unpack(source, archive, unpacked)
             if (tree := folder_digest.digest_of(unpacked)) != source.tree_sha256:
                 raise IntegrityError(
-                    f"{source.filename} gives a tree with sha256 {tree}",
+                    f"{source.filename} unpacks to a tree with sha256 {tree}",
                     expected=f"tree_sha256 {source.tree_sha256}",
                     remedy=f"correct {LOCK}",
                 )
@@ -281,7 +292,7 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
                 total += member.size
                 if total > _MAX_BYTES or count > _MAX_MEMBERS:
                     raise IntegrityError(
-                        f"{source.filename} unpacks to more than is plausible",
+                        f"{source.filename} unpacks to an implausible amount of data",
                         expected="a source archive",
                     )
                 checked = _checked(member, source)

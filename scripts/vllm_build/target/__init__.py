@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a build is for: the device, its toolkit and the torch that the result runs with."""
+"""The target of a build: the device, its toolkit and the torch that the result runs with."""

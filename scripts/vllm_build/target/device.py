@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which device a build is for (build contract, section 2)."""
+"""Chooses the device of a build (build contract, section 2)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from vllm_build.target.toolkits.toolkit_search import Toolkit
     from vllm_build.target.torch_flavour import TorchFlavour
 
-#: Devices whose kernels call into a part of torch that only a torch built for them has. Every torch
-#: has the CPU's.
+#: Devices whose kernels call a part of torch that only a torch for that device has. Every torch has
+#: the CPU's part.
 _NEED_THEIR_TORCH = ("cuda", "rocm", "xpu")
 _PURE = ("tpu", "empty")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a build is for.
+    """The target of a build.
 
     Attributes:
-        name: one of ``cuda rocm cpu tpu xpu empty``.
-        reason: why, in words.
-        toolkit: the device's toolkit; None when the device needs none or it is not installed, which
-            only compiling minds.
-        torch: the torch that the result will run with; None when none is installed.
+        name: the device, one of ``cuda rocm cpu tpu xpu empty``.
+        reason: why it was chosen, in words.
+        toolkit: the device's toolkit; None if the device needs none or it is not installed. A
+            missing toolkit is an error only when something is compiled.
+        torch: the torch that the result will run with; None if none is installed.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Target:
 
     @property
     def release(self) -> Version | None:
-        """The release of the toolkit, else of the one that a torch for this device was built with."""
+        """The release of the toolkit, else of the one that this device's torch was built with."""
         if self.toolkit is not None:
             return self.toolkit.version
         return (
@@ -59,8 +59,8 @@ def _check(name: str, reason: str, torches: Sequence[TorchFlavour]) -> None:
     if name not in _NEED_THEIR_TORCH:
         return
     for torch in torches:
-        # The stable ABI's headers are the same for every device: nobody runs Python programs with a
-        # libtorch that has no Python part.
+        # A libtorch without its Python part is only compiled against, and the headers of the stable
+        # ABI are the same for every device.
         if torch.device == name or torch.bare:
             continue
         remedy = f"install a torch built for {name}, or set VLLM_TARGET_DEVICE to {torch.device}"
@@ -86,27 +86,25 @@ def _detect(settings: Settings, torches: Sequence[TorchFlavour]) -> Target:
             toolkit_finder.find(torch.device, settings),
             torch,
         )
-    # A torch that the front end installed for this build alone was chosen by nobody: it decides
-    # nothing, but it can rule devices out.
+    # A torch that the front end installed only for this build does not select the device, but it
+    # can rule devices out.
     possible = [torches[0].device] if torches else _NEED_THEIR_TORCH
     for name in possible:
         if found := toolkit_finder.find(name, settings):
             return Target(name, f"no torch is installed; found {found}", found)
     ruled_out = f"; the build itself has {torches[0]}" if torches else ""
-    return Target(
-        "cpu", f"neither an installed torch nor a toolkit asks for another device{ruled_out}"
-    )
+    return Target("cpu", f"no installed torch and no toolkit select another device{ruled_out}")
 
 
 def resolve(
     settings: Settings, *, system: str | None = None, torches: Sequence[TorchFlavour] | None = None
 ) -> Target:
-    """Choose the device: what ``VLLM_TARGET_DEVICE`` says, else what torch, else what the toolkits say, else ``cpu``.
+    """Choose the device by ``VLLM_TARGET_DEVICE``, else by torch, else by toolkits, else ``cpu``.
 
     Args:
-        settings: the environment.
-        system: ``sys.platform`` of the machine; None asks this interpreter.
-        torches: what :func:`torch_files.installed` found; None looks.
+        settings: the settings.
+        system: ``sys.platform`` of the machine; None means this interpreter's.
+        torches: the result of :func:`torch_files.installed`; None calls it.
 
     Raises:
         ConfigurationError: the device contradicts the installed torch.
@@ -121,20 +119,21 @@ def resolve(
     torches = torch_files.installed() if torches is None else torches
     torch = next((torch for torch in torches if not torch.temporary), None)
     if system == "darwin":
-        over = f", whatever VLLM_TARGET_DEVICE={asked} says" if asked not in (None, "cpu") else ""
-        return Target("cpu", f"macOS builds for cpu{over}", None, torch)
+        over = f"; VLLM_TARGET_DEVICE={asked} is ignored" if asked not in (None, "cpu") else ""
+        return Target("cpu", f"macOS builds are for cpu{over}", None, torch)
     if asked is None:
         target = _detect(settings, torches)
         _check(target.name, target.reason, torches)
         return target
-    # The contradiction first: a toolkit for a device that is impossible here need not be looked
-    # for.
+    # Check for a contradiction first: an impossible device needs no search for its toolkit.
     _check(asked, f"VLLM_TARGET_DEVICE={asked}", torches)
     return Target(asked, f"VLLM_TARGET_DEVICE={asked}", toolkit_finder.find(asked, settings), torch)
 
 
 def assume(name: str, settings: Settings) -> Target:
-    """A build for device ``name`` whatever torch is installed: the answer to a question, not a build that is about to start.
+    """The target for device ``name``, regardless of the installed torch.
+
+    This answers questions such as "what would be built?". A build calls :func:`resolve`.
 
     Raises:
         ToolchainError: the device's toolkit is broken, too old, or not where a variable says.
@@ -144,5 +143,5 @@ def assume(name: str, settings: Settings) -> Target:
 
 
 def target_device(settings: Settings) -> str:
-    """The name of the device alone."""
+    """The name of the resolved device."""
     return resolve(settings).name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPU architectures that the caller asked for, and where the list was set."""
+"""Reads the requested GPU architectures from the settings."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _without_ptx(entries: Iterable[str]) -> list[str]:
 
 
 def requested(device: str, settings: Settings) -> tuple[str, str] | None:
-    """The list that the caller asked for, in the device's own spelling, and where it was said; None: nowhere.
+    """The requested list in the device's spelling, and its source; None if none is requested.
 
-    ``TORCH_CUDA_ARCH_LIST`` and ``CMAKE_CUDA_ARCHITECTURES`` (variable, or definition in
-    ``CMAKE_ARGS``) may both be set as long as they name the same architectures; the former then
-    says where PTX is kept, since the latter's plain entries always ask for it.
+    ``TORCH_CUDA_ARCH_LIST`` and ``CMAKE_CUDA_ARCHITECTURES`` (a variable, or a definition in
+    ``CMAKE_ARGS``) may both be set if they name the same architectures. The former then decides for
+    which entries PTX is kept, because plain entries of the latter always request PTX.
 
     Raises:
-        ConfigurationError: one is malformed, or two disagree.
+        ConfigurationError: a list is malformed, or two lists disagree.
     """
     if device == "rocm":
         return (
@@ -51,7 +51,7 @@ def requested(device: str, settings: Settings) -> tuple[str, str] | None:
         asked.append(
             (gpu_targets.from_cmake(settings.cmake_cuda_archs, _CMAKE_VARIABLE), _CMAKE_VARIABLE)
         )
-    # `-D NAME=VALUE` is two words, `-DNAME=VALUE` one: NUL stands between words and is in none.
+    # `-D NAME=VALUE` is two words, `-DNAME=VALUE` is one. NUL separates words, as none contains it.
     for argument in "\0".join(settings.cmake_args).replace("-D\0", "-D").split("\0"):
         if definition := re.fullmatch(rf"-D{_CMAKE_VARIABLE}(?::\w+)?=(.+)", argument):
             source = f"{_CMAKE_VARIABLE} in CMAKE_ARGS"

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where libtorch's headers and library lie, found from files alone: torch is never imported, so it cannot slow or break a build."""
+"""Finds libtorch's headers and library.
+
+It only looks at files: importing torch would be slow and could break a build.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ from vllm_build.util.errors import ToolchainError
 
 __all__ = ["TorchFiles", "TorchFlavour", "find", "installed"]
 
-#: The libtorch release whose stable ABI the extensions are written against; every later one loads
-#: them.
+#: The libtorch release whose stable ABI the extensions use. Every later release can load them.
 MINIMUM = Version("2.11")
 _MARKER = Path("torch") / "headeronly" / "version.h"
 
@@ -27,9 +29,9 @@ class TorchFiles:
     """libtorch as the compiler and the linker see it.
 
     Attributes:
-        include: the folder that holds ``torch/csrc/stable`` and ``torch/headeronly``.
-        library: ``libtorch_cpu.so``.
-        version: the version the headers declare.
+        include: the folder with ``torch/csrc/stable`` and ``torch/headeronly``.
+        library: the path of ``libtorch_cpu.so``.
+        version: the version in the headers.
         origin: where they were found, in words.
     """
 
@@ -49,10 +51,11 @@ def _version_of(include: Path) -> str:
 
 
 def find(prefix: Path | None = None) -> TorchFiles:
-    """Look in a conda prefix (``include/torch``, ``lib``), then in the torch that this interpreter would import, then in its site-packages.
+    """Find libtorch in a conda prefix, an importable torch, or this interpreter's site-packages.
 
-    The last is the environment that an isolated build hides: the stable ABI makes its torch as good
-    as one installed for the build alone.
+    The places are searched in this order; in a prefix, ``include/torch`` and ``lib``. An isolated
+    build hides the site-packages, but because of the stable ABI their torch is as good as one that
+    is installed only for the build.
 
     Raises:
         ToolchainError: no place has libtorch's stable headers and its library, or they are older

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an installed torch was built for, read from its files: torch is never imported, so it can neither slow nor break a build.
+"""Determines the device for which an installed torch was built.
 
-Evidence, best first: the attributes of ``torch/version.py``; the local part of its version
-(``+cpu``, ``+cu130``, ``+rocm6.4``, ``+xpu``); the packages that its metadata requires; the
-libraries beside it.
+It only looks at files: importing torch would be slow and could break a build. The evidence, best
+first: the attributes of ``torch/version.py``; the local part of its version (``+cpu``, ``+cu130``,
+``+rocm6.4``, ``+xpu``); the packages that its metadata requires; the libraries next to it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from packaging.version import Version
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Folders in which pip, `build` and uv make an environment for one build: a torch there was
-#: installed for us, not chosen by anybody.
+#: Folders in which pip, `build` and uv make an environment for one build. The user did not choose a
+#: torch there: the front end installed it for the build.
 _BUILD_ENVIRONMENT = re.compile(r"pip-build-env-.*|build-env-.*|builds-v[0-9]+")
 _LIBRARIES = {
     "cuda": ("libtorch_cuda.so", "libc10_cuda.so"),
@@ -46,13 +46,13 @@ class TorchFlavour:
 
     Attributes:
         device: ``cuda``, ``rocm``, ``xpu`` or ``cpu``.
-        version: torch's version as it names itself; empty when nothing says it.
-        toolkit_version: the CUDA or ROCm release it was built with, where it says so.
+        version: torch's own version string; empty if it is unknown.
+        toolkit_version: the CUDA or ROCm release that it was built with, if known.
         path: the folder of the package, or of its metadata, or the prefix of a libtorch without
             Python.
-        temporary: it lies in an environment that a build front end made for this one build.
-        bare: libtorch without its Python part, as in the host environment of a conda build:
-            something to compile against.
+        temporary: it lies in an environment that a build front end made for this build.
+        bare: it is a libtorch without its Python part, as in the host environment of a conda build,
+            and is only compiled against.
     """
 
     device: str
@@ -71,16 +71,16 @@ class TorchFlavour:
 
 
 def _release(text: str | None) -> Version | None:
-    """``13.0``, ``6.4.43483-a187df25c`` and the like: the first two numbers."""
+    """The first two numbers of texts such as ``13.0`` and ``6.4.43483-a187df25c``."""
     match = re.match(r"([0-9]+)\.([0-9]+)", text or "")
     return Version(f"{match[1]}.{match[2]}") if match else None
 
 
 def from_local(version: str) -> tuple[str, Version | None] | None:
-    """Device and release that the local part of a version names; None when it names none.
+    """The device and release in the local part of a version; None if it has none.
 
-    CUDA's digits are run together: the major is the first two, except in ``cu92`` and ``cu9x``'s
-    like, which no supported torch carries.
+    CUDA's digits are joined, and the first two are the major release. This fails for ``cu92`` and
+    similar releases, which no supported torch uses.
     """
     local = version.partition("+")[2]
     if match := re.match(r"cu([0-9][0-9])([0-9]+)(?![0-9])", local):
@@ -93,7 +93,7 @@ def from_local(version: str) -> tuple[str, Version | None] | None:
 
 
 def _attributes(path: Path) -> dict[str, str | None]:
-    """The plain assignments of ``torch/version.py``; nothing when the file is missing or is no Python."""
+    """The assignments of constants in ``torch/version.py``; empty if it is missing or invalid."""
     try:
         module = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):
@@ -145,7 +145,7 @@ def _is_temporary(path: Path) -> bool:
 
 
 def in_folder(site: Path) -> TorchFlavour | None:
-    """The torch of one ``site-packages`` folder: its package, or its metadata alone; None when there is neither."""
+    """The torch in one ``site-packages`` folder; None if it has neither package nor metadata."""
     package = site / "torch"
     distribution = next(
         iter(importlib.metadata.distributions(name="torch", path=[str(site)])), None
@@ -169,7 +169,10 @@ def in_folder(site: Path) -> TorchFlavour | None:
 
 
 def in_prefix(prefix: Path) -> TorchFlavour | None:
-    """A libtorch without its Python part, as in the host environment of a conda build; None when there is none."""
+    """The libtorch without Python part in a prefix; None if there is none.
+
+    The host environment of a conda build has such a libtorch.
+    """
     found = _from_libraries(prefix / "lib")
     if found is None:
         return None
@@ -185,16 +188,16 @@ def in_prefix(prefix: Path) -> TorchFlavour | None:
         if match and found[0] == "cuda":
             found = "cuda", Version(f"{match[1]}.{match[2]}")
         elif build.startswith("cpu"):
-            # The channel's package for CPUs is made of the CUDA build and still has its libraries.
+            # The channel's CPU package is made from the CUDA build and still has its libraries.
             found = "cpu", None
     return TorchFlavour(found[0], version, found[1], prefix, _is_temporary(prefix), bare=True)
 
 
 def _sites(path: Sequence[str] | None) -> list[Path]:
-    """Folders that may hold a torch, in the order in which an import would look, then this interpreter's own ``site-packages``.
+    """Folders that may contain a torch: the import path, then this interpreter's site-packages.
 
-    The latter matters in pip's isolated builds, which hide the environment that the result will be
-    installed into.
+    The latter matter in pip's isolated builds, which hide the environment into which the result
+    will be installed.
     """
     sites = [Path(entry) for entry in (sys.path if path is None else path) if entry]
     if path is None:
@@ -212,12 +215,13 @@ def _sites(path: Sequence[str] | None) -> list[Path]:
 def installed(
     path: Sequence[str] | None = None, prefixes: Sequence[Path] | None = None
 ) -> tuple[TorchFlavour, ...]:
-    """Every torch in sight, the one that would be imported first.
+    """Every torch that is found; the one that an import would find comes first.
 
     Args:
-        path: folders to look in; None means this interpreter's import path and its
+        path: the folders to search; None means this interpreter's import path and its
             ``site-packages``.
-        prefixes: where to look for a libtorch without Python; None means this interpreter's prefix.
+        prefixes: the prefixes to search for a libtorch without Python part; None means this
+            interpreter's.
     """
     found = [flavour for site in _sites(path) if (flavour := in_folder(site))]
     if not found:

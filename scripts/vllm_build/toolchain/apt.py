@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian packages through a private apt: own lists, own cache, own sources; the system's apt is read and never changed.
+"""Downloads Debian packages with a private apt, without changing the system's apt.
 
-The mirror and the keys come from the machine's configuration. apt checks signatures and hashes
-itself; the caller checks sha256 again.
+The private apt has its own package lists, cache and sources. It takes the mirror and the keys from
+the machine's apt configuration. apt checks signatures and hashes itself; the caller checks sha256
+again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING
 from vllm_build.toolchain.debian_suites import MAIN, SUITES, ListGroup
 from vllm_build.toolchain.toolchain_lock import UPDATE_COMMAND
 from vllm_build.util import removal
-from vllm_build.util.environ import snapshot
 from vllm_build.util.errors import FetchError, ResourceError, ToolchainError
 from vllm_build.util.files import disk_errors, write_text
 from vllm_build.util.processes import children
@@ -24,21 +24,21 @@ from vllm_build.util.redaction import excerpt
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vllm_build.util.console import Console
 
 _DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _RELEASES = (*SUITES, "stable", "testing", "oldstable", "oldoldstable", "unstable", "sid", "forky")
-_SECURITY = re.compile(r"(?:[a-z]+-security|[a-z]+/updates)")
+_SECURITY = re.compile(r"[a-z]+(-security|/updates)")
 _GONE = re.compile(
     r"Version '.*' for '.*' was not found|Unable to locate package|Unable to find a source "
     r"package|Can not find version '|No packages found"
 )
 _STALE = re.compile(r"404 +Not Found|File has unexpected size|Hash Sum mismatch")
 _FULL = re.compile(r"No space left on device|don't have enough free space|Disk quota exceeded")
-#: Only the transport settings of the machine (proxies, certificates, retries) are taken over: its
-#: hooks would touch the system's caches.
+#: The machine's settings that the private apt uses: how to reach a mirror (proxies, certificates,
+#: retries). Hooks are left out because they would touch the system's caches.
 _TAKEN = re.compile(r"Acquire::(?!IndexTargets|Languages|GzipIndexes|CompressionTypes)[A-Za-z]")
 
 
@@ -46,7 +46,7 @@ def require_apt() -> None:
     """Check that this machine has apt.
 
     Raises:
-        ToolchainError: it has not.
+        ToolchainError: a program of apt or dpkg is missing.
     """
     missing = [
         tool
@@ -55,9 +55,9 @@ def require_apt() -> None:
     ]
     if missing:
         raise ToolchainError(
-            f"this machine has no {', '.join(missing)}, and parts of the toolchain channel come "
-            "from Debian packages",
-            expected="a Debian-like machine",
+            f"this machine has no {', '.join(missing)}, but parts of the toolchain channel are "
+            "made from Debian packages",
+            expected="Debian, or a distribution based on it",
             remedy="build against conda-forge instead: make package CHANNEL=conda-forge",
         )
 
@@ -80,23 +80,28 @@ def _errors_of(output: str) -> str:
 
 
 def choose_mirror(targets: str, *, security: bool = False) -> str | None:
-    """Return the address of a Debian mirror, or ``None`` when the machine names none.
+    """Return the address of the first Debian mirror, or ``None`` if there is none.
 
     Args:
-        targets: ``REPO_URI|RELEASE|COMPONENT`` lines of ``apt-get indextargets``.
-        security: the security archive, which has no base suites; otherwise the archive with them.
+        targets: lines ``REPO_URI|RELEASE|COMPONENT``, the output of ``apt-get indextargets``.
+        security: choose the archive of security updates, which does not hold the base suites.
     """
     for line in targets.splitlines():
         address, _, rest = line.partition("|")
         release, _, component = rest.partition("|")
-        right = _SECURITY.fullmatch(release) if security else release in _RELEASES
-        if right and component == "main" and not address.startswith("cdrom:"):
+        fits = _SECURITY.fullmatch(release) if security else release in _RELEASES
+        if fits and component == "main" and not address.startswith("cdrom:"):
             return address.rstrip("/")
     return None
 
 
 def choose_keys(configuration: str, mirror: str) -> str | None:
-    """The ``signed-by`` file of the entry for ``mirror`` in the machine's source lists, deb822 or one-line; ``None`` when it names none."""
+    """Return the ``signed-by`` file of the entry for ``mirror``, or ``None`` if it names none.
+
+    Args:
+        configuration: the machine's source lists, in deb822 or one-line format.
+        mirror: the address of the mirror.
+    """
     for stanza in re.split(r"\n\s*\n", configuration):
         if mirror not in stanza:
             continue
@@ -113,16 +118,24 @@ def choose_keys(configuration: str, mirror: str) -> str | None:
 
 
 def transport_settings(dump: str) -> list[str]:
-    """The lines of ``apt-config dump`` that say how to reach a mirror."""
+    """Select the lines of ``apt-config dump`` that configure how to reach a mirror."""
     return [line for line in dump.splitlines() if _TAKEN.match(line) and not line.endswith(' "";')]
 
 
 @dataclass
 class PrivateApt:
-    """An apt whose whole state lies in ``folder``, for one group of package lists."""
+    """An apt with all of its state in one folder, for one group of package lists.
+
+    Attributes:
+        folder: holds the state.
+        console: shows the progress.
+        inherited: the variables that apt starts from, such as a proxy.
+        group: the package lists that it reads.
+    """
 
     folder: Path
     console: Console
+    inherited: Mapping[str, str] = field(repr=False)
     group: ListGroup = MAIN
     _fresh: bool = field(default=False, init=False)
 
@@ -131,18 +144,18 @@ class PrivateApt:
         return self.folder / "apt.conf"
 
     def environment(self) -> dict[str, str]:
-        """The environment of every apt command: messages in English, our configuration first."""
+        """The environment of every apt command: English messages and our configuration."""
         return {
-            **snapshot(),
+            **self.inherited,
             "LC_ALL": "C.UTF-8",
             "APT_CONFIG": str(self._config),
             "DEBIAN_FRONTEND": "noninteractive",
         }
 
     def _machine(self) -> tuple[str, str, str]:
-        """Transport settings, mirror address and keys as the machine's own apt has them."""
+        """Transport settings, mirror address and keys of the machine's own apt."""
         require_apt()
-        env = {**snapshot(), "LC_ALL": "C.UTF-8"}
+        env = {**self.inherited, "LC_ALL": "C.UTF-8"}
         targets = _run(
             [
                 "apt-get",
@@ -159,9 +172,8 @@ class PrivateApt:
             raise ToolchainError(
                 "the apt configuration of this machine names no Debian "
                 + ("security archive" if security else "mirror"),
-                expected="an entry for one of the suites "
-                + ", ".join(self.group.suites)
-                + " in the machine's apt sources",
+                expected=f"an entry for one of the suites {', '.join(self.group.suites)} in the "
+                "machine's apt sources",
                 remedy="add one, or build against conda-forge instead: make package "
                 "CHANNEL=conda-forge",
             )
@@ -192,10 +204,10 @@ class PrivateApt:
         return "\n".join(transport_settings(_run(["apt-config", "dump"], env).stdout)), mirror, keys
 
     def prepare(self) -> None:
-        """Write the private configuration; lists of another mirror are dropped.
+        """Write the private configuration, and remove package lists of another mirror.
 
         Raises:
-            ToolchainError: no apt, or no Debian mirror in its configuration.
+            ToolchainError: apt is missing, or its configuration names no Debian mirror.
             ResourceError: the disk is full.
         """
         transport, mirror, keys = self._machine()
@@ -212,11 +224,9 @@ class PrivateApt:
                 removal.remove_tree(self.folder / "lists", below=self.folder)
             for name in ("lists/partial", "cache/archives/partial", "state", "none"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            # An empty status file: what is installed on the machine must not shape what is
-            # downloaded.
+            # Empty, so that the machine's installed packages do not affect what is downloaded.
             write_text(self.folder / "status", "")
-        # The machine's file that names the mirror or the proxy may be private because of a password
-        # in it.
+        # The address of a mirror or proxy may contain a password.
         write_text(sources, "\n".join(lines) + "\n", private=True)
         settings = {
             "Dir::Etc::main": "/dev/null",
@@ -231,8 +241,8 @@ class PrivateApt:
             "Dir::Cache": self.folder / "cache",
             "Acquire::Languages": "none",
             "APT::Architecture": "amd64",
-            # Downloads go to the user's cache, which the unprivileged _apt user of a root run may
-            # not enter.
+            # When root runs apt, apt downloads as the user _apt, who may not enter the user's
+            # cache.
             "APT::Sandbox::User": "root",
         }
         write_text(
@@ -253,17 +263,20 @@ class PrivateApt:
         )
 
     def refresh(self, *, force: bool = False) -> None:
-        """``apt-get update`` of the private lists when they are not there, or once per process when forced.
+        """Update the private package lists if they are missing.
+
+        Args:
+            force: update existing lists too, but only once per process.
 
         Raises:
-            FetchError: the mirror cannot be reached or refuses.
+            FetchError: the mirror cannot be reached or refuses the request.
             ResourceError: the disk is full.
         """
         if self._fresh or (not force and self._have_lists()):
             return
-        with self.console.step("read the Debian mirror's package lists"):
+        with self.console.step("download the Debian mirror's package lists"):
             done = _run(["apt-get", "update", "-q", "--error-on=any"], self.environment())
-        self._check(done, "the package lists cannot be read from the Debian mirror")
+        self._check(done, "the package lists of the Debian mirror cannot be downloaded")
         self._fresh = True
 
     def _check(self, done: subprocess.CompletedProcess[str], message: str) -> None:
@@ -277,13 +290,13 @@ class PrivateApt:
             )
         raise FetchError(
             f"{message}: {_errors_of(output)}",
-            expected="the mirror of the machine's apt configuration to answer",
+            expected="an answer from the mirror of the machine's apt configuration",
             remedy="check the network and the machine's apt sources, then run the same command "
             "again",
         )
 
     def show(self, arguments: Sequence[str]) -> str:
-        """Output of ``apt-cache``; empty when the package is unknown."""
+        """Return the output of ``apt-cache``, which is empty for an unknown package."""
         return _run(["apt-cache", *arguments], self.environment()).stdout
 
     def download(
@@ -292,8 +305,8 @@ class PrivateApt:
         """Download exact (name, version) pairs into ``folder``.
 
         Raises:
-            FetchError: the mirror no longer has a version (names the update command), or does not
-                answer.
+            FetchError: the mirror no longer has a version (the message names the update command),
+                or it does not answer.
             ResourceError: the disk is full.
         """
         wanted = [f"{name}={version}" for name, version in items]
@@ -307,7 +320,7 @@ class PrivateApt:
         done = _run(command, self.environment(), folder)
         output = done.stdout + done.stderr
         if done.returncode and (_GONE.search(output) or _STALE.search(output)):
-            # The lists may be older than the mirror: look once more before saying that a version is
+            # The lists may be older than the mirror: update them before reporting a version as
             # gone.
             self.refresh(force=True)
             done = _run(command, self.environment(), folder)
@@ -316,6 +329,6 @@ class PrivateApt:
             raise FetchError(
                 f"the Debian mirror no longer has a locked version: {_errors_of(output)}",
                 expected=", ".join(wanted),
-                remedy=f"{UPDATE_COMMAND} takes the versions it has now",
+                remedy=f"{UPDATE_COMMAND} locks the versions that it has now",
             )
-        self._check(done, "download from the Debian mirror failed")
+        self._check(done, "the download from the Debian mirror failed")

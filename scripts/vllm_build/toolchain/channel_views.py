@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which packages a source tree sees of the shared channel, and who uses them.
+"""Views: the part of the shared channel that one source tree sees.
 
-All checkouts of a user share one pool of packages. A package's name holds the digest of all that
-shapes it, so the pool can keep the packages of any number of trees. A solver, however, would mix
-them: it picks by version and build number. So each state of a tree has a
-view: a channel whose folder is named after the digests of all builds of that tree, whose index
-names exactly its packages, and whose files are hard links into the pool. Only ``clean`` removes
-anything, and it refuses to run while a process builds or installs.
+All checkouts of a user share one pool of packages. A package's name contains the digest of its
+inputs, so the pool can keep the packages of any number of trees. A solver would mix them, because
+it chooses by version and build number. So each state of a tree has a view: a channel whose folder
+is named after the digests of all builds of that tree, whose index lists exactly its packages, and
+whose files are hard links into the pool. Only ``clean`` removes anything, and it refuses to run
+while a process builds or installs.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WHAT = "the toolchain channel"
-#: Its time says when the view was last used.
+#: The modification time of this file is the time when the view was last used.
 _USED = ".used"
 _DAY = 86_400.0
-#: For how long a build or an installation waits for a cleaning, in seconds. It removes files and
-#: takes no longer than that.
+#: Seconds that a build or an installation waits while the channel is being cleaned. Cleaning only
+#: removes files, so it takes less.
 PATIENCE = 60.0
 
 
 def pool() -> Path:
-    """The packages of all trees."""
+    """The folder with the packages of all trees."""
     return toolchain_channel() / "pool"
 
 
 def digests_of(
     root: Path, builds: Sequence[toolchain_builds.Build], lock: toolchain_lock.Lock
 ) -> dict[str, str]:
-    """Digest of every one of ``builds``, all of a tree, whose files are locked, with all that it needs.
+    """Digests of those of a tree's ``builds`` that are locked, and whose needs are locked too.
 
-    A recipe that is being written and not locked yet does not keep the others from being used.
+    So a new recipe that is not locked yet does not block the others.
     """
     usable: list[toolchain_builds.Build] = []
     names: set[str] = set()
@@ -60,7 +60,7 @@ def digests_of(
 
 
 def view_of(root: Path) -> Path:
-    """The channel that the source tree ``root`` sees; it may not be there yet.
+    """The channel that the source tree ``root`` sees; the folder may not exist yet.
 
     Raises:
         ConfigurationError: a recipe or the lock is malformed.
@@ -75,10 +75,12 @@ def folder_for(digests: Mapping[str, str]) -> Path:
 
 @contextlib.contextmanager
 def in_use(say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Keep the channel from being cleaned for the duration of the block; any number of processes may do so at once, and one repeatedly.
+    """Keep the channel from being cleaned while the block runs.
+
+    Any number of processes may do so at the same time, and a process may do so more than once.
 
     Raises:
-        BusyError: it is being cleaned, and that does not end.
+        BusyError: the channel is being cleaned, and that takes longer than ``PATIENCE``.
     """
     with locks.shared(
         toolchain_channel() / ".lock",
@@ -91,16 +93,19 @@ def in_use(say: Callable[[str], None] | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def building(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Be the only process that makes the packages of the build ``name``; another one that makes them is waited for."""
+    """Hold the lock on the build ``name``, after waiting for another process that holds it."""
     with locks.turn(_work() / f"{name}.lock", f"{name} for {_WHAT}", say=say):
         yield
 
 
 def refresh(digests: Mapping[str, str]) -> Path:
-    """Make the view for ``digests`` a channel of those packages that are in the pool; files come first, then the index that names them."""
+    """Update the view for ``digests``: link the packages that the pool has, then write the index.
+
+    Returns the folder of the view.
+    """
     view = folder_for(digests)
-    # What is in the pool is read under the lock: another process may do the same for the same tree,
-    # knowing of a package more or less.
+    # The pool is read under the lock: another process may refresh the same view at the same time
+    # and know of more or fewer packages.
     with disk_errors(view), locks.turn(view / ".lock", "the index"):
         found = (
             channel_records.read_record(pool(), name, digest)
@@ -127,7 +132,7 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, temporary)
     except OSError:
-        # A file system without hard links.
+        # The file system has no hard links.
         shutil.copyfile(source, temporary)
     temporary.replace(target)
 
@@ -135,7 +140,10 @@ def _link(source: Path, target: Path) -> None:
 def reading(
     urls: Sequence[str], say: Callable[[str], None] | None = None
 ) -> contextlib.AbstractContextManager[None]:
-    """``in_use`` where one of the channels ``urls`` is a view, which counts as used now; nothing for others."""
+    """Return ``in_use`` if ``urls`` contains the address of a view, else an empty context.
+
+    Such a view counts as used now.
+    """
     start = toolchain_channel().as_uri() + "/"
     views = [
         toolchain_channel() / url.removeprefix(start).rstrip("/")
@@ -149,7 +157,7 @@ def reading(
 
 
 def forget_extracted(file: str) -> None:
-    """Remove a package from the cache of extracted packages: these bytes are no longer in the channel."""
+    """Remove a package that is no longer in the channel from the cache of extracted packages."""
     removal.remove_tree(
         rattler_cache() / "pkgs" / file.removesuffix(".conda"), below=removal.claim_cache()
     )
@@ -157,7 +165,7 @@ def forget_extracted(file: str) -> None:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What a cleaning removed."""
+    """The number of views and packages that were removed, and the bytes of the packages."""
 
     views: int
     packages: int
@@ -169,20 +177,21 @@ def _views() -> list[Path]:
 
 
 def clean(days: float) -> Cleaned:
-    """Remove the views that nobody has used for ``days``, and every package that no other view has.
+    """Remove the views that were not used for ``days``, and packages that no other view has.
+
+    After an error, nothing has been removed.
 
     Raises:
-        BusyError: a process builds for the channel or installs from it; nothing is removed.
-        ConfigurationError: the cache folder holds files that this library did not make; nothing is
-            removed.
+        BusyError: a process builds for the channel or installs from it.
+        ConfigurationError: the cache folder holds files that this library did not make.
     """
-    # Before the lock, whose file would prove that the channel is ours.
+    # Before the lock is taken: its file would count as proof that the folder is ours.
     removal.claim_cache()
     channel, latest = toolchain_channel(), time.time() - days * _DAY
     with locks.unused(channel / ".lock", _WHAT):
         old = [view for view in _views() if (view / _USED).stat().st_mtime <= latest]
         for view in old:
-            # The index first: half a view must not look like a whole one.
+            # The index first, so that a partly removed view is not taken for a complete one.
             for subdir in channel_index.SUBDIRS:
                 (view / subdir / channel_index.INDEX).unlink(missing_ok=True)
             removal.remove_tree(view, below=removal.claim_cache())
@@ -193,14 +202,14 @@ def clean(days: float) -> Cleaned:
         unnamed = [
             path for path in _packages(pool()) if f"{path.parent.name}/{path.name}" not in named
         ]
-        # Versions before this one had theirs directly in the channel's folder.
+        # Earlier versions kept packages directly in the channel's folder.
         unnamed += [path for path in _packages(channel) if path.stat().st_mtime <= latest]
         size = sum(path.stat().st_size for path in unnamed)
         for path in unnamed:
             path.unlink()
             if f"{path.parent.name}/{path.name}" not in named:
                 forget_extracted(path.name)
-        # What killed builds left: nobody builds now.
+        # Left by killed builds. The lock proves that no build is running.
         removal.remove_tree(_work(), below=removal.claim_cache())
         return Cleaned(len(old), len(unnamed), size)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian suites that the channel's packages come from, and the lists that apt reads for them."""
+"""The Debian suites of the channel's packages, and the package lists that apt reads for them."""
 
 from __future__ import annotations
 

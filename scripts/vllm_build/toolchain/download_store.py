@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads by content: ``downloads/sha256/ab/abcd.../name``, shared by every checkout and safe for builds at the same time."""
+"""The cache of downloaded files, by content: ``downloads/sha256/ab/abcd.../name``.
+
+All checkouts of a user share it, and concurrent builds may use it.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,14 @@ class Store:
     root: Path
 
     def path(self, file: LockedFile) -> Path:
-        """Where ``file`` lies once it is here."""
+        """The path of ``file`` in the cache; the file may not exist yet."""
         return self.root / "sha256" / file.sha256[:2] / file.sha256 / file.filename
 
     def get(self, file: LockedFile) -> Path | None:
-        """The verified file, or ``None`` when it is not here; a damaged copy is removed and counts as not here."""
+        """Return the path of the verified file, or ``None`` if the cache does not have it.
+
+        A damaged copy is removed and counts as missing.
+        """
         path = self.path(file)
         if not path.is_file():
             return None
@@ -39,24 +45,23 @@ class Store:
         return None
 
     def put(self, file: LockedFile, arrived: Path) -> Path:
-        """Take the downloaded ``arrived`` in as ``file`` by rename; it must lie in a folder of ``incoming``.
+        """Move the download ``arrived`` into the cache as ``file`` and return its path there.
+
+        It is renamed, so it must be in a folder of ``incoming``.
 
         Raises:
-            IntegrityError: its sha256 is not the locked one; ``arrived`` is removed.
+            IntegrityError: its sha256 is not the locked one; ``arrived`` has been removed.
             ResourceError: the disk is full.
         """
         actual = sha256_of(arrived)
         if actual != file.sha256:
             arrived.unlink()
             raise IntegrityError(
-                f"{file.label} arrived as other bytes than locked: {file.filename} has sha256 "
+                f"the download of {file.label} is not the locked file: {file.filename} has sha256 "
                 f"{actual}",
                 expected=f"sha256 {file.sha256}",
-                remedy=(
-                    "find out who changed the file; if the change is right: vllm-build "
-                    "toolchain --update "
-                )
-                + file.build,
+                remedy="find out who changed the file; if the change is right: vllm-build "
+                f"toolchain --update {file.build}",
             )
         path = self.path(file)
         with disk_errors(self.root):
@@ -67,6 +72,6 @@ class Store:
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """A folder of its own on the disk of the cache, for downloads in progress; removed afterwards."""
+        """Make a temporary folder for downloads, on the file system of the cache."""
         with disk_errors(self.root), removal.temporary(self.root / "incoming", "") as folder:
             yield folder

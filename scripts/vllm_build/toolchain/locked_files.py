@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verified files of one build: from the download cache, else through apt and pip."""
+"""Provides the verified files of a build, from the download cache or through apt and pip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vllm_build.util.errors import FetchError, IntegrityError
 from vllm_build.util.files import disk_errors, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.toolchain.toolchain_lock import LockedFile
@@ -28,10 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Fetcher:
-    """Fetches locked files into the store of ``cache``; apt is set up only when a Debian file is missing."""
+    """Fetches locked files into the download cache.
+
+    apt is set up only if a Debian file is missing.
+
+    Attributes:
+        cache: the cache folder.
+        console: shows the progress.
+        inherited: the variables that apt and pip start from.
+    """
 
     cache: Path
     console: Console
+    inherited: Mapping[str, str] = field(repr=False)
     _apts: dict[ListGroup, PrivateApt] = field(default_factory=dict, init=False)
 
     @property
@@ -40,14 +49,14 @@ class Fetcher:
         return Store(self.cache / "downloads")
 
     def apt(self, group: ListGroup = MAIN) -> PrivateApt:
-        """The private apt of one group of package lists, prepared.
+        """Return the prepared private apt of one group of package lists.
 
         Raises:
-            ToolchainError: no apt on this machine.
+            ToolchainError: this machine has no apt.
         """
         if group not in self._apts:
             folder = self.cache / ("apt" if group == MAIN else f"apt-{group.name}")
-            apt = PrivateApt(folder, self.console, group)
+            apt = PrivateApt(folder, self.console, self.inherited, group)
             apt.prepare()
             self._apts[group] = apt
         return self._apts[group]
@@ -56,11 +65,13 @@ class Fetcher:
         return [file for file in files if self.store.get(file) is None]
 
     def ensure(self, files: Sequence[LockedFile]) -> Sequence[LockedFile]:
-        """Bring ``files`` into the store and return them.
+        """Download those of ``files`` that the store lacks, and return all.
 
         Raises:
-            FetchError: a file cannot be had; IntegrityError: other bytes than locked;
-                ToolchainError: no apt; ResourceError: disk full.
+            FetchError: a file cannot be downloaded.
+            IntegrityError: a downloaded file does not have the locked sha256.
+            ToolchainError: this machine has no apt.
+            ResourceError: the disk is full.
         """
         self._fetch(self._absent(files))
         return files
@@ -71,8 +82,15 @@ class Fetcher:
         for file in files:
             if file.type == "pypi-sdist":
                 with self.store.incoming() as folder:
-                    pypi.download_sdist(file.name, file.version, file.sha256, folder, THIRD_PARTY)
-                    self._take([file], folder)
+                    pypi.download_sdist(
+                        file.name,
+                        file.version,
+                        file.sha256,
+                        folder,
+                        THIRD_PARTY,
+                        inherited=self.inherited,
+                    )
+                    self._store([file], folder)
             elif file.type != "pypi":
                 debian[find_group(file.suite), file.type == "apt-source"].append(file)
             else:
@@ -84,15 +102,20 @@ class Fetcher:
                 self.apt(lists).download(
                     sorted({(file.name, file.version) for file in group}), folder, source=is_source
                 )
-                self._take(group, folder)
+                self._store(group, folder)
         for (python, abi), group in sorted(wheels.items()):
             with self.store.incoming() as folder:
                 wanted = {(file.name, file.version, file.sha256) for file in group}
-                pypi.download(wanted, folder, python=python, abi=abi or None)
-                self._take(group, folder)
+                pypi.download(
+                    wanted, folder, python=python, abi=abi or None, inherited=self.inherited
+                )
+                self._store(group, folder)
 
-    def _take(self, files: Sequence[LockedFile], folder: Path) -> None:
-        """Move what arrived into the store, recognised by content: apt and pip have their own ways to spell file names."""
+    def _store(self, files: Sequence[LockedFile], folder: Path) -> None:
+        """Move the downloads in ``folder`` into the store.
+
+        They are identified by their content, because apt and pip spell file names differently.
+        """
         arrived = {sha256_of(path): path for path in sorted(folder.iterdir()) if path.is_file()}
         for file in files:
             path = arrived.get(file.sha256)
@@ -106,17 +129,19 @@ class Fetcher:
                 and other.name.split("_")[0].split("-")[0] == file.name.split("-")[0]
             ]
             if same:
-                self.store.put(file, same[0])  # says which bytes came instead
+                self.store.put(file, same[0])  # raises an error that names the actual sha256
             raise FetchError(
-                f"{file.filename} did not arrive with {file.label}",
+                f"the download of {file.label} did not contain {file.filename}",
                 remedy="run the same command again",
             )
 
     def folder_of(self, files: Iterable[LockedFile], folder: Path) -> None:
-        """Make ``folder`` hold exactly ``files`` under their own names (hard links into the store where the disk allows).
+        """Fill ``folder`` with exactly ``files``, under their own names.
+
+        They are hard links into the store, or copies where the file system has no hard links.
 
         Raises:
-            IntegrityError: a file was damaged in the meantime.
+            IntegrityError: a file is no longer in the store.
         """
         removal.remove_tree(folder, below=removal.claim_cache(self.cache))
         with disk_errors(folder):
@@ -125,7 +150,7 @@ class Fetcher:
                 path = self.store.path(file)
                 if not path.is_file():
                     raise IntegrityError(
-                        f"{file.filename} vanished from the download cache",
+                        f"{file.filename} was removed from the download cache",
                         remedy="run the same command again",
                     )
                 try:

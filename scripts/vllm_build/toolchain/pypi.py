@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wheels and sdists through the running interpreter's pip, from the index that the machine's pip configuration names.
+"""Resolves and downloads wheels and sdists with the running interpreter's pip.
 
-What went wrong is never read out of pip's messages. After a failure pip is asked what it would take
-(``--dry-run --report``): another sha256 means other bytes, nothing means a missing version, and
-nothing for a package that every index has means that no index answers.
+pip uses the index of the machine's pip configuration. Its messages are not parsed to classify a
+failure. Instead, a second call of pip reports what it would take (``--dry-run --report``): another
+sha256 means other bytes, and no file means a missing version. If pip finds no file even for a
+package that every index has, no index answers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -22,8 +23,8 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from vllm_build.toolchain import wheel_metadata
+from vllm_build.toolchain.pip_selection import PURE, SDIST, Selection, select_wheels
 from vllm_build.toolchain.toolchain_lock import UPDATE_COMMAND
-from vllm_build.util.environ import snapshot
 from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
 from vllm_build.util.files import disk_errors
 from vllm_build.util.processes import children, pip_process
@@ -34,31 +35,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-#: Wheels for a glibc up to 2.31 (the channel's sysroot); pip takes the tags literally, so every
-#: older one is named.
-_PLATFORMS = (
-    *(f"manylinux_2_{minor}_x86_64" for minor in range(31, 16, -1)),
-    "manylinux2014_x86_64",
-    *(f"manylinux_2_{minor}_x86_64" for minor in range(16, 4, -1)),
-    "manylinux2010_x86_64",
-    "manylinux1_x86_64",
-    "linux_x86_64",
-)
 _LOCK = "toolchain/lock.toml"
-#: The ABI tag of wheels that hold no compiled code; with it a wheel for any platform is asked for.
-PURE = "none"
-#: Holds the build backend that stands in for a project's own: metadata of an sdist without running
-#: anything of it.
-_SDIST_BACKEND = Path(__file__).with_name("sdist_backend")
 
 
 class MissingVersionError(FetchError):
-    """pip reaches its index, and the locked version or file is not there."""
+    """pip's index answers, but it lacks the locked version or file."""
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel as pip resolved it, with the requirements and the license that its metadata names."""
+    """A wheel that pip found, with the requirements and the license from its metadata."""
 
     name: str
     version: str
@@ -69,65 +55,29 @@ class Wheel:
     license: str = ""
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """Which files of a version pip may take: options of ``pip download`` and ``pip install``, and additions to the environment."""
-
-    options: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
-def _tags(python: str, abi: str | None) -> _Selection:
-    if abi == PURE:
-        # A distribution may have compiled wheels as well, which pip would prefer.
-        return _Selection(
-            (
-                "--only-binary",
-                ":all:",
-                "--implementation",
-                "cp",
-                "--python-version",
-                python,
-                "--platform",
-                "any",
-                "--abi",
-                PURE,
-            )
-        )
-    options = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
-    for platform in _PLATFORMS:
-        options += ["--platform", platform]
-    # Naming one ABI excludes the rest, so the portable ones are named with it; abi3 has no meaning
-    # for a free-threaded interpreter.
-    for tag in () if abi is None else (abi, "none") if abi.endswith("t") else (abi, "abi3", "none"):
-        options += ["--abi", tag]
-    return _Selection(tuple(options))
-
-
-#: Without isolation pip takes the backend from the path, where ours comes first: nothing of the
-#: project runs.
-_SDIST = _Selection(
-    ("--no-binary", ":all:", "--no-build-isolation"), {"PYTHONPATH": str(_SDIST_BACKEND)}
-)
-
-
 def _run(
-    command: str, arguments: Sequence[str], env: Mapping[str, str]
+    command: str, arguments: Sequence[str], env: Mapping[str, str], inherited: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run pip; only the machine's way to its index reaches it from outside.
+    """Run pip with the machine's settings for reaching an index, and no other settings of pip.
+
+    Args:
+        command: of pip.
+        arguments: of the command.
+        env: additions to the environment.
+        inherited: the variables to start from.
 
     Raises:
         ConfigurationError: there is no pip, or it cannot read its configuration.
     """
     try:
-        base = pip_process.environment("download", snapshot(), run=children.run)
+        base = pip_process.environment("download", inherited, run=children.run)
     except pip_process.PipConfigurationError as error:
         raise ConfigurationError(
             f"pip cannot read its configuration: {error}",
-            remedy="correct the file; `pip config debug` lists where pip looks",
+            remedy="correct the file; `pip config debug` lists the files that pip reads",
         ) from error
-    # By variables, as an isolated interpreter (-I) would not see the backend that a selection of
-    # sdists adds.
+    # Variables instead of -I: an isolated interpreter would ignore PYTHONPATH, which holds the
+    # build backend for sdists.
     settled = {"LC_ALL": "C.UTF-8", "PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}
     return children.run(
         [sys.executable, "-m", "pip", command, "--quiet", *arguments],
@@ -136,9 +86,12 @@ def _run(
 
 
 def _report(
-    requirements: Sequence[str], selection: _Selection
+    requirements: Sequence[str], selection: Selection, inherited: Mapping[str, str]
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
-    """What pip would install for exact ``requirements``, without dependencies; an empty list where it finds nothing."""
+    """Report what pip would install for exact ``requirements``, without dependencies.
+
+    The list is empty if pip finds nothing.
+    """
     with tempfile.TemporaryDirectory(prefix="vllm-build-pip-") as folder:
         report = Path(folder, "report.json")
         arguments = [
@@ -150,13 +103,15 @@ def _report(
             "--report",
             str(report),
         ]
-        done = _run("install", [*arguments, *selection.options, *requirements], selection.env)
+        done = _run(
+            "install", [*arguments, *selection.options, *requirements], selection.env, inherited
+        )
         if done.returncode or not report.is_file():
             return done, []
         return done, json.loads(report.read_text(encoding="utf-8"))["install"]
 
 
-def _said(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
+def _facts(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
     """Requirements, versions of Python and license in the metadata of a report."""
     expression, text = (str(metadata.get(key) or "") for key in ("license_expression", "license"))
     license_ = wheel_metadata.license_of(expression, text, metadata.get("classifier") or ())
@@ -172,17 +127,16 @@ def _sha256(item: Mapping[str, Any]) -> str:
     return (archive.get("hashes") or {}).get("sha256") or ""
 
 
-def _index_answers() -> bool:
-    """Whether pip finds a package that every index has: itself."""
-    if pip_process.settings("download", snapshot(), children.run).get("no-index"):
+def _index_answers(inherited: Mapping[str, str]) -> bool:
+    """Whether pip finds a package that every index has: pip itself."""
+    if pip_process.settings("download", inherited, children.run).get("no-index"):
         return True
-    # The interpreter's own pip, once: whoever has no network should not wait for five attempts
-    # again.
-    return bool(_report(["pip"], _Selection((), {"PIP_RETRIES": "0"}))[1])
+    # Without retries: the failed call before has retried already.
+    return bool(_report(["pip"], Selection((), {"PIP_RETRIES": "0"}), inherited)[1])
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The last thing that pip complained about, to show to people."""
+    """The last error message of pip, for display only."""
     output = done.stdout + done.stderr
     errors = [
         line.removeprefix("ERROR: ").strip()
@@ -196,17 +150,19 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     )
 
 
-def _not_found(what: str, done: subprocess.CompletedProcess[str], locked: str) -> FetchError:
-    if not _index_answers():
+def _not_found(
+    what: str, done: subprocess.CompletedProcess[str], locked: str, inherited: Mapping[str, str]
+) -> FetchError:
+    if not _index_answers(inherited):
         return FetchError(
             f"pip cannot reach its index for {what}: {_reason(done)}",
-            expected="an index that answers and has pip itself, as PyPI and its mirrors",
+            expected="an index that answers and has pip itself, such as PyPI or a mirror of it",
             remedy="check the network and the machine's pip configuration",
         )
     return MissingVersionError(
         f"pip finds no {what}: {_reason(done)}",
         expected=f"the version in {locked} on the configured index",
-        remedy=f"{UPDATE_COMMAND} after correcting the version"
+        remedy=f"correct the version, then {UPDATE_COMMAND}"
         if locked == _LOCK
         else f"correct the version in {locked}",
     )
@@ -219,10 +175,14 @@ def _full(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 def _download(
-    wanted: Sequence[tuple[str, str, str]], folder: Path, selection: _Selection, locked: str
+    wanted: Sequence[tuple[str, str, str]],
+    folder: Path,
+    selection: Selection,
+    locked: str,
+    inherited: Mapping[str, str],
 ) -> None:
     """Download the files of exact versions; see ``download``."""
-    # `===`, because `==1.0` also admits 1.0+local.
+    # `===`, because `==1.0` also accepts 1.0+local.
     requirements = {f"{name}==={Version(version)}": sha256 for name, version, sha256 in wanted}
     with disk_errors(folder):
         listing = folder / "requirements.txt"
@@ -240,23 +200,23 @@ def _download(
         str(listing),
         *selection.options,
     ]
-    done = _run("download", arguments, selection.env)
+    done = _run("download", arguments, selection.env, inherited)
     listing.unlink()
     if done.returncode == 0:
         return
     if _full(done):
         what = ", ".join(f"{name} {version}" for name, version, _ in wanted)
         raise ResourceError(
-            f"no space left on the disk while fetching {what}",
+            f"no space left on the disk while downloading {what}",
             remedy="free some space, or set VLLM_BUILD_CACHE to another disk",
         )
     for (requirement, sha256), (name, version, _) in zip(requirements.items(), wanted, strict=True):
-        asked, found = _report([requirement], selection)
+        asked, found = _report([requirement], selection, inherited)
         if not found:
-            raise _not_found(f"{name} {version}", asked, locked)
+            raise _not_found(f"{name} {version}", asked, locked, inherited)
         if _sha256(found[0]) not in ("", sha256):
             raise IntegrityError(
-                f"pip found other bytes than locked for {name} {version}: sha256 "
+                f"pip found other bytes than the locked ones for {name} {version}: sha256 "
                 f"{_sha256(found[0])}",
                 expected=f"the sha256 in {locked}",
                 remedy="find out who changed the file; if the change is right: "
@@ -270,9 +230,21 @@ def _download(
 
 
 def download(
-    items: Iterable[tuple[str, str, str]], folder: Path, *, python: str, abi: str | None
+    items: Iterable[tuple[str, str, str]],
+    folder: Path,
+    *,
+    python: str,
+    abi: str | None,
+    inherited: Mapping[str, str],
 ) -> None:
-    """Download wheels given as (name, version, sha256) into ``folder``, without their dependencies.
+    """Download wheels without their dependencies.
+
+    Args:
+        items: name, version and sha256 of each wheel.
+        folder: where the files go.
+        python: version of the interpreter that the wheels must fit.
+        abi: as in ``resolve``.
+        inherited: the variables that pip starts from.
 
     Raises:
         IntegrityError: the index has the version with other bytes.
@@ -281,49 +253,71 @@ def download(
         ResourceError: the disk is full.
         ConfigurationError: pip cannot read its configuration.
     """
-    _download(sorted(items), folder, _tags(python, abi), _LOCK)
+    _download(sorted(items), folder, select_wheels(python, abi), _LOCK, inherited)
 
 
-def download_sdist(name: str, version: str, sha256: str, folder: Path, locked: str) -> None:
-    """Download one source distribution into ``folder``; nothing of the project is run.
+def download_sdist(
+    name: str,
+    version: str,
+    sha256: str,
+    folder: Path,
+    locked: str,
+    *,
+    inherited: Mapping[str, str],
+) -> None:
+    """Download one source distribution without running code of the project.
 
-    ``locked`` names the file that says the sha256.
+    Args:
+        name: the distribution.
+        version: its version.
+        sha256: of the file.
+        folder: where the file goes.
+        locked: the file that the sha256 comes from, for messages.
+        inherited: the variables that pip starts from.
 
     Raises:
         IntegrityError, MissingVersionError, FetchError, ResourceError, ConfigurationError: as
         ``download``.
     """
-    _download([(name, version, sha256)], folder, _SDIST, locked)
+    _download([(name, version, sha256)], folder, SDIST, locked, inherited)
 
 
-def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> list[Wheel]:
-    """What pip would take for ``requirements`` now: names, versions and hashes, nothing downloaded where the index tells the hash.
+def resolve(
+    requirements: Sequence[str], *, python: str, abi: str | None, inherited: Mapping[str, str]
+) -> list[Wheel]:
+    """Find the wheels that pip takes for ``requirements`` now.
+
+    Nothing is downloaded if the index gives the hashes.
 
     Args:
         requirements: exact requirements.
-        python: interpreter version that the wheels must fit.
-        abi: ABI tag, or ``None`` for the interpreter's usual one; ``PURE`` for wheels without
-            compiled code alone.
+        python: version of the interpreter that the wheels must fit.
+        abi: ABI tag, or ``None`` for the interpreter's default; ``PURE`` for wheels without
+            compiled code only.
+        inherited: the variables that pip starts from.
 
     Raises:
         MissingVersionError, FetchError, ConfigurationError: as ``download``.
-        IntegrityError: the index names no sha256 for a file.
+        IntegrityError: the index gives no sha256 for a file.
     """
-    done, found = _report(requirements, _tags(python, abi))
+    done, found = _report(requirements, select_wheels(python, abi), inherited)
     if not found:
         shown = ", ".join(requirements[:3]) + (
             f" and {len(requirements) - 3} more" if len(requirements) > 3 else ""  # noqa: PLR2004
         )
         raise _not_found(
-            f"pure wheel for any platform of {shown}" if abi == PURE else shown, done, _LOCK
+            f"pure wheel for any platform of {shown}" if abi == PURE else shown,
+            done,
+            _LOCK,
+            inherited,
         )
     wheels: list[Wheel] = []
     for item in found:
         name, version = item["metadata"]["name"], item["metadata"]["version"]
         if not _sha256(item):
             raise IntegrityError(
-                f"the index names no sha256 for {name} {version}",
-                expected="an index that does, as PyPI",
+                f"the index gives no sha256 for {name} {version}",
+                expected="an index that gives one, such as PyPI",
             )
         filename = Path(unquote(urlsplit(item["download_info"]["url"]).path)).name
         if (
@@ -331,10 +325,11 @@ def resolve(requirements: Sequence[str], *, python: str, abi: str | None) -> lis
             and abi.endswith("t")
             and not {abi, "none"} & {tag.abi for tag in parse_wheel_filename(filename)[3]}
         ):
-            # Older pip takes abi3 wheels for free-threaded interpreters, which cannot load them.
+            # Older versions of pip take abi3 wheels for free-threaded interpreters, which cannot
+            # load them.
             raise MissingVersionError(
                 f"pip finds {name} {version} only as {filename}",
                 expected=f"a wheel for the ABI {abi}",
             )
-        wheels.append(Wheel(name, version, filename, _sha256(item), *_said(item["metadata"])))
+        wheels.append(Wheel(name, version, filename, _sha256(item), *_facts(item["metadata"])))
     return sorted(wheels, key=lambda wheel: wheel.name)

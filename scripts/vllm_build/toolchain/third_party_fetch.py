@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings locked third-party sources into the cache, where builds look for them."""
+"""Downloads and extracts locked third-party sources into the cache, where builds find them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from vllm_build.util import locks, paths
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_build.util.console import Console
 
 
 def _locked_file(source: third_party.Source) -> LockedFile:
     get = source.get
-    # No build of the toolchain channel: the place in the download cache follows from the sha256
-    # alone.
+    # The name is no build of the toolchain channel. The path in the download cache depends on the
+    # sha256 only.
     name, file = f"third_party/{source.name}", (source.filename, source.sha256, source.size)
     if get["type"] == "apt-source":
         return LockedFile(
@@ -27,20 +29,27 @@ def _locked_file(source: third_party.Source) -> LockedFile:
     if get["type"] == "pypi-sdist":
         return LockedFile(name, 0, "pypi-sdist", get["package"], get["version"], *file)
     raise ConfigurationError(
-        f"{third_party.LOCK}: {source.name} is to be had by {get['type']!r}",
-        expected="apt-source or pypi-sdist, the ways this command knows",
-        remedy=f"set {third_party.variable(source.name)} to its sources",
+        f"{third_party.LOCK}: {source.name} has the unknown type {get['type']!r}",
+        expected="apt-source or pypi-sdist",
+        remedy=f"set {third_party.variable(source.name)} to a folder with its sources",
     )
 
 
-def fetch(source: third_party.Source, console: Console) -> str:
-    """Fetch one source unless the cache has it intact; a damaged copy is extracted again.
+def fetch(source: third_party.Source, console: Console, inherited: Mapping[str, str]) -> str:
+    """Fetch one source unless the cache has an intact copy, and return its folder.
 
-    Returns the folder.
+    A changed copy is extracted again.
+
+    Args:
+        source: the locked source.
+        console: shows the progress.
+        inherited: the variables that apt and pip start from.
 
     Raises:
-        FetchError: it cannot be had; IntegrityError: other bytes than locked; ToolchainError: no
-            apt; ResourceError: disk full.
+        FetchError: the source cannot be downloaded.
+        IntegrityError: the download does not have the locked sha256.
+        ToolchainError: this machine has no apt.
+        ResourceError: the disk is full.
     """
     if source.folder.is_dir():
         if source.is_intact():
@@ -51,6 +60,6 @@ def fetch(source: third_party.Source, console: Console) -> str:
         console.step(f"fetch {source.name} {source.version}"),
         locks.exclusive(paths.cache_root() / "sources", "the source cache"),
     ):
-        fetcher, file = Fetcher(paths.cache_root(), console), _locked_file(source)
+        fetcher, file = Fetcher(paths.cache_root(), console, inherited), _locked_file(source)
         fetcher.ensure([file])
         return str(third_party.extract(source, fetcher.store.path(file)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the channel is made from, in build order: every ``toolchain/recipes/*/sources.toml``, and ``toolchain/wheels.toml``."""
+"""Reads the builds of the channel from ``toolchain/recipes/*/sources.toml`` and ``wheels.toml``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from vllm_build.toolchain import pypi, toolchain_lock, wheel_table
-from vllm_build.toolchain.debian_suites import SPELLINGS
+from vllm_build.toolchain import (
+    build_order,
+    debian_suites,
+    pip_selection,
+    toolchain_lock,
+    wheel_resolver,
+    wheel_table,
+)
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.record_reader import require_document
 
@@ -20,8 +26,8 @@ if TYPE_CHECKING:
 
     from vllm_build.util.record_reader import Record
 
-#: The interpreter whose wheels are taken when a source names none: the result must not depend on
-#: the interpreter that runs the build.
+#: The interpreter whose wheels are taken if a source names none. The result must not depend on the
+#: interpreter that runs the build.
 DEFAULT_PYTHON = "3.11"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -29,19 +35,19 @@ _ABI = re.compile(r"cp3[0-9]{1,2}t?|abi3")
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
 _WORDS = {
     "records": "{what} has no {kind!r} tables",
-    "missing": "{what} needs the text {key!r}",
-    "text": "{what} needs the text {key!r}",
+    "missing": "{what} needs the string {key!r}",
+    "text": "{what} needs the string {key!r}",
     "pattern": "{key} = {value!r} in {what} is malformed",
-    "list": "{key!r} in {what} is not a list of texts",
-    "twice": "{key!r} in {what} names something twice",
+    "list": "{key!r} in {what} is not a list of strings",
+    "twice": "{key!r} in {what} lists an entry twice",
     "flag": "{key!r} in {what} is neither true nor false",
-    "table": "{key!r} in {what} is not a table of texts",
+    "table": "{key!r} in {what} is not a table of strings",
 }
 
 
 @dataclass(frozen=True)
 class AptSource:
-    """Debian binary packages, exactly the named ones: no dependency closure."""
+    """Debian binary packages, without their dependencies."""
 
     suite: str
     packages: tuple[str, ...]
@@ -49,7 +55,7 @@ class AptSource:
 
 @dataclass(frozen=True)
 class AptSourcePackage:
-    """The files of one Debian source package: its ``.dsc``, the upstream tarballs and Debian's own part."""
+    """All files of one Debian source package: ``.dsc``, upstream archives and Debian's changes."""
 
     suite: str
     package: str
@@ -57,13 +63,13 @@ class AptSourcePackage:
 
 @dataclass(frozen=True)
 class PypiSource:
-    """One wheel that pip finds.
+    """One wheel from pip's index.
 
     Attributes:
-        requirement: an exact requirement such as ``numpy==2.4.6``; ``torch===2.13.0`` where
-            ``2.13.0+local``, which ``==`` admits, is another file.
+        requirement: an exact requirement such as ``numpy==2.4.6``. ``torch===2.13.0`` excludes
+            ``2.13.0+local``, which ``==`` accepts and which is another file.
         python: version of the interpreter that the wheel must fit, such as ``3.13``.
-        abi: ABI tag where the version alone does not say it, such as ``cp313t``; ``none`` for a
+        abi: ABI tag if the version alone does not determine it, such as ``cp313t``; ``none`` for a
             wheel without compiled code.
     """
 
@@ -77,18 +83,22 @@ Source: TypeAlias = AptSource | AptSourcePackage | PypiSource
 
 @dataclass(frozen=True)
 class Build:
-    """One run of rattler-build for the channel: a recipe, its variant, its sources and what must be in the channel before.
-
-    A package without content, such as a metapackage, has no source and names its ``version``
-    itself.
+    """One run of rattler-build for the channel.
 
     Attributes:
-        packages: what a recipe with several outputs makes; empty for one package, called like the
-            build or like its folder.
-        on_request: left out unless it is asked for or something that is asked for needs it: large,
-            and of use to few.
-        wheel: the line of ``wheels.toml`` that says it; its recipe is written when it is built.
-        run: what a package of such a line requires.
+        id: its name.
+        folder: the folder of its recipe, or of a wheel's tests and license texts.
+        sources: what it is made from.
+        needs: builds whose packages must be in the channel before.
+        variant: the values of the recipe's variant keys.
+        version: of a package that has no sources, such as a metapackage.
+        packages: the packages of a recipe with several outputs. Empty for one package, which has
+            the name of the folder.
+        on_request: it is made only if it, or a build that needs it, is asked for. Such builds are
+            large and rarely used.
+        wheel: its line in ``wheels.toml``, if it has no recipe; the recipe is then written during
+            the build.
+        run: the run requirements of the package of such a line.
     """
 
     id: str
@@ -104,32 +114,34 @@ class Build:
 
     @property
     def recipe(self) -> Path:
-        """The recipe file; of a wheel of the table the template."""
+        """The recipe file; for a wheel of the table, the template."""
         return (self.folder if self.wheel is None else self.folder.parent) / "recipe.yaml"
 
     @property
     def where(self) -> str:
-        """The file that says it, for messages."""
+        """The file that defines the build, for messages."""
         return f"{self.folder}/sources.toml" if self.wheel is None else self.wheel.where
 
     @property
     def makes(self) -> tuple[str, ...]:
-        """Names of the packages that come out; builds of one folder make the same names, for other variants."""
+        """The names of its packages. Builds of one folder make the same names, per variant."""
         return self.packages or (self.folder.name,)
 
 
 def _suite(record: Record) -> str:
-    return record.text("suite", choices=SPELLINGS)
+    return record.text("suite", choices=debian_suites.SPELLINGS)
 
 
 def _exact(record: Record) -> str:
-    """The requirement of one version, without extras and markers."""
+    """Read the requirement of one version, without extras and markers."""
     text = record.text("requirement")
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
         record.fail(
-            "requirement", f"{text!r} in {record.what} is no requirement: {error}", "name==version"
+            "requirement",
+            f"{text!r} in {record.what} is not a requirement: {error}",
+            "name==version",
         )
     pins = list(requirement.specifier)
     one = len(pins) == 1 and pins[0].operator in ("==", "===") and "*" not in pins[0].version
@@ -194,8 +206,8 @@ def parse_file(path: Path) -> list[Build]:
     """Parse one ``sources.toml``.
 
     Raises:
-        ConfigurationError: not TOML, an unknown or missing key, a malformed value, or no recipe
-            beside it. The message names the line.
+        ConfigurationError: it is not TOML, a key is unknown or missing, a value is malformed, or
+            there is no recipe next to it. The message names the line.
     """
     document = require_document(path, "the sources of a recipe", words=_WORDS)
     document.root.allow("build")
@@ -205,72 +217,26 @@ def parse_file(path: Path) -> list[Build]:
     ]
     if not (path.parent / "recipe.yaml").is_file():
         raise ConfigurationError(
-            f"{path}: there is no recipe.yaml beside it", expected="a recipe for these sources"
+            f"{path}: there is no recipe.yaml next to it", expected="a recipe for these sources"
         )
     return builds
 
 
-def _by_id(builds: Iterable[Build]) -> dict[str, Build]:
-    by_id: dict[str, Build] = {}
-    for build in builds:
-        if build.id in by_id:
-            raise ConfigurationError(
-                f"{build.where}: build {build.id!r} also exists in {by_id[build.id].where}"
-            )
-        by_id[build.id] = build
-    for build in by_id.values():
-        for need in build.needs:
-            if need not in by_id:
-                raise ConfigurationError(
-                    f"{build.where}: build {build.id!r} needs {need!r}, which no recipe makes",
-                    expected="one of " + ", ".join(sorted(by_id)),
-                )
-    return by_id
-
-
-def ordered(builds: Iterable[Build]) -> list[Build]:
-    """``builds`` so that each comes after all that it needs, otherwise by id.
-
-    Raises:
-        ConfigurationError: two builds share an id, one needs something unknown, or they need each
-            other in a circle.
-    """
-    by_id = _by_id(builds)
-    result: list[Build] = []
-    done: set[str] = set()
-
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        if name in trail:
-            circle = " -> ".join((*trail[trail.index(name) :], name))
-            raise ConfigurationError(
-                f"{by_id[name].where}: builds need each other in a circle: {circle}"
-            )
-        if name not in done:
-            for need in sorted(by_id[name].needs):
-                visit(need, (*trail, name))
-            done.add(name)
-            result.append(by_id[name])
-
-    for name in sorted(by_id):
-        visit(name, ())
-    return result
-
-
 def recipes_folder(root: Path) -> Path:
-    """Where the recipes of the channel lie in the source tree ``root``."""
+    """The folder of the channel's recipes in the source tree ``root``."""
     return root / "toolchain" / "recipes"
 
 
 def _of_wheels(root: Path, recipes: Iterable[Build], lock: toolchain_lock.Lock) -> list[Build]:
-    """The builds of ``wheels.toml``; ``recipes`` are all others."""
-    table, makers = wheel_table.read(root), wheel_table.makers_of(recipes, lock)
+    """The builds of ``wheels.toml``; ``recipes`` are all other builds."""
+    table, makers = wheel_table.read(root), wheel_resolver.makers_of(recipes, lock)
     pythons = sorted({maker.version for maker in makers.get("python", ()) if maker.version})
-    required = wheel_table.require(table, lock, makers, pythons or [DEFAULT_PYTHON])
+    required = wheel_resolver.require(table, lock, makers, pythons or [DEFAULT_PYTHON])
     return [
         Build(
             id=wheel.name,
             folder=root / wheel_table.FOLDER / wheel.name,
-            sources=(PypiSource(wheel.requirement, abi=pypi.PURE),),
+            sources=(PypiSource(wheel.requirement, abi=pip_selection.PURE),),
             needs=required[wheel.name].needs,
             wheel=wheel,
             run=required[wheel.name].run,
@@ -280,32 +246,36 @@ def _of_wheels(root: Path, recipes: Iterable[Build], lock: toolchain_lock.Lock) 
 
 
 def load(root: Path, lock: toolchain_lock.Lock | None = None) -> list[Build]:
-    """All builds of the source tree ``root``, in build order.
+    """Read all builds of the source tree ``root``, in build order.
 
     Args:
         root: the source tree.
-        lock: what its lock is to be; None: what it is.
+        lock: a new lock to check against; ``None`` for the lock of the tree.
 
     Raises:
-        ConfigurationError: as ``parse_file``, ``wheels.read``, ``wheels.require`` and ``ordered``,
-            or there is no recipe at all.
+        ConfigurationError: as ``parse_file``, ``wheel_table.read``, ``wheel_resolver.require`` and
+            ``build_order.ordered``, or the tree has no recipe.
     """
     files = sorted(recipes_folder(root).glob("*/sources.toml"))
     builds = [build for path in files for build in parse_file(path)]
     builds += _of_wheels(root, builds, toolchain_lock.read(root) if lock is None else lock)
     if not builds:
         raise ConfigurationError(
-            f"{recipes_folder(root)}: no */sources.toml there",
+            f"{recipes_folder(root)} has no */sources.toml",
             expected="the recipes of the toolchain channel",
         )
-    return ordered(builds)
+    return build_order.ordered(builds)
 
 
 def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:
-    """The builds named in ``only`` with everything they need, in order; all that are not made on request only for ``None``.
+    """Select the builds named in ``only`` and everything they need, in build order.
+
+    Args:
+        builds: all builds, in build order.
+        only: ids; ``None`` for all builds that are not made on request only.
 
     Raises:
-        ConfigurationError: a name is unknown.
+        ConfigurationError: an id is unknown.
     """
     every = list(builds)
     if only is None:

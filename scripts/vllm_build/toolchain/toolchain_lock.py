@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``toolchain/lock.toml``: the exact files every build of the channel starts from, by name, version and sha256; no address anywhere."""
+"""Reads and writes ``toolchain/lock.toml``, which lists the exact files of every channel build.
+
+Each entry has a name, a version and a sha256, but no address.
+"""
 
 from __future__ import annotations
 
@@ -33,24 +36,25 @@ _HEADER = (
 
 @dataclass(frozen=True, order=True)
 class LockedFile:
-    """One file.
+    """One locked file.
 
     Attributes:
         build: id of the build that uses it.
-        position: place of its package among those of the build, as ``sources.toml`` lists them; the
-            first one names the upstream version.
-        type: ``apt``, ``apt-source`` or ``pypi``; ``pypi-sdist`` for third-party sources, which this lock does not hold.
+        position: position of its package in ``sources.toml``. The first package gives the upstream
+            version.
+        type: ``apt``, ``apt-source`` or ``pypi``; ``pypi-sdist`` for third-party sources, which are
+            not in this lock.
         name: package name as Debian or PyPI spell it.
         version: the full version, with Debian's epoch and revision or the local part of a wheel.
-        filename: name under which the recipe finds it.
+        filename: the name of the file, by which the recipe finds it.
         sha256: of the content, hexadecimal.
-        size: bytes; 0 where the index does not tell (PyPI's simple index).
+        size: bytes; 0 if the index does not give it (PyPI's simple index).
         suite: Debian suite, empty for PyPI.
         python: interpreter version of a wheel, else empty.
-        abi: ABI tag of a wheel where one was asked for, else empty.
-        requires: what a wheel of wheels.toml requires, with markers; sorted. Nothing for other
+        abi: ABI tag of a wheel if one was requested, else empty.
+        requires: the requirements of a wheel of wheels.toml, with markers, sorted. Empty for other
             files.
-        requires_python: versions of Python that a wheel of wheels.toml is for; empty for any.
+        requires_python: the versions of Python that a wheel of wheels.toml supports; empty for all.
     """
 
     build: str
@@ -69,7 +73,9 @@ class LockedFile:
 
     @property
     def upstream_version(self) -> str:
-        """Upstream's version: without Debian's epoch, revision and repackaging mark, without a wheel's local part.
+        """Upstream's version.
+
+        It lacks Debian's epoch, revision and repackaging mark, and a wheel's local part.
 
         Examples:
             ``1:3.11.2-6+deb12u6`` -> ``3.11.2``, ``1.0.3+ds-3`` -> ``1.0.3``, ``2.13.0+cpu`` ->
@@ -84,7 +90,7 @@ class LockedFile:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What counts of it for digests: fields that only some files have are left out where they are empty."""
+        """The fields that digests cover; ``requires`` and ``requires_python`` only if not empty."""
         fields = asdict(self)
         return {
             key: value
@@ -94,7 +100,7 @@ class LockedFile:
 
     @property
     def label(self) -> str:
-        """What to call it in a message."""
+        """Name and version, for messages."""
         return f"{self.name} {self.version}"
 
 
@@ -106,23 +112,23 @@ class Lock:
 
     @classmethod
     def of(cls, files: Iterable[LockedFile]) -> Lock:
-        """Group ``files`` by build, sorted."""
+        """Make a lock of ``files``: grouped by build and sorted."""
         groups: defaultdict[str, list[LockedFile]] = defaultdict(list)
         for file in files:
             groups[file.build].append(file)
         return cls({name: tuple(sorted(groups[name])) for name in sorted(groups)})
 
     def replaced(self, build: str, files: Iterable[LockedFile]) -> Lock:
-        """This lock with the entries of ``build`` replaced."""
+        """Return a copy with the entries of ``build`` replaced."""
         return Lock.of(
             [*(f for name, group in self.files.items() if name != build for f in group), *files]
         )
 
     def of_build(self, build: str) -> tuple[LockedFile, ...]:
-        """The files of one build.
+        """Return the files of one build.
 
         Raises:
-            ConfigurationError: the lock has none for it.
+            ConfigurationError: the lock has no files for it.
         """
         try:
             return self.files[build]
@@ -155,8 +161,8 @@ _WORDS = {
     "record": "not a table",
     "unknown": "unknown key {key!r}",
     "missing": "{key!r} is missing",
-    "text": "{key!r} is not a text",
-    "list": "{key!r} is not a list of texts",
+    "text": "{key!r} is not a string",
+    "list": "{key!r} is not a list of strings",
     "number": "{key!r} is not a number",
 }
 
@@ -164,7 +170,9 @@ _WORDS = {
 def _file_name(record: Record) -> str:
     name = record.text("filename")
     if "/" in name or name.startswith("."):
-        record.fail("filename", f"filename {name!r} is not a plain name", "a name without folders")
+        record.fail(
+            "filename", f"filename {name!r} is not a plain file name", "a name without folders"
+        )
     return name
 
 
@@ -174,7 +182,7 @@ def _requires(record: Record) -> tuple[str, ...]:
         try:
             Requirement(text)
         except InvalidRequirement:
-            record.fail(text, f"{text!r} is no requirement", 'requires = ["name>=1"]')
+            record.fail(text, f"{text!r} is not a requirement", 'requires = ["name>=1"]')
     return found
 
 
@@ -222,22 +230,22 @@ def parse(text: str, path: Path) -> Lock:
     """Parse the lock; ``path`` is for messages.
 
     Raises:
-        ConfigurationError: not TOML, or an entry that is not complete and well formed. The message
+        ConfigurationError: it is not TOML, or an entry is incomplete or malformed. The message
             names the line.
     """
     return _of_document(Document(path, text, remedy=UPDATE_COMMAND, words=_WORDS))
 
 
 def path_of(root: Path) -> Path:
-    """Where the lock of the source tree ``root`` lies."""
+    """The path of the lock in the source tree ``root``."""
     return root / "toolchain" / "lock.toml"
 
 
 def read(root: Path) -> Lock:
-    """The lock of the source tree ``root``; empty when there is none yet.
+    """Read the lock of the source tree ``root``; empty if there is none yet.
 
     Raises:
-        ConfigurationError: as ``parse``, or it cannot be read.
+        ConfigurationError: as ``parse``, or the file cannot be read.
     """
     document = read_document(
         path_of(root),
@@ -249,7 +257,7 @@ def read(root: Path) -> Lock:
 
 
 def dumps(lock: Lock) -> str:
-    """The lock as text: same content, same bytes."""
+    """Return the lock as text. The same content gives the same bytes."""
     document = tomlkit.document()
     for line in _HEADER:
         document.add(tomlkit.comment(line))
@@ -267,5 +275,5 @@ def dumps(lock: Lock) -> str:
 
 
 def write(root: Path, lock: Lock) -> None:
-    """Write the lock of the source tree ``root``, whole or not at all."""
+    """Write the lock of the source tree ``root`` atomically."""
     write_text(path_of(root), dumps(lock))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipe of a package that is a pure wheel: the one template, filled in with what the wheel and its line of the table say."""
+"""Writes the recipe of a pure wheel: a template filled in from the wheel and its table entry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from vllm_build.toolchain import toolchain_lock, wheel_metadata, wheel_table
+from vllm_build.toolchain import toolchain_lock, wheel_metadata, wheel_requirements, wheel_table
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.files import disk_errors, read_text, write_text
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from vllm_build.toolchain.toolchain_lock import LockedFile
     from vllm_build.toolchain.wheel_table import Wheel
 
-#: Tests of one package, a YAML list; a file that they name lies beside it.
+#: Tests of one package, as a YAML list. The files that it names are in the same folder.
 TESTS = "tests.yaml"
-#: License texts for a wheel without one.
+#: The folder with license texts for a wheel that has none.
 LICENSES = "licenses"
 _HELPER = "toolchain/recipes/common/install_wheel.py"
 _SLOT = re.compile(r"@([a-z_]+)@")
@@ -29,12 +29,12 @@ _HOMEPAGE = re.compile(r"^.*@homepage@\n", re.MULTILINE)
 
 
 def helper(root: Path) -> Path:
-    """The program that installs the wheel."""
+    """The script that installs the wheel."""
     return root / _HELPER
 
 
 def _plain(text: str) -> str:
-    """One line that neither YAML nor rattler-build's templates read as more than text."""
+    """Make ``text`` one line without the templates of rattler-build."""
     return " ".join(
         "".join(c if c.isprintable() else " " for c in text).replace("${{", "$ {{").split()
     )
@@ -45,13 +45,13 @@ def _indented(text: str) -> str:
 
 
 def _check(wheel: Wheel, file: LockedFile, metadata: wheel_metadata.Metadata, own: Path) -> str:
-    """Refuse a wheel that the template does not fit; return its license."""
+    """Check that the template fits a wheel, and return the wheel's license."""
     what = f"{wheel.where}: {file.filename}"
     if not metadata.pure:
         raise ConfigurationError(
             f"{what} is not pure Python",
             expected="a wheel for any platform",
-            remedy="write a recipe for it",
+            remedy="write a recipe in toolchain/recipes for it",
         )
     if wheel_table.locked_wheel(wheel, toolchain_lock.Lock.of([file])) is None:
         raise ConfigurationError(
@@ -60,22 +60,22 @@ def _check(wheel: Wheel, file: LockedFile, metadata: wheel_metadata.Metadata, ow
             remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}",
         )
     if (
-        wheel_metadata.relevant(metadata.requires, wheel.extras) != file.requires
+        wheel_requirements.relevant(metadata.requires, wheel.extras) != file.requires
         or metadata.requires_python != file.requires_python
     ):
         raise ConfigurationError(
-            f"{what} requires other packages than the lock "
-            "says", remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}"
-        )  # fmt: skip
+            f"{what} does not have the requirements that the lock lists",
+            remedy=f"{toolchain_lock.UPDATE_COMMAND} {wheel.name}",
+        )
     if not (wheel.license or metadata.license):
         raise ConfigurationError(
-            f"{what} names no license that SPDX knows",
+            f"{what} names no SPDX license",
             expected='license = "…"',
-            remedy=f"add it for {wheel.name}",
+            remedy=f"add it to the line of {wheel.name}",
         )
     if not metadata.has_license and not any((own / LICENSES).glob("*")):
         raise ConfigurationError(
-            f"{what} holds no license text",
+            f"{what} contains no license text",
             expected=f"a file in {own / LICENSES}",
             remedy="add the text there",
         )
@@ -85,20 +85,20 @@ def _check(wheel: Wheel, file: LockedFile, metadata: wheel_metadata.Metadata, ow
 def write(
     root: Path, wheel: Wheel, file: LockedFile, downloaded: Path, run: Sequence[str], work: Path
 ) -> Path:
-    """Write the recipe of one package into a folder of its own below ``work``, with all that it reads; return the recipe.
+    """Write the recipe of one package, with the files that it reads, and return its path.
 
     Args:
         root: the source tree.
-        wheel: its line of the table.
-        file: its entry in the lock.
-        downloaded: the wheel.
-        run: what the package requires.
-        work: an existing folder.
+        wheel: the line of the table.
+        file: the locked file.
+        downloaded: the path of the wheel.
+        run: the run requirements of the package.
+        work: an existing folder, in which a folder for the recipe is made.
 
     Raises:
-        ConfigurationError: the wheel is not pure, is not what the lock says, names no license or
-            holds no license text.
-        IntegrityError: it is no wheel.
+        ConfigurationError: the wheel is not pure, differs from the lock, names no license or
+            contains no license text.
+        IntegrityError: the file is not a wheel.
     """
     metadata, own = wheel_metadata.read(downloaded), root / wheel_table.FOLDER / wheel.name
     license_ = _check(wheel, file, metadata, own)
@@ -113,7 +113,7 @@ def write(
         "summary": _plain(metadata.summary),
     }
     text = read_text(root / wheel_table.FOLDER / wheel_table.TEMPLATE)
-    # JSON is YAML. An empty address is no address, so its line goes.
+    # JSON is valid YAML. The line of an empty homepage is removed.
     text = text if values["homepage"] else _HOMEPAGE.sub("", text)
     filled = _SLOT.sub(lambda slot: json.dumps(values[slot[1]], ensure_ascii=False), text)
     if (own / TESTS).is_file():

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every part of the build needs: errors, files, locks, paths and output."""
+"""Errors, files, locks, paths and output, for all parts of the build."""

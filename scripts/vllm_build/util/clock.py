@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files whose times lie in the future: a clock that was set back, or another machine's on a shared disk.
+"""Finds files with modification times in the future.
 
-Ninja and make compare times. What CMake reads and is newer than what CMake writes makes Ninja
-configure again a hundred times and give up ("manifest 'build.ninja' still dirty after 100 tries");
-a source is compiled in every build.
+The clock was set back, or another machine wrote the files to a shared disk. Ninja and make compare
+times. If an input of CMake is newer than CMake's output, Ninja configures a hundred times and gives
+up ("manifest 'build.ninja' still dirty after 100 tries"). A source from the future is compiled in
+every build.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Seconds that the clocks of machines may differ by, as over NFS: it passes while CMake configures.
+#: Seconds by which the clocks of two machines may differ, for example over NFS. CMake takes longer
+#: than this to configure.
 TOLERANCE = 5.0
 _SHOWN = 3
 
@@ -34,12 +36,12 @@ def require_past(root: Path, folder: Path) -> None:
     """Refuse sources and files of a build folder that are newer than now.
 
     Args:
-        root: of the source tree.
+        root: the root of the source tree.
         folder: the build folder; it may be new.
 
     Raises:
-        ConfigurationError: there are such files; it names some, and the command that gives them the
-            time of now.
+        ConfigurationError: there are such files; the message names some of them and the command
+            that sets their times to now.
     """
     now = time.time()
     future = []
@@ -55,7 +57,7 @@ def require_past(root: Path, folder: Path) -> None:
         more = f", and {len(future) - _SHOWN} more" if len(future) > _SHOWN else ""
         raise ConfigurationError(
             f"files are newer than this machine's clock: {shown}{more}",
-            expected="times in the past: what is out of date follows from them",
-            remedy=f"set the clock, or give them the time of now: find {root} {folder} -newermt "
+            expected="times in the past: the build compares times to find outdated files",
+            remedy=f"set the clock, or set their times to now: find {root} {folder} -newermt "
             "now -exec touch -h {} +",
         )

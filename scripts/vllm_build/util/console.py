@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people and machines see: progress on a terminal, plain lines in a pipe, one JSON document on request.
+"""Writes a command's output: progress on a terminal, plain lines in a pipe, or one JSON document.
 
-Everything meant for people goes to stderr, so that stdout holds nothing but the answer: a JSON
-document or the text that was asked for.
+Output for people goes to stderr. stdout contains only the answer: a JSON document or the requested
+text.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from vllm_build.util.redaction import redact, redact_document
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Columns of a table in a pipe.
+#: Width of a table in a pipe, in columns.
 PIPE_WIDTH = 100
-#: Columns of a table in a terminal that is narrower still.
+#: Smallest width of a table, also in a narrower terminal.
 _LEAST_WIDTH = 40
 
 
 @dataclass
 class Counter:
-    """Progress of one piece of work with a known number of parts."""
+    """The progress of one task; does nothing if no progress is shown."""
 
     progress: Progress | None
     task: TaskID | None
@@ -58,8 +58,8 @@ def answer(text: str) -> None:
     """Write ``text`` to stdout, redacted.
 
     Raises:
-        BrokenPipeError: its reader has gone.
-        ResourceError: it cannot be written: stdout is closed, or the disk is full.
+        BrokenPipeError: the reader of stdout has gone.
+        ResourceError: stdout cannot be written to: it is closed, or the disk is full.
     """
     try:
         sys.stdout.write(redact(text))
@@ -69,16 +69,16 @@ def answer(text: str) -> None:
     except OSError as error:
         raise ResourceError(
             f"the answer cannot be written: {error.strerror}",
-            expected="a standard output that is open, and room for the answer",
-            remedy="leave stdout open, or send it to a file on a disk with room",
+            expected="an open standard output with enough free space",
+            remedy="leave stdout open, or redirect it to a disk with free space",
         ) from error
 
 
 class _Screen(RichConsole):
-    """A rich console that leaves a broken pipe to the command line, which knows the exit status for it."""
+    """A rich console that reports a broken pipe to the command line, which sets the exit status."""
 
     def on_broken_pipe(self) -> None:
-        """The reader of the messages has gone."""
+        """Raise the error that rich caught."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
@@ -87,10 +87,11 @@ class Console:
     """Human output on stderr, machine output on stdout.
 
     Attributes:
-        json_mode: the caller asked for JSON; tables and results then appear there and nowhere else.
-        verbose: details (log lines of the tools that run) are shown, and tracebacks of errors.
+        json_mode: the caller asked for JSON; tables and results then appear only in the document.
+        verbose: show details (log lines of the tools that run) and tracebacks of errors.
+        quiet: show only warnings and errors.
         seconds: the wall time of every step so far, by title.
-        document: what the command answers, for ``--json``.
+        document: the command's answer for ``--json``.
     """
 
     json_mode: bool = False
@@ -104,32 +105,32 @@ class Console:
 
     @property
     def interactive(self) -> bool:
-        """Whether a person watches a terminal."""
+        """Whether stderr is a terminal."""
         return self._rich.is_terminal
 
     def info(self, message: str) -> None:
-        """Say one thing a person should know."""
+        """Write a message, unless the console is quiet."""
         if not self.quiet:
             self._rich.print(redact(message), markup=False)
 
     def detail(self, message: str) -> None:
-        """Pass on a log line of a tool; shown with ``-v`` and always in a pipe, where a log is what is wanted."""
+        """Write a log line of a tool: with ``-v``, and always in a pipe, which keeps a full log."""
         if not self.quiet and (self.verbose or not self.interactive):
             self._rich.print(
                 "    " + redact(message), markup=False, style="dim" if self.interactive else None
             )
 
     def warn(self, message: str) -> None:
-        """Say what is odd but does not stop the work."""
+        """Write a warning: the work continues."""
         self._rich.print("warning: " + redact(message), markup=False, style="yellow")
 
     def error(self, message: str) -> None:
-        """Say why the work stopped."""
+        """Write an error: the work stopped."""
         self._rich.print("error: " + redact(message), markup=False, style="bold red")
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Announce a step, run the block, then say how long it took; failed steps say so too."""
+        """Announce a step, run the block, then report its time and whether it completed."""
         begin, title = time.monotonic(), redact(title)
         self.info(f"==> {title}")
         done = False
@@ -147,7 +148,7 @@ class Console:
 
     @contextmanager
     def progress(self, total: float, title: str) -> Iterator[Counter]:
-        """Show a bar for ``total`` parts on a terminal; in a pipe only the title appears."""
+        """Show a progress bar for ``total`` parts on a terminal, or only the title in a pipe."""
         if not self.interactive or self.quiet:
             self.info(title)
             yield Counter(None, None)
@@ -163,7 +164,7 @@ class Console:
 
     @contextmanager
     def transfer(self, title: str) -> Iterator[Counter]:
-        """Show bytes and their rate on a terminal, for a transfer whose size is not known; in a pipe nothing appears."""
+        """Show the bytes and rate of a transfer of unknown size, on a terminal only."""
         if not self.interactive or self.quiet:
             yield Counter(None, None)
             return
@@ -179,11 +180,14 @@ class Console:
 
     @property
     def width(self) -> int:
-        """Columns that tables fill at most: the terminal's, or in a pipe always as many, so that logs are the same everywhere."""
+        """The largest width of a table: the terminal's; fixed in a pipe, so that logs agree."""
         return max(self._rich.width, _LEAST_WIDTH) if self.interactive else PIPE_WIDTH
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table for people, wrapped to ``width``; in JSON mode the caller's document carries the same facts."""
+        """Print a table wrapped to ``width``.
+
+        In JSON mode it prints nothing: the caller's document has the same facts.
+        """
         self.text(
             title,
             text_table.layout(
@@ -192,7 +196,10 @@ class Console:
         )
 
     def entries(self, title: str, items: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> None:
-        """Print each item as its head and, below it, one labelled paragraph a field; for what is too long for the columns of a table."""
+        """Print each item as its head and one labelled paragraph per field.
+
+        Use it for texts that are too long for the columns of a table.
+        """
         shown = [
             (redact(head), [(label, redact(text)) for label, text in fields])
             for head, fields in items
@@ -200,7 +207,7 @@ class Console:
         self.text(title, text_table.entries(shown, self.width))
 
     def text(self, title: str, lines: Sequence[str]) -> None:
-        """Print lines that are laid out already, below a title; in JSON mode nothing."""
+        """Print lines as they are, below a title; in JSON mode print nothing."""
         if self.json_mode or self.quiet:
             return
         for line in text_table.wrap(redact(title), self.width):
@@ -212,16 +219,16 @@ class Console:
         """Write the answer itself to stdout.
 
         Raises:
-            BrokenPipeError, ResourceError: of :func:`answer`.
+            BrokenPipeError, ResourceError: as for :func:`answer`.
         """
         answer(text + "\n")
 
     def json(self, document: Any) -> None:
-        """Give ``document`` as the answer, keys in the order given.
+        """Answer with ``document``, its keys in the given order.
 
-        In JSON mode ``cli.main`` writes it when the command has ended, with the failure if there is
-        one: one command gives one document. Otherwise it is written at once, by commands whose
-        answer is JSON anyway.
+        In JSON mode ``cli.main`` writes it at the end of the command, together with a failure if
+        there is one, so a command writes exactly one document. Otherwise this method writes it at
+        once: the answers of some commands are always JSON.
 
         Raises:
             AssertionError: a command answers twice in JSON mode.

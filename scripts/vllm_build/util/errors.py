@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Failure kinds of the build, one class and one exit code each: the one table of exit statuses.
+"""The kinds of failures of a build, each with its exit status.
 
 Every error says three things: what happened, what was expected, and what to do. The command line
-prints the message alone and exits with ``exit_code``; the traceback appears only with ``-v``.
+prints the message and exits with ``exit_code``. It prints the traceback only with ``-v``.
 ``vllm-build --help`` and docs/build.md list :func:`statuses`.
 """
 
@@ -12,19 +12,19 @@ from vllm_build.util.redaction import redact
 
 
 class VllmBuildError(Exception):
-    """Base of all errors that the command line reports without a traceback."""
+    """Base class of all errors that the command line reports without a traceback."""
 
     exit_code = 1
-    #: What the exit status means, for the list of statuses.
+    #: The meaning of the exit status, for the list of statuses.
     meaning = ""
-    #: What to do, where the place that raises knows nothing better: no message ends without it.
+    #: The remedy if the raising code gives none. Every message ends with a remedy.
     usual_remedy = "-v shows where it happened"
 
     def __init__(
         self, message: str, *, expected: str | None = None, remedy: str | None = None
     ) -> None:
-        # Redacted here, so that no use of an error, JSON and tracebacks among them, can print a
-        # password.
+        # Redacting here keeps passwords out of every use of the error, including JSON and
+        # tracebacks.
         message = redact(message)
         super().__init__(message)
         self.message = message
@@ -32,7 +32,7 @@ class VllmBuildError(Exception):
         self.remedy = redact(remedy or self.usual_remedy)
 
     def document(self) -> dict[str, object]:
-        """What ``--json`` says of it."""
+        """The error as the ``--json`` document has it."""
         return {
             "error": type(self).__name__,
             "exit_code": self.exit_code,
@@ -55,15 +55,15 @@ class ConfigurationError(VllmBuildError):
 
     exit_code = 2
     meaning = "the input is wrong: a variable, an option, a path, a variant file, a table"
-    usual_remedy = "correct what the message names, and start the command again"
+    usual_remedy = "correct the input that the message names, and run the command again"
 
 
 class NothingToDoError(VllmBuildError):
-    """The request is valid and selects nothing, such as a device without kernels."""
+    """The request is valid but selects nothing, such as a device without kernels."""
 
     exit_code = 3
-    meaning = "the request is valid and selects nothing"
-    usual_remedy = "ask for something else: `vllm-build plan` shows what there is"
+    meaning = "the request is valid but selects nothing"
+    usual_remedy = "change the request: `vllm-build plan` lists what exists"
 
 
 class ToolchainError(VllmBuildError):
@@ -71,11 +71,11 @@ class ToolchainError(VllmBuildError):
 
     exit_code = 4
     meaning = "a compiler, toolkit or channel package is missing"
-    usual_remedy = "install what is missing; `vllm-build doctor` says what this machine has"
+    usual_remedy = "install it; `vllm-build doctor` lists what this machine has"
 
 
 class FetchError(VllmBuildError):
-    """A download failed: no network, a refusing mirror, a version that is gone."""
+    """A download failed: no network, a mirror that refuses, or a version that was removed."""
 
     exit_code = 5
     meaning = "a download failed"
@@ -83,11 +83,11 @@ class FetchError(VllmBuildError):
 
 
 class IntegrityError(VllmBuildError):
-    """Bytes are not the bytes that were locked: wrong sha256, size or signature."""
+    """A file differs from the locked one: wrong sha256, size or signature."""
 
     exit_code = 6
-    meaning = "bytes are not the locked ones"
-    usual_remedy = "make or fetch the file again, from a place that you trust"
+    meaning = "a file differs from the locked one"
+    usual_remedy = "make the file again, or fetch it from a source that you trust"
 
 
 class BuildError(VllmBuildError):
@@ -99,7 +99,7 @@ class BuildError(VllmBuildError):
 
 
 class PackageTestError(VllmBuildError):
-    """A built package failed its own tests or could not be installed."""
+    """A built package failed its tests or could not be installed."""
 
     exit_code = 8
     meaning = "a package failed its tests or cannot be installed"
@@ -107,7 +107,7 @@ class PackageTestError(VllmBuildError):
 
 
 class BusyError(VllmBuildError):
-    """Another process holds the lock of the output or of the channel."""
+    """Another process holds the lock of the output folder or of the channel."""
 
     exit_code = 9
     meaning = "another build holds the output folder or the channel"
@@ -115,37 +115,28 @@ class BusyError(VllmBuildError):
 
 
 class ResourceError(VllmBuildError):
-    """The machine ran out of something: disk space, memory, file handles."""
+    """The machine ran out of a resource: disk space, memory, file handles."""
 
     exit_code = 10
     meaning = (
-        "the machine ran out of something, or a device failed: disk, memory, file handles, "
-        "processes"
+        "the machine ran out of disk space, memory, file handles or processes, or a device failed"
     )
     usual_remedy = "free some of it, and try again"
 
 
 class InternalError(VllmBuildError):
-    """The build library failed in a way that it does not know: a fault of its own."""
+    """The build library has a bug: an exception that it does not handle."""
 
     exit_code = 70
-    meaning = (
-        "the build library itself is at fault: report it, with the output of the same "
-        "command with -v"
-    )
+    meaning = "a bug in the build library: report it, with the output of the same command with -v"
     usual_remedy = "report it, with the output of -v"
 
-
-#: Exit status after SIGINT, as shells report it; after another signal it is 128 and that signal's
-#: number.
-EXIT_INTERRUPTED = 130
 
 _SIGNALS = (
     "128+n",
     (
         "signal n ended the command: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 131 SIGQUIT; 141: the "
-        "reader "
-        "of its output has gone"
+        "reader of its output has gone"
     ),
 )
 

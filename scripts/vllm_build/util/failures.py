@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exception that no module has translated means to the user: the last place where an error becomes a message and a status."""
+"""Turns an exception that no module handled into a message and an exit status."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ _EXHAUSTED = {
     errno.EAGAIN,
     errno.EFBIG,
 }
-#: What programs and libraries write when the system refuses them more, or when they cannot get
-#: memory.
+#: Messages of programs and libraries that ran out of a resource, memory among them.
 _SAID = re.compile(
     r"[^\n]*(?:"
     + "|".join(
@@ -44,8 +43,7 @@ _SAID = re.compile(
     )
 )
 _BROKEN = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV}
-#: Variables that name a file or a folder and are no settings of the build, in addition to those
-#: that are.
+#: Variables that name a file or a folder, in addition to the build's settings.
 _VARIABLES = (
     "VLLM_BUILD_CACHE",
     "CCACHE_DIR",
@@ -59,7 +57,7 @@ _VARIABLES = (
 def _given(
     arguments: Mapping[str, object], variables: Iterable[str], environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Path]]:
-    """Every path that the user named, with what it was named by."""
+    """Every path that the user gave, with the name of its argument or variable."""
     for name, value in arguments.items():
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(item, Path):
@@ -73,10 +71,10 @@ def _given(
 
 
 def _chose(name: str, given: Path, path: Path) -> bool:
-    """Whether what was named decided that ``path`` is used.
+    """Whether the user's ``given`` path is the reason that ``path`` is used.
 
-    Most paths of a user lie in the home folder. It decides on the hidden folders alone, where
-    caches and configuration are.
+    Most paths of a user lie in the home folder. HOME is the reason only for hidden folders, which
+    contain caches and configuration.
     """
     if path == given:
         return True
@@ -91,7 +89,7 @@ def _source(
     variables: Iterable[str],
     environ: Mapping[str, str],
 ) -> str | None:
-    """What named the folder that ``path`` lies in, or ``path`` itself; the closest where several did."""
+    """The argument or variable that led to ``path``; of several, the one with the longest path."""
     path = path.absolute()
     found = [
         (len(given.parts), name)
@@ -107,13 +105,13 @@ def of_os_error(
     environ: Mapping[str, str],
     variables: Iterable[str] = (),
 ) -> VllmBuildError:
-    """The failure that the system's refusal is.
+    """Turn an error of the operating system into a failure.
 
     Args:
-        error: what the system said.
-        arguments: of the command line, by name.
-        environ: the variables of the process, to name the one that chose the path.
-        variables: names of variables that may hold a path.
+        error: the error of the system.
+        arguments: the arguments of the command line, by name.
+        environ: the environment; the message names the variable that led to the path.
+        variables: names of variables that may contain a path.
     """
     if isinstance(error, (urllib.error.URLError, ssl.SSLError, ConnectionError, TimeoutError)):
         return FetchError(
@@ -127,15 +125,15 @@ def of_os_error(
     if error.errno in _EXHAUSTED:
         return ResourceError(
             message,
-            expected="room to write",
-            remedy="free some; VLLM_BUILD_CACHE chooses another place for the cache",
+            expected="enough disk space, memory, file handles and processes",
+            remedy="free some; VLLM_BUILD_CACHE moves the cache to another disk",
         )
     if error.errno in _BROKEN or path is None:
         return ResourceError(
             f"the system refused an operation: {message}",
-            remedy="look at the system's log; -v shows where it happened",
+            remedy="read the system's log; -v shows where it happened",
         )
-    expected = "a path that this user may read, and write where something is built"
+    expected = "a path that this user may read, or may write if the build writes there"
     return ConfigurationError(
         message,
         expected=expected,
@@ -144,7 +142,12 @@ def of_os_error(
 
 
 def exhausted(said: str) -> str | None:
-    """The first line of a child's or a library's message that says what the machine, or a limit of the process, had no more of."""
+    """The first line of a message that reports an exhausted resource; None if there is none.
+
+    Args:
+        said: the message of a child process or a library. The resource may be the machine's or
+            limited for the process.
+    """
     found = _SAID.search(said)
     return found[0].strip() if found else None
 
@@ -155,11 +158,12 @@ def of_exception(
     environ: Mapping[str, str],
     variables: Iterable[str] = (),
 ) -> VllmBuildError:
-    """The failure that ``error`` is, itself where it is one of ours; the arguments are those of :func:`of_os_error`.
+    """Turn any exception into a failure; the arguments are those of :func:`of_os_error`.
 
-    Memory that is exhausted is the machine's; text that is not UTF-8 is in a file that somebody
-    gave us, as tools' output is decoded with marks. Anything else, endless recursion and names that
-    cannot be encoded among it, is a mistake in this library.
+    An error of ours is returned as it is. Exhausted memory is a failure of the machine. Text that
+    is not UTF-8 comes from a file of the user: the output of tools is decoded with replacement
+    characters. Any other exception is a bug in this library, including endless recursion and names
+    that cannot be encoded.
     """
     if isinstance(error, VllmBuildError):
         return error
@@ -173,12 +177,12 @@ def of_exception(
         failure = ConfigurationError(
             f"a file is not UTF-8 text: {error}",
             expected="text in UTF-8",
-            remedy="-v shows which file",
+            remedy="convert the file; -v shows which one it is",
         )
     else:
         failure = InternalError(
             f"{type(error).__name__}: {error}",
-            expected="an error of vllm-build's own",
+            expected="an error that vllm-build handles",
             remedy="report it, with the output of -v",
         )
     failure.__cause__ = error

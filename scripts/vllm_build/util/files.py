@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all, and their digests."""
+"""Reads files safely, writes them atomically and computes their digests."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK = 1 << 20
-#: A text that a user names or keeps: a variant, a lock, a table, a key. The largest of the tree has
-#: a hundredth of it.
+#: Size limit of a text file such as a variant, a lock, a table or a key, in bytes. It is a hundred
+#: times the largest one in the tree.
 DOCUMENT = 16 << 20
-#: Temporary names of ``write_text``: mkstemp puts eight characters of its own after the prefix.
+#: Temporary names of ``write_text``: mkstemp adds eight characters to the prefix.
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -34,18 +34,20 @@ _KINDS = (
 
 
 class NotRegularError(OSError):
-    """What was to be read is a folder, a FIFO, a socket or a device: reading it would fail, wait for ever or never end."""
+    """The path is not a regular file.
+
+    Reading a folder, a FIFO, a socket or a device would fail, block or never end.
+    """
 
 
 class TooLargeError(OSError):
-    """A file is larger than anything of its kind."""
+    """A file exceeds the size limit for its kind."""
 
 
 def may_write(folder: Path) -> bool:
-    """Whether this process may make files in ``folder``.
+    """Whether this process may create files in ``folder``.
 
-    The process's own rights decide, not those of the user who started it: access(2) alone ignores
-    the capabilities that opening a file has.
+    The effective user and capabilities decide. access(2) by default checks those of the real user.
     """
     effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
     return os.access(folder, os.W_OK | os.X_OK, **effective)
@@ -53,16 +55,18 @@ def may_write(folder: Path) -> bool:
 
 def _require_regular(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
-        kind = next((name for test, name in _KINDS if test(mode)), "something else")
+        kind = next((name for test, name in _KINDS if test(mode)), "of another kind")
         raise NotRegularError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file that a user or a store names, for reading; links are followed to what they lead to.
+    """Open a file that a user or a store names, for reading; links are followed.
+
+    The type is checked twice: before opening, because opening may have an effect on a device, and
+    afterwards, because the file may have been replaced.
 
     Raises:
-        NotRegularError: it is no regular file. It is looked at before it is opened, as a device may
-            act on that, and afterwards, as it may have been replaced.
+        NotRegularError: it is not a regular file.
         OSError: it cannot be opened.
     """
     _require_regular(path.stat().st_mode, path)
@@ -80,12 +84,13 @@ def read_bytes(path: Path, limit: int = DOCUMENT) -> bytes:
     """The content of a file that a user or a store names.
 
     Raises:
-        NotRegularError: it is no regular file. TooLargeError: it has more than ``limit`` bytes.
+        NotRegularError: it is not a regular file.
+        TooLargeError: it has more than ``limit`` bytes.
         OSError: it cannot be read.
     """
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
-        # In chunks: one read would reserve memory for the limit.
+        # Read in chunks: a single read would allocate memory for the limit.
         data = bytearray()
         while (
             size <= limit
@@ -103,19 +108,20 @@ def read_bytes(path: Path, limit: int = DOCUMENT) -> bytes:
 
 
 def read_text(path: Path, limit: int = DOCUMENT) -> str:
-    """As :func:`read_bytes`, decoded from UTF-8 and with the line ends of this system.
+    r"""As :func:`read_bytes`, decoded from UTF-8, with every line end as ``\n``.
 
     Raises:
-        OSError: as there. UnicodeDecodeError: it is not UTF-8.
+        OSError: as for :func:`read_bytes`.
+        UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, limit).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def copy_regular(source: Path, target: Path, limit: int) -> None:
-    """Copy at most ``limit`` bytes and one more, which shows the caller that there were more.
+    """Copy at most ``limit + 1`` bytes; the additional byte tells the caller that there are more.
 
     Raises:
-        NotRegularError: the source is no regular file.
+        NotRegularError: the source is not a regular file.
         OSError: it cannot be read, or the target cannot be written.
     """
     left = limit + 1
@@ -126,10 +132,11 @@ def copy_regular(source: Path, target: Path, limit: int) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 of a regular file, hexadecimal.
+    """The sha256 of a regular file, hexadecimal.
 
     Raises:
-        NotRegularError: it is something else. OSError: it cannot be read.
+        NotRegularError: it is not a regular file.
+        OSError: it cannot be read.
     """
     digest = hashlib.sha256()
     with open_regular(path) as stream:
@@ -140,10 +147,10 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turn "no space left" into a message of its own.
+    """Report a full disk as an error with a remedy.
 
     Raises:
-        ResourceError: the disk or the quota below ``where`` is full.
+        ResourceError: the disk of ``where`` is full, or the user's quota on it.
     """
     try:
         yield
@@ -160,12 +167,12 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Write ``text`` under a temporary name in the same folder, then rename it to ``path``.
 
     Args:
-        path: of the file.
+        path: the file.
         text: its content.
-        private: only this user may read it: it contains, or may contain, a password.
+        private: only this user may read the file, because it may contain a password.
 
     Raises:
-        ResourceError: the disk is full; what was there before is untouched.
+        ResourceError: the disk is full; an existing file is unchanged.
     """
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +181,7 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
-            # mkstemp makes private files; what is written here is for whoever may read the folder.
+            # mkstemp makes the file private. Everyone who may read the folder may read the file.
             temporary.chmod(0o600 if private else 0o644)
             temporary.replace(path)
         finally:
@@ -182,24 +189,27 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
 
 
 def unfinished(name: str) -> str | None:
-    """The name of the file that ``write_text`` was writing under the temporary ``name``; None for any other name.
+    """The name of the file that ``write_text`` writes under the temporary name ``name``.
 
-    A process that is killed leaves such a file. It contains nothing that anybody relies on.
+    A killed process leaves such a temporary file, which nothing uses. The result is None for a name
+    that is not a temporary one.
     """
     found = _TEMPORARY.fullmatch(name)
     return found[1] if found else None
 
 
 def holds(path: Path, text: str) -> bool:
-    """Whether the file exists and says exactly ``text``."""
+    """Whether the file exists and its content is ``text``."""
     return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 def write_if_changed(path: Path, text: str) -> bool:
-    """``write_text`` unless the file says so already, which keeps its time; returns whether it was written.
+    """Write ``text`` unless it is the file's content already; returns whether it was written.
+
+    A file that is not written keeps its modification time.
 
     Raises:
-        ResourceError: the disk is full; what was there before is untouched.
+        ResourceError: the disk is full; an existing file is unchanged.
     """
     if holds(path, text):
         return False

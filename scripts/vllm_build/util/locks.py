@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One writer at a time for a folder that builds share.
+"""Locks for folders and files that builds share.
 
-A lock belongs to this process and to the supervisors of its children (``children`` hands them the
-descriptors of :func:`held`): when this process is killed, the folder stays locked until the last
-child has gone. The children themselves do not get the descriptors, or a compiler cache's server,
-which outlives the build, would keep the lock.
+A lock belongs to this process and to the supervisors of its children: ``children`` passes them the
+descriptors of :func:`held`. If this process is killed, the folder stays locked until its last child
+has ended. The children themselves do not get the descriptors. Otherwise the server of a compiler
+cache, which outlives the build, would keep the lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def held() -> tuple[int, ...]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open a lock file for the duration of the block; whatever lock is taken on it ends with the block, in supervisors as well."""
+    """Open a lock file for the duration of the block, and release its lock at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     _HELD.append(handle)
@@ -39,40 +39,43 @@ def _opened(path: Path) -> Iterator[int]:
         yield handle
     finally:
         _HELD.remove(handle)
-        # Not by closing alone: a supervisor has the same open file description.
+        # Closing is not enough: a supervisor has the same open file description.
         fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 
 @contextmanager
-def exclusive(folder: Path, what: str) -> Iterator[None]:
+def exclusive(folder: Path, name: str) -> Iterator[None]:
     """Hold ``folder/.lock`` for the duration of the block.
 
-    The kernel drops the lock with its last holder, so a killed build leaves nothing to clean up.
-    The standard library alone: pip's build environments have nothing else.
+    The kernel releases the lock when its last holder ends, so a killed build leaves nothing to
+    clean up. This module uses only the standard library, because pip's build environments have
+    nothing else.
 
     Raises:
-        BusyError: another process holds it; waiting would hide a second build that runs by mistake.
+        BusyError: another process holds it. Waiting would hide a second build that was started by
+            mistake.
     """
     with _opened(folder / ".lock") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BusyError(
-                f"another process is writing to {what} ({folder})",
+                f"another process is writing to {name} ({folder})",
                 expected="one build at a time",
-                remedy="wait for it to end, or choose another folder",
+                remedy="wait until it has ended, or choose another folder",
             ) from error
         yield
 
 
 @contextmanager
 def waiting(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` for the duration of the block, after waiting for whoever holds it.
+    """Wait for the lock file ``path``, and hold it for the duration of the block.
 
     Args:
-        path: the lock file, made when it is not there and not removed here (see :func:`transient`).
-        shared: any number may hold it so at once, but none while another holds it alone.
+        path: the lock file. It is created if it is missing and is not removed (see
+            :func:`transient`).
+        shared: share the lock with other processes that also ask for a shared lock.
     """
     with _opened(path) as handle:
         fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -80,29 +83,29 @@ def waiting(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def unused(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file ``path`` alone for the duration of the block, and do not wait for it.
+def unused(path: Path, name: str) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` for the duration of the block, without waiting.
 
     Raises:
-        BusyError: another process holds it, alone or shared.
+        BusyError: another process holds the lock, exclusively or shared.
     """
     with _opened(path) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BusyError(
-                f"another process uses {what} ({path.parent})", remedy="wait for it to end"
+                f"another process uses {name} ({path.parent})", remedy="wait until it has ended"
             ) from error
         yield
 
 
-#: How often a lock file may vanish between two looks: every time, another process has held the lock
-#: and ended in the meantime.
+#: How often the lock file may disappear between opening and locking it. Each time, another process
+#: held the lock and ended in between.
 _ATTEMPTS = 100
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one that ``path`` names."""
+    """Whether ``path`` still names the open file."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
@@ -110,15 +113,15 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 @contextmanager
-def transient(path: Path, what: str) -> Iterator[None]:
+def transient(path: Path, name: str) -> Iterator[None]:
     """As :func:`unused`, with a lock file that is removed at the end.
 
-    Whoever removes the file holds its lock, and whoever gets the lock compares the file with what
-    ``path`` names then: a process that has opened the file before its removal opens the new one. A
-    file with content, which this library did not write, stays.
+    Only the holder of the lock removes the file. A process that gets the lock checks that ``path``
+    still names its file. If the file was removed after the process opened it, the process opens the
+    new one. A file with content is not removed: this library did not write it.
 
     Raises:
-        BusyError: another process holds it.
+        BusyError: another process holds the lock.
     """
     with ExitStack() as held:
         for attempt in range(_ATTEMPTS):
@@ -126,8 +129,7 @@ def transient(path: Path, what: str) -> Iterator[None]:
                 try:
                     handle = opening.enter_context(_opened(path))
                 except FileNotFoundError:
-                    # The folder vanished between its making and the opening: another process has
-                    # cleaned up behind itself.
+                    # Another process removed the folder after this one had created it.
                     if attempt == _ATTEMPTS - 1:
                         raise
                     continue
@@ -142,7 +144,9 @@ def transient(path: Path, what: str) -> Iterator[None]:
                             with suppress(OSError):
                                 path.unlink()
                     return
-        raise BusyError(f"another process uses {what} ({path.parent})", remedy="wait for it to end")
+        raise BusyError(
+            f"another process uses {name} ({path.parent})", remedy="wait until it has ended"
+        )
 
 
 _POLL_SECONDS = 0.1
@@ -158,46 +162,46 @@ def _try(handle: int, operation: int) -> bool:
 
 @contextmanager
 def shared(
-    path: Path, what: str, *, patience: float, say: Callable[[str], None] | None = None
+    path: Path, name: str, *, patience: float, say: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Hold the lock file ``path`` together with any number of others for the duration of the block.
+    """Hold a shared lock on ``path`` for the duration of the block.
 
     Args:
         path: the lock file.
-        what: what it is for, in messages.
-        patience: for how many seconds a process that holds it alone is waited for.
-        say: gets one message when there is something to wait for.
+        name: the name of the locked thing in messages.
+        patience: how many seconds to wait for a process that holds it exclusively.
+        say: called with one message if the lock has to be waited for.
 
     Raises:
-        BusyError: another process still holds it alone.
+        BusyError: another process still holds it exclusively after that time.
     """
     with _opened(path) as handle:
         end, said = time.monotonic() + patience, False
         while not _try(handle, fcntl.LOCK_SH):
             if time.monotonic() >= end:
-                raise BusyError(f"another process holds {what}", remedy="wait for it to end")
+                raise BusyError(f"another process holds {name}", remedy="wait until it has ended")
             if say is not None and not said:
-                say(f"waiting for another process that holds {what}")
+                say(f"waiting for another process that holds {name}")
                 said = True
             time.sleep(_POLL_SECONDS)
         yield
 
 
 @contextmanager
-def turn(path: Path, what: str, *, say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock file ``path`` alone for the duration of the block, after waiting for the process that does the same work.
+def turn(path: Path, name: str, *, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` for the duration of the block; wait if necessary.
 
-    The kernel drops a lock with the process that holds it, so the wait ends with the other process
-    at the latest.
+    The other process does the same work. The kernel releases a lock when its holder ends, so the
+    wait ends at the latest with the other process.
 
     Args:
         path: the lock file.
-        what: what is done under it, in the message.
-        say: gets one message when there is something to wait for.
+        name: the product of the work, in the message.
+        say: called with one message if the lock has to be waited for.
     """
     with _opened(path) as handle:
         if not _try(handle, fcntl.LOCK_EX):
             if say is not None:
-                say(f"waiting for another process that makes {what}")
+                say(f"waiting for another process that makes {name}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Line numbers in the text of a TOML document: the parser keeps none."""
+"""Finds line numbers in the text of a TOML document; the parser does not keep them."""
 
 from __future__ import annotations
 
 import re
 from typing import TypeAlias
 
-#: A place in a document: ``("kernel", 3)`` is the fourth ``[[kernel]]``, ``("build", 0, "source",
-#: 1)`` the second source of the first ``[[build]]``.
+#: A place in a document. ``("kernel", 3)`` is the fourth ``[[kernel]]``, and ``("build", 0,
+#: "source", 1)`` is the second source of the first ``[[build]]``.
 Place: TypeAlias = tuple[str | int, ...]
 
 _NAMES = r"[\w-]+(?:\s*\.\s*[\w-]+)*"
 _ARRAY_HEADER = re.compile(rf"\s*\[\[\s*({_NAMES})\s*\]\]")
 _TABLE_HEADER = re.compile(rf"\s*\[\s*({_NAMES})\s*\]\s*(#.*)?$")
-#: Records may also be written as ``kernel = [`` and one inline table a line, to the ``]`` at the
+#: Records may also be inline tables, one per line, between ``kernel = [`` and a ``]`` at the
 #: beginning of a line.
 _LIST = re.compile(r"(\w+)\s*=\s*\[\s*(#.*)?$")
 _INLINE = re.compile(r"\s*\{")
@@ -53,7 +53,7 @@ class Lines:
         self._ends = dict(zip(starts, [*starts, len(self._lines)][1:], strict=True))
 
     def _path(self, header: str) -> Place:
-        """The place of a header: a name that is an array means the last table in it."""
+        """The place of a header; the name of an array means its last table."""
         path: Place = ()
         for name in re.split(r"\s*\.\s*", header):
             if path in self._counts:
@@ -68,12 +68,15 @@ class Lines:
         self._starts[place] = number
 
     def top(self, key: str) -> int:
-        """1-based line of a top-level key or table, 1 when it is not found."""
+        """1-based line of a top-level key or table; 1 if it is not found."""
         pattern = re.compile(rf'\s*(\[\[?\s*)?"?{re.escape(key)}"?\s*([=\].])')
         return next((n + 1 for n, line in enumerate(self._lines) if pattern.match(line)), 1)
 
     def named(self, kind: str, name: str, key: str | None = None) -> int:
-        """1-based line of ``key`` in the table ``kind.name``, which may be inline, dotted or have a header; of the table otherwise."""
+        """1-based line of ``key`` in the table ``kind.name``, or of the table.
+
+        The table may be inline, dotted or have a header.
+        """
         table = re.compile(rf'\s*\[?\s*{re.escape(kind)}\s*\.\s*"?{re.escape(name)}"?\s*[.=\]]')
         found = [n for n, line in enumerate(self._lines) if table.match(line)]
         if key is None:
@@ -87,12 +90,15 @@ class Lines:
         )
 
     def entry(self, table: str, name: str) -> int:
-        """1-based line of ``name`` in a top-level table: a key below its header, or a table ``table.name``; else of the table."""
+        """1-based line of ``name`` in a top-level table, or of the table.
+
+        ``name`` is a key below the table's header, or a table ``table.name``.
+        """
         found = self.inside((table,), name, keys_only=True)
         return self.named(table, name) if found is None else found
 
     def find(self, place: Place, what: str | None = None) -> int:
-        """1-based line of a record or table; of ``what`` (a key, else a quoted string) inside it when it is found there."""
+        """1-based line of the key or quoted string ``what`` in a record, or of the record."""
         found = None if what is None else self.inside(place, what)
         if found is not None:
             return found
@@ -101,7 +107,10 @@ class Lines:
         return self._starts[place] + 1 if place in self._starts else self.top(str(place[0]))
 
     def inside(self, place: Place, what: str, *, keys_only: bool = False) -> int | None:
-        """1-based line of the key ``what`` in the record, else of a quoted string; None when it is not there."""
+        """1-based line of the key or quoted string ``what`` in a record; None if it has neither.
+
+        A key takes precedence. With ``keys_only``, strings are not searched.
+        """
         start = self._starts.get(place)
         if start is None:
             return None

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads checked records: typed access to the tables of a TOML file, and one form of message for every mistake in it.
+"""Reads checked records: typed access to the tables of a TOML file.
 
-A message names the file and the line, what is wrong there, what was expected and what to do.
-Nothing is checked twice: a reader of a file says which keys its records have and which values they
-take, and gets typed values or a ConfigurationError.
+The reader of a file says which keys its records have and which values these accept. It gets typed
+values or a ConfigurationError that names file, line, mistake, expected value and remedy.
 """
 
 from __future__ import annotations
@@ -24,22 +23,17 @@ if TYPE_CHECKING:
     from vllm_build.util.record_lines import Place
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-#: What messages say, by the kind of the mistake. A document may put some of them into words of its
-#: own.
+_INVALID = "{key} = {value!r} is not valid"
+#: The message for each kind of mistake. A document may replace some of them.
 WORDS: Mapping[str, str] = {
     "record": "{kind} is not a record",
     "records": "the table has no [[{kind}]] records",
     "unknown": "unknown key {key!r} in {what}",
     "missing": "{what} has no {key!r}",
-    "text": "{key} = {value!r} is not valid",
-    "pattern": "{key} = {value!r} is not valid",
-    "list": "{key} = {value!r} is not valid",
     "item": "{value!r} in {key!r} is not valid",
     "choice": "{value!r} in {key!r} is not known",
-    "twice": "{value!r} stands twice in {key!r}",
-    "flag": "{key} = {value!r} is not valid",
-    "number": "{key} = {value!r} is not valid",
-    "table": "{key} = {value!r} is not valid",
+    "twice": "{value!r} is listed twice in {key!r}",
+    **dict.fromkeys(("text", "pattern", "list", "flag", "number", "table"), _INVALID),
 }
 
 
@@ -47,9 +41,9 @@ class Document:
     """A parsed TOML file.
 
     Attributes:
-        path: of the file, for messages.
-        data: what the parser returned.
-        remedy: what to do about a mistake in it.
+        path: the file, for messages.
+        data: the parser's result.
+        remedy: the remedy for a mistake in the file.
     """
 
     def __init__(
@@ -63,13 +57,13 @@ class Document:
         """Parse ``text``.
 
         Args:
-            path: of the file, for messages.
+            path: the file, for messages.
             text: its content.
-            remedy: what to do about a mistake; None: correct the line.
-            words: what replaces entries of ``WORDS``.
+            remedy: the remedy for a mistake; None: correct the line.
+            words: replacements for entries of ``WORDS``.
 
         Raises:
-            ConfigurationError: it is no TOML.
+            ConfigurationError: the text is not TOML.
         """
         self.path, self._text = path, text
         self.remedy = remedy or f"correct that line of {path.name}"
@@ -77,18 +71,16 @@ class Document:
         try:
             self.data: dict[str, Any] = loads(text)
         except TOMLDecodeError as error:
-            message = f"{path}: not valid TOML: {error}"
-            raise ConfigurationError(
-                message, expected="valid TOML", remedy=remedy or "correct that line"
-            ) from error
+            message, remedy = f"{path}: not valid TOML: {error}", remedy or "correct that line"
+            raise ConfigurationError(message, expected="valid TOML", remedy=remedy) from error
 
     @cached_property
     def lines(self) -> Lines:
-        """The lines of its text; they are looked for when there is something to say."""
+        """The line numbers, computed for the first message."""
         return Lines(self._text)
 
     def error(self, line: int, message: str, expected: str) -> ConfigurationError:
-        """The error for a mistake on a line; the caller raises it."""
+        """The error for a mistake on ``line``; the caller raises it."""
         return ConfigurationError(
             f"{self.path}:{line}: {message}", expected=expected, remedy=self.remedy
         )
@@ -105,16 +97,16 @@ def read_document(
     """Read and parse a file.
 
     Args:
-        path: of the file.
-        expected: what the file is, for messages.
-        remedy: of the document.
-        words: of the document.
+        path: the file.
+        expected: a description of the file, for messages.
+        remedy: as for :class:`Document`.
+        words: as for :class:`Document`.
 
     Returns:
-        None where there is no such file.
+        The document; None if there is no such file.
 
     Raises:
-        ConfigurationError: it cannot be read, is not UTF-8 or is no TOML.
+        ConfigurationError: the file cannot be read, is not UTF-8 or is not TOML.
     """
     try:
         text = read_text(path)
@@ -134,10 +126,10 @@ def read_document(
 def require_document(
     path: Path, expected: str, *, remedy: str | None = None, words: Mapping[str, str] | None = None
 ) -> Document:
-    """Read and parse a file that every tree has, as :func:`read_document` does.
+    """Read and parse a file that every tree has.
 
     Raises:
-        ConfigurationError: as there, or there is no such file.
+        ConfigurationError: as for :func:`read_document`, or there is no such file.
     """
     document = read_document(path, expected, remedy=remedy, words=words)
     if document is None:
@@ -150,25 +142,25 @@ def require_document(
 
 
 class Record:
-    """One table under inspection: typed access to its keys.
+    """Typed access to the keys of one table.
 
-    Every method that takes a value out of it raises ConfigurationError where the value is missing
-    or malformed.
+    Every method that returns a value raises ConfigurationError if the value is missing or
+    malformed.
 
     Attributes:
-        document: that it is in.
-        place: in the document.
-        what: what messages call it.
+        what: the table's name in messages.
+        document: the document of the table.
+        place: the table's place in the document.
         data: its keys and values.
     """
 
     def __init__(
         self, document: Document, place: Place, data: object, *, what: str, label: str = ""
     ) -> None:
-        """Take the table at ``place``; ``label`` begins what messages say after the line.
+        """Wrap the table at ``place``; messages have ``label`` after the line.
 
         Raises:
-            ConfigurationError: ``data`` is no table.
+            ConfigurationError: ``data`` is not a table.
         """
         self.document, self.place, self.what, self._label = document, place, what, label
         if not isinstance(data, dict):
@@ -182,7 +174,7 @@ class Record:
         self.data = data
 
     def line(self, what: str | None) -> int:
-        """1-based line of the key or string ``what`` in the record, else of the record."""
+        """1-based line of the key or string ``what`` in the record, or of the record."""
         lines = self.document.lines
         return (
             lines.find(self.place, what) if self.place else 1 if what is None else lines.top(what)
@@ -193,7 +185,7 @@ class Record:
         return f"{self.document.path}:{self.line(what)}"
 
     def fail(self, what: str | None, message: str, expected: str) -> NoReturn:
-        """Report a mistake on the line of the key or string ``what``; None: of the record.
+        """Report a mistake on the line of the key or string ``what``, or of the record if None.
 
         Raises:
             ConfigurationError: always.
@@ -226,9 +218,14 @@ class Record:
         return self.data.get(key, default)
 
     def text(
-        self, key: str, pattern: re.Pattern[str] | None = None, *, choices: tuple[str, ...] = (), default: str | None = None
-    ) -> str:  # fmt: skip
-        """A text that is not empty, matches ``pattern`` as a whole, and is one of ``choices``; required unless there is a default."""
+        self,
+        key: str,
+        pattern: re.Pattern[str] | None = None,
+        *,
+        choices: tuple[str, ...] = (),
+        default: str | None = None,
+    ) -> str:
+        """A non-empty text from ``choices`` that matches ``pattern``; optional with a default."""
         rule = (
             f"a string that matches {pattern.pattern}"
             if pattern
@@ -246,9 +243,14 @@ class Record:
         return value
 
     def texts(
-        self, key: str, pattern: re.Pattern[str] | None = None, *, choices: tuple[str, ...] = (), required: bool = True
-    ) -> tuple[str, ...]:  # fmt: skip
-        """A list of texts, each once, that match ``pattern`` and are from ``choices``; at least one where it is required."""
+        self,
+        key: str,
+        pattern: re.Pattern[str] | None = None,
+        *,
+        choices: tuple[str, ...] = (),
+        required: bool = True,
+    ) -> tuple[str, ...]:
+        """A list of distinct texts from ``choices`` that match ``pattern``; empty if optional."""
         rule = (
             f"a list of {'one or more ' if required else ''}strings, each "
             f"once{', from ' + ', '.join(choices) if choices else ''}"
@@ -270,14 +272,14 @@ class Record:
         return tuple(value)
 
     def flag(self, key: str, *, default: bool = False) -> bool:
-        """A boolean; ``default`` when the key is absent."""
+        """A boolean; ``default`` if the key is absent."""
         value = self._take(key, default, "true or false")
         if not isinstance(value, bool):
             self._wrong("flag", key, value, "true or false")
         return value
 
     def number(self, key: str, *, least: int = 0, default: int | None = None) -> int:
-        """A whole number that is at least ``least``; required unless there is a default."""
+        """A whole number that is at least ``least``; optional with a default."""
         rule = f"a number, at least {least}"
         value = self._take(key, default, rule)
         if type(value) is not int or value < least:
@@ -292,7 +294,7 @@ class Record:
         return value
 
     def texts_by(self, key: str, pattern: re.Pattern[str] | None = None) -> dict[str, str]:
-        """A table of texts that match ``pattern``; empty when the key is absent."""
+        """A table of texts that match ``pattern``; empty if the key is absent."""
         value = self.data.get(key, {})
         rule = (
             f"{key} = {{ <key> = a string{f' that matches {pattern.pattern}' if pattern else ''} }}"
@@ -307,7 +309,10 @@ class Record:
     def lists_by(
         self, key: str, choices: tuple[str, ...], pattern: re.Pattern[str]
     ) -> dict[str, tuple[str, ...]]:
-        """A table from one of ``choices`` to a list of texts that match ``pattern``; empty when the key is absent."""
+        """A table of lists of texts that match ``pattern``, by key; empty if the key is absent.
+
+        Each key of the table is one of ``choices``.
+        """
         value = self.data.get(key, {})
         rule = (
             f"{key} = {{ <one of {', '.join(choices) or 'none here'}> = [strings that match "
@@ -325,13 +330,13 @@ class Record:
         return {choice: tuple(items) for choice, items in value.items()}
 
     def table(self, key: str, *, label: str = "") -> Record:
-        """The table ``key`` of the record; an empty one when the key is absent."""
+        """The table ``key`` of the record; an empty one if the key is absent."""
         return Record(
             self.document, (*self.place, key), self.data.get(key, {}), what=f"[{key}]", label=label
         )
 
     def records(self, kind: str, what: str) -> list[Record]:
-        """The records ``[[kind]]`` below this one, at least one; ``what`` is what messages call each."""
+        """The records ``[[kind]]`` in this one, at least one; messages call each ``what``."""
         value = self.data.get(kind)
         if not isinstance(value, list) or not value:
             self.fail(

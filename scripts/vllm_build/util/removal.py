@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removes folders, and only those that this library made.
+"""Removes folders, but only folders that this library made.
 
-A folder that a user names (``--output``, ``VLLM_BUILD_CACHE``, the parent of a prefix) may hold
-anything. Before the library removes something below such a folder, the folder must carry a marker,
-the file :data:`MARKER`. :func:`claim` writes it into a folder that is new, empty, or holds nothing
-but names that the library gives; it refuses every other folder. Symbolic links are removed and
-never followed.
+A folder that a user names (``--output``, ``VLLM_BUILD_CACHE``, the parent of a prefix) may contain
+anything. The library removes something below such a folder only if the folder contains a marker,
+the file :data:`MARKER`. :func:`claim` writes the marker into a folder that is new, is empty, or
+contains only names that the library uses; it refuses every other folder. Symbolic links are removed
+and never followed.
 
-``CACHEDIR.TAG`` would not do as a marker: backup programs leave such folders out, and people keep
+``CACHEDIR.TAG`` is not suitable as a marker: backup programs skip such folders, and people keep
 their packages in an output folder.
 
 ``tests/build/test_removal.py`` checks that no other module removes a folder.
@@ -37,14 +37,14 @@ _SHOWN = 3
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few of ``names``, and how many more there are."""
+    """The first three of ``names``, and the number of the others."""
     return ", ".join(names[:_SHOWN]) + (
         f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     )
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether ``folder`` carries our marker, as a regular file."""
+    """Whether ``folder`` contains our marker as a regular file."""
     try:
         marker = folder / MARKER
         if not stat.S_ISREG(marker.lstat().st_mode):
@@ -56,31 +56,32 @@ def is_ours(folder: Path) -> bool:
 
 
 def claim(
-    folder: Path, what: str, known: Collection[str] = (), proof: Collection[str] = ()
+    folder: Path, title: str, known: Collection[str] = (), proof: Collection[str] = ()
 ) -> None:
-    """Make ``folder`` ours: create it and write the marker, unless it carries the marker already.
+    """Create ``folder`` if necessary, and write the marker unless it is there already.
 
-    Earlier versions wrote no marker. What they made is taken over: a folder that holds nothing but
-    ``known`` names, and one of ``proof``.
+    Earlier versions wrote no marker. A folder of theirs is claimed if it contains only ``known``
+    names and one of the ``proof`` paths.
 
     Args:
-        folder: what the user named.
-        what: the folder's purpose in words, and what the user calls it: "the output folder
-            (--output)".
-        known: patterns of names that this library gives to entries of such a folder.
-        proof: paths below ``folder`` that no other program makes; where there are none, any known
-            name proves it.
+        folder: the folder that the user named.
+        title: the purpose of the folder, with the option or variable that names it: "the output
+            folder (--output)".
+        known: patterns of the names that this library uses in such a folder.
+        proof: paths below ``folder`` that no other program makes. If this is empty, any known name
+            is proof.
 
     Raises:
-        ConfigurationError: it is no folder, or holds something that this library did not make.
-            ResourceError: the disk is full.
+        ConfigurationError: it is not a folder, or contains something that this library did not
+            make.
+        ResourceError: the disk is full.
     """
     if is_ours(folder):
         return
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(
-            f"{folder}, {what}, is not a folder",
-            expected="a folder, or a path where one can be made",
+            f"{folder}, {title}, is not a folder",
+            expected="a folder, or a path where one can be created",
         )
     if folder.is_dir():
         names = sorted(
@@ -93,19 +94,19 @@ def claim(
             names and proof and not any(os.path.lexists(folder / path) for path in proof)
         ):
             raise ConfigurationError(
-                f"{folder}, {what}, holds files that vllm-build did not make: "
+                f"{folder}, {title}, contains files that vllm-build did not make: "
                 f"{some(others or names)}",
-                expected="a folder that is new, empty, or made by vllm-build: files in it are "
-                "replaced and removed",
+                expected="a folder that is new, empty, or made by vllm-build, which replaces and "
+                "removes files in it",
                 remedy="name another folder",
             )
-    # A process that claims it at the same time writes the same.
+    # A concurrent claim is harmless: it writes the same marker.
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / MARKER, TEXT)
 
 
-#: What is in the cache folder, and which of it shows that vllm-build made the folder.
+#: The names in the cache folder, and the paths that prove that vllm-build made it.
 _IN_CACHE = (
     "apt",
     "apt-*",
@@ -134,10 +135,10 @@ _CACHE_PROOF = (
 
 
 def claim_cache(folder: Path | None = None) -> Path:
-    """Claim the cache folder, that of this user unless another is given; returns it.
+    """Claim the cache ``folder``, by default this user's; returns it.
 
     Raises:
-        ConfigurationError, ResourceError: as :func:`claim`.
+        ConfigurationError, ResourceError: as for :func:`claim`.
     """
     folder = folder or paths.cache_root()
     claim(folder, "the cache folder (VLLM_BUILD_CACHE)", _IN_CACHE, _CACHE_PROOF)
@@ -149,46 +150,46 @@ def _links_between(path: Path, below: Path) -> Iterator[Path]:
 
 
 def remove_tree(path: Path, *, below: Path, proof: Callable[[Path], bool] = is_ours) -> None:
-    """Remove ``path`` with all that it holds; nothing happens where there is nothing.
+    """Remove ``path`` and everything below it; do nothing if it does not exist.
 
-    A link is removed, not what it leads to. What cannot be removed is an error: a caller that
-    empties a folder relies on that.
+    A link is removed, but not its target. An entry that cannot be removed is an error, because a
+    caller relies on the folder being empty.
 
     Args:
-        path: a folder, a file or a link, at a name that this library gives.
-        below: the folder that proves that ``path`` is ours: it carries the marker (see
+        path: a folder, a file or a link, under a name that this library uses.
+        below: the folder that proves that ``path`` is ours: it contains the marker (see
             :func:`claim`).
-        proof: tells whether ``below`` does, for folders with a document of their own, such as
-            stores.
+        proof: checks ``below`` instead of looking for the marker; for folders that another document
+            identifies, such as stores.
 
     Raises:
-        ConfigurationError: ``below`` carries no marker, ``path`` does not lie below it, or a link
-            lies between them.
-        OSError: it cannot be removed.
+        ConfigurationError: ``below`` contains no marker, ``path`` does not lie below it, or there
+            is a link between them.
+        OSError: ``path`` cannot be removed.
     """
     path, below = Path(os.path.normpath(path)), Path(os.path.normpath(below))
     if not os.path.lexists(path):
         return
     if below not in path.parents or not proof(below):
         raise ConfigurationError(
-            f"{path} is not removed: {below} does not say that vllm-build made it",
-            expected=f"{MARKER} of vllm-build in {below}",
+            f"{path} is not removed: nothing in {below} shows that vllm-build made it",
+            expected=f"the marker {MARKER} in {below}",
             remedy="name a folder that is new or empty, or remove the files yourself",
         )
     for link in _links_between(path, below):
         raise ConfigurationError(
             f"{path} is not removed: {link} is a link to {link.readlink()}",
-            expected="folders",
+            expected="a path without links",
             remedy="replace the link by a folder",
         )
     _remove(path)
 
 
 def remove_claimed(folder: Path) -> None:
-    """Remove a folder that carries the marker, when nothing else is left in it.
+    """Remove ``folder`` if the marker is the only thing in it.
 
     Raises:
-        OSError: it holds something else.
+        OSError: another process put something into it.
     """
     if is_ours(folder) and [entry.name for entry in folder.iterdir()] == [MARKER]:
         (folder / MARKER).unlink()
@@ -203,9 +204,9 @@ def _remove(path: Path) -> None:
 
 
 def remove_staging(folder: Path, prefix: str) -> None:
-    """Remove what a killed process left of :func:`temporary` below ``folder``, by the prefix of its name.
+    """Remove the folders with this name ``prefix`` that killed processes left in ``folder``.
 
-    The caller holds the lock under which such folders are made.
+    :func:`temporary` makes such folders. The caller holds the lock under which they are made.
     """
     for left in folder.glob(f"{prefix}*"):
         _remove(left)
@@ -213,7 +214,10 @@ def remove_staging(folder: Path, prefix: str) -> None:
 
 @contextmanager
 def temporary(folder: Path, prefix: str) -> Iterator[Path]:
-    """A new folder below ``folder``, with a name that begins with ``prefix``; removed at the end, unless the block has renamed it."""
+    """A new folder in ``folder``, whose name begins with ``prefix``, for the block.
+
+    It is removed at the end, unless the block has renamed it.
+    """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         made = Path(mkdtemp(dir=folder, prefix=prefix))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The standard streams of a command whose caller closed some of them (``>&-``), and of one that cannot write to them any more."""
+"""Handles standard streams that the caller closed (``>&-``) or that can no longer be written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ _READ, _WRITE = os.O_RDONLY, os.O_WRONLY
 
 
 def open_missing() -> None:
-    """Open the standard descriptors that are closed: the next file that is opened would have their number, and programs write to that.
+    """Open the closed standard descriptors on the null device.
 
-    Messages are lost then, as whoever closes stderr asks for. Writing to stdout fails, as it would
-    have: an answer is not lost in silence.
+    Otherwise the next file to be opened would get one of these numbers, and programs would write
+    into it. Messages to a closed stderr are dropped, as the caller wants. Writing to a closed
+    stdout still fails, so that no answer is lost silently.
 
     Raises:
         OSError: the machine has no null device.
     """
-    # In this order: what is opened gets the lowest number that is free.
+    # In this order: open() returns the lowest free number.
     for number, flags in ((0, _READ), (1, _READ), (2, _WRITE)):
         try:
             os.fstat(number)
@@ -32,13 +33,16 @@ def open_missing() -> None:
                 os.close(opened)
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
-            # Not closed by this object: it stays for as long as the process does.
+            # closefd=False: the descriptor stays open until the process ends.
             stream = open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
 
 
 def discard() -> None:
-    """Give up on the streams that cannot be written: the interpreter writes what is left in their buffers when it ends."""
+    """Redirect stdout and stderr to the null device if they cannot be written.
+
+    Otherwise the interpreter would try at its end to write the rest of their buffers.
+    """
     null = os.open(os.devnull, _WRITE)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lays tables out as lines of text that fit a width.
+"""Lays out tables as lines of text that fit a width.
 
-Words are never broken, so that paths, digests and file names can be copied; a line is wider than
-asked only where a single word is.
+Words are never broken, so that paths, digests and file names can be copied. A line exceeds the
+width only if a single word does.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from rich.cells import cell_len
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What stands before every line below a title.
+#: The indentation of every line below a title.
 INDENT = "    "
 _GAP = "  "
-#: The narrowest column, in characters, that sentences are wrapped into. Below that, each row
+#: The smallest width of a column of sentences, in characters. If there is less room, each row
 #: becomes an entry of labelled lines.
 _READABLE = 28
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The lines of ``text``, each wrapped to ``width`` characters below its own indentation; at least one line."""
+    """Wrap each line of ``text`` to ``width`` characters, keeping its indentation.
+
+    Returns:
+        At least one line.
+    """
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
@@ -39,7 +43,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def hang(head: str, text: str, width: int) -> list[str]:
-    """``head`` followed by ``text``, wrapped to ``width``; later lines begin below the text."""
+    """Put ``text`` after ``head`` and wrap it to ``width``; later lines align with the text."""
     first, *rest = wrap(text, width - cell_len(head))
     return [f"{head}{first}".rstrip(), *(" " * cell_len(head) + line for line in rest)]
 
@@ -53,7 +57,7 @@ def _widest(texts: Sequence[str]) -> int:
 
 
 def _widths(cells: Sequence[Sequence[str]], room: int) -> list[int] | None:
-    """Widths of columns that fill at most ``room`` characters; None when there are none in which sentences can be read."""
+    """Column widths with a sum of at most ``room``; None if columns would be unreadably narrow."""
     columns = list(zip(*cells, strict=True))
     widths = [_widest([line for cell in column for line in cell.split("\n")]) for column in columns]
     floors = [
@@ -69,10 +73,10 @@ def _widths(cells: Sequence[Sequence[str]], room: int) -> list[int] | None:
 
 
 def layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """A table with a header, indented: in columns where ``width`` allows, otherwise as one entry for each row.
+    """Lay out an indented table with a header.
 
-    A line break in a cell stays one. Where columns are too narrow for the whole text, cells are
-    wrapped at spaces.
+    Cells are wrapped at spaces if necessary; line breaks in cells are kept. If ``width`` is too
+    small for columns, each row becomes an entry, as :func:`entries` lays it out.
     """
     cells = [columns, *rows]
     widths = _widths(cells, width - len(INDENT) - len(_GAP) * (len(columns) - 1))
@@ -97,9 +101,9 @@ def layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
 
 
 def entries(items: Sequence[tuple[str, Sequence[tuple[str, str]]]], width: int) -> list[str]:
-    """Each item as its head on a line of its own, and below it each field as ``label  text``, wrapped to ``width``.
+    """Lay out each item as a line with its head, followed by its fields as ``label  text``.
 
-    Empty fields are left out.
+    Everything is wrapped to ``width``. Empty fields are left out.
     """
     label_width = _widest([label for _, fields in items for label, text in fields if text])
     lines = []

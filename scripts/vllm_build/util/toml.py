@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TOML reading for every supported Python: the standard library's parser begins with 3.11, tomli is the same code before."""
+"""The TOML parser: the standard library's from Python 3.11, before that tomli, the same code."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""setuptools' side: the distribution, its commands and its requirements."""
+"""The setuptools part of a build: the distribution, its commands and its requirements."""

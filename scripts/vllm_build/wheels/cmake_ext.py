@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The setuptools commands that compile or reuse the extensions.
 
-They are thin: the work is in the modules they call.
+They only call other modules, which do the work.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vllm_build.reuse import placement, preparation
 from vllm_build.reuse.net.reuse_context import Context, Meter
 from vllm_build.settings import other_variables
 from vllm_build.settings.build_settings import Settings
+from vllm_build.sources import folder_digest
 from vllm_build.target import device
 from vllm_build.util import environ, locks, paths
 from vllm_build.util.redaction import say
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """What setup.py has read from the environment, and the device that it has resolved."""
+    """The settings that setup.py read from the environment, and the target that it resolved."""
 
     settings: Settings
     target: Target
 
 
 class CMakeExtension(Extension):
-    """An extension that CMake builds: a name for setuptools, no sources of its own.
+    """An extension that CMake builds. setuptools sees its name and no sources.
 
     Attributes:
         cmake_lists_dir: the folder with CMakeLists.txt.
-        asked: what the commands build by. Where it is None, as in an extension that another
-            setup.py made, they read the environment.
+        asked: settings and target of the build. If it is None, as in an extension that another
+            setup.py created, the commands read the environment.
     """
 
     asked: Asked | None = None
@@ -54,7 +55,7 @@ class CMakeExtension(Extension):
 
 
 class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named in lower case
-    """Builds all :class:`CMakeExtension` of the distribution with one CMake project."""
+    """Builds every :class:`CMakeExtension` of the distribution with one CMake project."""
 
     def _asked(self) -> Asked:
         modules = self.distribution.ext_modules or ()
@@ -83,29 +84,32 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         )
 
     def compute_num_jobs(self) -> tuple[int, int | None]:
-        """Compile jobs at once, and threads per nvcc where it has such an option (build contract, section 4)."""
+        """Number of jobs, and threads per nvcc or None (build contract, section 4)."""
         chosen = self._jobs(self._configuration())
         return chosen.jobs, chosen.nvcc_threads
 
     def configure(self, ext: CMakeExtension) -> None:
-        """Write the plan and run CMake's configure step for the project of ``ext``, unless nothing has changed since it ran.
+        """Write the plan and configure the project of ``ext``, unless nothing has changed.
 
         Raises:
-            VllmBuildError: of :func:`vllm_build.native.cmake_configure.run`.
+            VllmBuildError: as :func:`vllm_build.native.cmake_configure.run`.
         """
         config = self._configuration(ext)
         cmake_configure.run(config, self._jobs(config).heavy_jobs)
 
     def build_extensions(self) -> None:
-        """Compile what is out of date, check it, install each component below ``build_lib`` and write its ``build_info``.
+        """Compile what is out of date, check it, and install it below ``build_lib``.
+
+        Each component gets a ``build_info``.
 
         Raises:
-            VllmBuildError: one class for each kind of failure; :class:`BusyError` when another
-                build uses the same folder.
+            VllmBuildError: one class per kind of failure; :class:`BusyError` if another build uses
+                the same folder.
         """
         extensions = [ext for ext in self.extensions if isinstance(ext, CMakeExtension)]
         if not extensions:
             return
+        folder_digest.forget()  # a build verifies the sources that it compiles
         config = self._configuration(extensions[0])
         digests = native_build.announced_digest(config)
         other_variables.warn(config.settings.inherited, config.target.name)
@@ -130,11 +134,11 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         ]
 
     def get_outputs(self) -> list[str]:
-        """Files this command adds to a distribution: libraries and their ``build_info``."""
+        """Files that this command adds to a distribution: libraries and their ``build_info``."""
         return [str(path) for path in self._built()]
 
     def get_output_mapping(self) -> dict[str, str]:
-        """For editable installs: from each built file to its place in the tree."""
+        """Built file -> path in the tree, for editable installs."""
         if not self.inplace and not self.editable_mode:
             return {}
         return {
@@ -143,10 +147,10 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         }
 
     def copy_extensions_to_source(self) -> None:
-        """Editable installs: setuptools builds apart and copies libraries back by name; their ``build_info`` belongs beside them.
+        """Copy libraries and their ``build_info`` into the tree, for editable installs.
 
-        What an earlier build of another configuration left in the tree is removed: its libraries
-        would be loaded, too.
+        setuptools itself would copy only the libraries. Files of an earlier build of another
+        configuration are removed, because Python would load its libraries, too.
         """
         root, base = paths.source_root(), Path(self.build_lib)
         placement.place({path.relative_to(base).as_posix(): path for path in self._built()}, root)
@@ -156,7 +160,7 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
     """Puts precompiled libraries in place instead of compiling (build contract, section 7).
 
     Attributes:
-        left: outputs that nothing could be reused for, which are compiled after all
+        left: outputs without reusable libraries, which are compiled
             (``VLLM_PRECOMPILED_PARTIAL=1``).
     """
 
@@ -172,18 +176,23 @@ class precompiled_build_ext(cmake_build_ext):  # noqa: N801 - as above
         return dataclasses.replace(asked, settings=settings)
 
     def build_extensions(self) -> None:
-        """Find, check and fetch the libraries of each output, compile what is left, and put them below ``build_lib``.
+        """Find, check and fetch the libraries of each output, and put them below ``build_lib``.
+
+        Outputs without reusable libraries are compiled.
 
         Raises:
-            RefusedError: an output cannot be reused; FetchError: it cannot be had. ``build_lib`` is
-                as it was.
-            VllmBuildError: of the settings, and of compiling what is left.
+            RefusedError: an output cannot be reused; ``build_lib`` is unchanged.
+            FetchError: an output cannot be downloaded; ``build_lib`` is unchanged.
+            VllmBuildError: the settings are wrong, or the compilation failed.
         """
         base = Path(self.build_lib).absolute()
         meter, asked = Meter(), self._asked()
         other_variables.warn(asked.settings.inherited)
-        with preparation.prepared(
-            paths.source_root(), asked.settings, Context(progress=meter), target=asked.target
+        with preparation.prepare(
+            paths.source_root(),
+            asked.settings,
+            Context.of_settings(asked.settings, meter),
+            target=asked.target,
         ) as reuse:
             files = reuse.fetch()
             meter.report()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``setup()`` is told: everything about the distribution that depends on the device, the interpreter or the command."""
+"""Arguments of ``setup()`` that depend on the device, the interpreter or the command."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
     from vllm_build.target.device import Target
 
-#: Where setuptools puts a wheel together; None leaves its own choice, ``build/``.
+#: Folder in which setuptools assembles a wheel; None means setuptools' default, ``build/``.
 _staging: str | None = None
-#: Whether what setuptools asks for now is for a source distribution; its command line does not
-#: always say so.
+#: Whether setuptools is building a source distribution. Its command line does not always show that.
 _for_sdist = False
-#: What a hook of the front end has resolved before setuptools runs setup.py, and the settings that
-#: it is resolved from.
+#: Settings and target that a hook of the front end resolved before setuptools runs setup.py.
 _resolved: tuple[Settings, Target] | None = None
 
 
 @contextmanager
 def staging() -> Iterator[None]:
-    """Let setuptools put the wheel together in a folder that is new and goes away.
+    """Let setuptools assemble the wheel in a temporary folder.
 
-    Its own ``build/lib`` stays in the tree, and what one build left there gets into the wheel of
-    the next one, for another device as well.
+    Its default, ``build/lib``, stays in the tree, so files of one build would get into the wheel of
+    the next one, even for another device.
     """
-    global _staging  # noqa: PLW0603 - setup.py is run by setuptools within this process and has no other way to hear of it
+    global _staging  # noqa: PLW0603 - setuptools runs setup.py in this process; there is no other way to pass it
     with tempfile.TemporaryDirectory(prefix="vllm-wheel-") as folder:
         before, _staging = _staging, folder
         try:
@@ -49,7 +47,7 @@ def staging() -> Iterator[None]:
 
 @contextmanager
 def source_distribution() -> Iterator[None]:
-    """What setuptools asks for meanwhile is for every device: none is looked for, and none can be wrong."""
+    """Let setup.py build a source distribution, which is for every device, so none is resolved."""
     global _for_sdist  # noqa: PLW0603 - as above
     before, _for_sdist = _for_sdist, True
     try:
@@ -59,13 +57,13 @@ def source_distribution() -> Iterator[None]:
 
 
 def is_sdist(argv: Sequence[str]) -> bool:
-    """Whether setup.py runs for a source distribution, which is for every device: its command line or the front end's hook says so."""
+    """Whether setup.py builds a source distribution: the command line or the hook says so."""
     return _for_sdist or "sdist" in argv[1:]
 
 
 @contextmanager
 def resolved(settings: Settings, target: Target) -> Iterator[None]:
-    """Let setup.py, where it runs within the block with the same settings, take ``target`` and look for no device itself."""
+    """Let setup.py use ``target`` instead of resolving the device, if its settings are the same."""
     global _resolved  # noqa: PLW0603 - as above
     before, _resolved = _resolved, (settings, target)
     try:
@@ -81,15 +79,15 @@ def _target(settings: Settings) -> Target:
 
 
 def extensions(root: Path, settings: Settings, target: Target) -> list[cmake_ext.CMakeExtension]:
-    """The extensions of ``target``, each bound to it and to ``settings``; none for devices that compile nothing.
+    """The extensions of ``target``, bound to it and to ``settings``; none for pure devices.
 
     Raises:
-        ConfigurationError, NothingToDoError, ToolchainError: of the plan.
+        ConfigurationError, NothingToDoError, ToolchainError: the plan is not possible.
     """
     if target.name in plan_resolver.PURE_DEVICES:
         return []
     if not settings.precompiled or settings.precompiled_partial:
-        # In the first hook that a front end calls: later ones download torch.
+        # Checked in the first hook that a front end calls, because later ones download torch.
         path_rules.require_buildable(
             root, settings.build_root or root / "build", make=cmake.runs_make(settings)
         )
@@ -109,10 +107,12 @@ def extensions(root: Path, settings: Settings, target: Target) -> list[cmake_ext
 
 
 def outputs(root: Path, settings: Settings, target: Target) -> tuple[str, ...]:
-    """The recipe's outputs whose kernels are built, or reused, from these sources; an official wheel's are of others.
+    """The recipe's outputs whose kernels are built or reused from these sources.
+
+    Kernels of an official wheel come from other sources, so they do not count.
 
     Raises:
-        ConfigurationError, NothingToDoError, ToolchainError: of the plan.
+        ConfigurationError, NothingToDoError, ToolchainError: the plan is not possible.
     """
     if target.name in plan_resolver.PURE_DEVICES or (
         settings.precompiled and settings.accepts_foreign
@@ -124,15 +124,15 @@ def outputs(root: Path, settings: Settings, target: Target) -> tuple[str, ...]:
 def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, Any]:
     """The keyword arguments of ``setup()``.
 
-    The device is resolved here, once: the extensions carry it to the commands.
+    The device is resolved once, here; the extensions pass it to the commands.
 
     Args:
-        root: of the source tree.
-        settings: of the environment.
+        root: the source tree.
+        settings: the settings from the environment.
         argv: the command line of setup.py.
 
     Raises:
-        VllmBuildError: the environment or the tree is wrong; one class for each kind of failure.
+        VllmBuildError: the environment or the tree is wrong; one class per kind of failure.
     """
     sdist = is_sdist(argv)
     target = None if sdist else _target(settings)
@@ -140,14 +140,14 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
     options: dict[str, dict[str, Any]] = {}
     if _staging:
         options["build"] = {"build_base": _staging}
-        # Beside it, so that a wheel is built from a tree that cannot be written.
+        # Outside the tree, so that a read-only tree can be built.
         options["egg_info"] = {"egg_base": _staging}
     if modules and not build_configuration.free_threaded():
         options["bdist_wheel"] = {"py_limited_api": "cp310"}
     return {
         "version": distribution_version.of_tree(root, settings, target, sdist=sdist),
-        # What every device needs; the device's own come when a wheel is built, the field is
-        # declared dynamic.
+        # An sdist has only the requirements common to all devices. The field is declared dynamic,
+        # so a wheel adds those of its device.
         "install_requires": requirements.read(root, target.name if target else "empty"),
         "ext_modules": modules,
         "cmdclass": {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ``requirements/<device>.txt``, the one source of run dependencies for pip and conda (build contract, section 6).
+"""Reads ``requirements/<device>.txt``, the run requirements for both pip and conda.
 
-A line of these files is a requirement, a comment, or ``-r common.txt``. Everything else that pip
-would take is an error here.
+See the build contract, section 6. A line of these files is a requirement, a comment, or
+``-r common.txt``. Anything else that pip accepts is an error here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMON = "common.txt"
-#: A comment begins the line or follows white space; a `#` inside a URL is part of it.
+#: A comment begins at the start of a line or after white space. A `#` inside a URL is part of it.
 _COMMENT = re.compile(r"(^|\s)#.*")
 
 
@@ -57,10 +57,10 @@ def _read_file(path: Path) -> list[str]:
 
 
 def read(root: Path, device: str) -> list[str]:
-    """The requirements of ``device``, each once; ``empty`` has the common ones alone.
+    """The requirements of ``device`` without duplicates; ``empty`` has only the common ones.
 
     Raises:
-        ConfigurationError: no such device, a file is missing, or a line is malformed.
+        ConfigurationError: there is no such device, a file is missing, or a line is malformed.
     """
     if device not in DEVICES:
         raise ConfigurationError(

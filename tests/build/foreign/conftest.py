@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test of official wheels is given."""
+"""Fixtures for the tests of official wheels."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def has_torch(tmp_path: Path, bare: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     assert bare.is_dir()
     site = install_torch(tmp_path / "torch")
     monkeypatch.setattr(torch_flavour, "_sites", lambda _: [site])
-    # Whether this environment has abi3audit is not to matter.
+    # The tests must not depend on whether this environment has abi3audit.
     monkeypatch.setattr(library_audit, "limited_api", lambda _: None)
     return site
 
 
 @pytest.fixture
 def ops(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, list[str]]]:
-    """What the wheel's library registers: all of the CPU's, until a test says otherwise."""
+    """The ops that the wheel's library registers: all CPU ops unless a test removes some."""
     found = listed(root, cpu_plan(root))
     monkeypatch.setenv("FAKE_OPS", json.dumps(found))
     return found

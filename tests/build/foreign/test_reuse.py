@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Official wheels from the settings to the tree."""
+"""Reuse of official wheels, from the settings to the files in the tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reuse_files import snapshot, write_zip
 from setuptools import Distribution
 
 from vllm_build import cli
-from vllm_build.reuse.foreign import foreign_audit, foreign_reuse, foreign_wheel
+from vllm_build.reuse.foreign import audit_table, foreign_reuse, foreign_wheel
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.records.fitness import Machine
@@ -77,24 +77,26 @@ def test_the_command_takes_an_official_wheel(
     command.build_extensions()
     record = json.loads((lib / "vllm" / "_build_info" / "foreign.json").read_text())
     assert record["unusable"] == {"_C::silu_and_mul": "the wheel has no such op"}
-    # Packed into a wheel it is no build of this project, whoever asks.
+    # A wheel packed from these libraries is not accepted as a build of this project.
     files = [path for path in lib.rglob("*") if path.is_file()]
     packed = write_zip(
         tmp_path / "vllm-0.1.0-py3-none-any.whl",
         {path.relative_to(lib).as_posix(): path.read_bytes() for path in files},
     )
     monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(packed))
-    with pytest.raises(RefusedError, match="built here, with the libraries of an official one"):
+    with pytest.raises(
+        RefusedError, match="this project built the wheel, with the libraries of an official one"
+    ):
         command.build_extensions()
     monkeypatch.delenv("VLLM_PRECOMPILED_FOREIGN")
-    with pytest.raises(RefusedError, match="those of an official wheel"):
+    with pytest.raises(RefusedError, match="come from an official wheel"):
         command.build_extensions()
     # It is not published as a build of this tree.
     with pytest.raises(ConfigurationError, match="official wheel"):
         store_publish.publish(lib, tmp_path / "store", Context(Cache(tmp_path / "cache2")))
 
 
-def test_a_wheel_that_nobody_named(
+def test_no_wheel_is_named(
     command: cmake_ext.precompiled_build_ext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_PRECOMPILED_FOREIGN", "1")
@@ -103,7 +105,7 @@ def test_a_wheel_that_nobody_named(
         command.build_extensions()
 
 
-def test_a_key_and_a_wheel_that_nobody_signed(
+def test_a_key_is_named_and_the_wheel_is_unsigned(
     command: cmake_ext.precompiled_build_ext,
     ops: dict[str, Any],
     tmp_path: Path,
@@ -122,7 +124,7 @@ def test_a_key_and_a_wheel_that_nobody_signed(
     assert (tmp_path / "lib" / "vllm" / "_C_AVX2.abi3.so").is_file()
 
 
-def test_modules_are_taken_whole_or_not(ctx: Context, tmp_path: Path) -> None:
+def test_a_module_that_lacks_a_function_is_not_used(ctx: Context, tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("a.so", "b.so")}
     picks = [
         foreign_wheel.Pick(f"vllm.{name}", Library(f"vllm/{name}", "0" * 64, 1)) for name in files
@@ -131,9 +133,9 @@ def test_modules_are_taken_whole_or_not(ctx: Context, tmp_path: Path) -> None:
         "w",
         foreign_wheel.Facts("vllm", Version("1"), frozenset(), None),
         dict(zip(files.values(), picks, strict=True)),
-        foreign_audit.Audit(),
+        audit_table.Audit(),
     )
-    found.audit.unusable["vllm.a.so"] = "the wheel's lacks f"
+    found.audit.unusable["vllm.a.so"] = "the wheel's module lacks f"
     reuse = foreign_reuse.ForeignReuse((), ctx, found, "cuda")
     assert set(reuse.fetch()) == {"vllm/b.so", "vllm/_build_info/foreign.json"}
 

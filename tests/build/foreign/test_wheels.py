@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which library of an official wheel stands in for which, and wheels that are refused before anything of them is believed."""
+"""The choice of libraries in an official wheel, and wheels that are refused before the audit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def libraries(*paths: str) -> dict[str, Library]:
     ],
     ids=["avx2", "avx512", "bf16", "none"],
 )
-def test_the_best_library_that_the_processor_runs(
+def test_the_best_library_for_the_processor(
     root: Path, flags: frozenset[str], file: str | None
 ) -> None:
     found = libraries(
@@ -128,7 +128,7 @@ def test_a_record_of_other_bytes(ctx: Context, root: Path, tmp_path: Path) -> No
     assert caught.value.check == "sha256"
 
 
-def test_a_record_that_is_no_text(ctx: Context, root: Path, tmp_path: Path) -> None:
+def test_a_record_that_is_not_text(ctx: Context, root: Path, tmp_path: Path) -> None:
     wheel = Official(
         {"vllm/_C_AVX2.abi3.so": compiled(tmp_path / "cc")}, platform=PLATFORM, record=""
     ).write(tmp_path)
@@ -138,10 +138,10 @@ def test_a_record_that_is_no_text(ctx: Context, root: Path, tmp_path: Path) -> N
     assert wheel == text
 
 
-def test_names_that_say_nothing(ctx: Context, root: Path, tmp_path: Path) -> None:
+def test_names_without_tags(ctx: Context, root: Path, tmp_path: Path) -> None:
     wheel = official(tmp_path)
     odd = wheel.rename(tmp_path / "wheel.whl")
-    with pytest.raises(RefusedError, match="name of a wheel"):
+    with pytest.raises(RefusedError, match="valid wheel name"):
         audit(ctx, root, odd)
-    with pytest.raises(ConfigurationError, match="is no wheel"):
+    with pytest.raises(ConfigurationError, match="is not a wheel"):
         foreign_wheel.ForeignWheel(ctx, "x.conda")

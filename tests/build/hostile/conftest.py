@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test of the corpus is given."""
+"""Fixtures for the corpus of hostile input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wheels of these tests are small: they would come whole with their directory."""
+    """Keep the first request from fetching these small wheels whole."""
     monkeypatch.setattr(remote_file, "TAIL", 66 * bounds.KIB)
 
 

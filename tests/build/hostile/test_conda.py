@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile conda packages and channels: each is refused by the check that is named, and leaves tree and cache as they were."""
+"""Hostile conda packages and channels: the named check refuses each, and the tree is unchanged."""
 
 from __future__ import annotations
 
@@ -146,8 +146,8 @@ def test_conda_files_of_a_channel(scene: Scene, case: str) -> None:
             scene.reuse(Settings(precompiled_stores=(server.url,)))
         assert caught.value.check == check
         assert snapshot(scene.tree) == keep
-        # The package itself has the sha256 of the index: the cache keeps it as what it is, and
-        # nothing of what was in it.
+        # The package has the sha256 that the index lists, so the cache keeps it, but none of its
+        # members.
         after = snapshot(scene.context.cache.root)
         assert {name for name in after if "/blobs/" not in name and "/refs/" not in name} == before
         assert {name.rsplit("/", 1)[1] for name in after if "/blobs/" in name} == {
@@ -186,7 +186,7 @@ def test_channels(scene: Scene, packages: dict[str, Any], check: str) -> None:
     scene.refused(Settings(precompiled_stores=(str(scene.folder),)), check)
 
 
-def test_a_channel_whose_index_is_none(scene: Scene) -> None:
+def test_a_channel_with_a_malformed_index(scene: Scene) -> None:
     write_channel(scene.folder, kernel_channel.subdir(), {})
     path = scene.folder / kernel_channel.subdir() / "repodata.json"
     path.write_text('{"packages.conda": []}', encoding="utf-8")

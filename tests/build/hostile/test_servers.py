@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers that lie, stall or break: nothing of what they send is used."""
+"""Servers that lie, stall or break: no byte that they send is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(scene: Scene) -> Iterator[reuse_server.Server]:
-    """Serves a wheel of half a megabyte, which takes several requests."""
+    """Serve a wheel of half a megabyte, which needs several requests."""
     build = Build({name: elf(n, 250_000) for n, name in enumerate(LIBRARIES)})
     with serving() as state:
         state.files["/" + WHEEL_NAME] = build.wheel(scene.folder).read_bytes()
@@ -47,7 +47,7 @@ def test_redirects_to_other_schemes(scene: Scene, server: reuse_server.Server, t
     scene.refused(location(server), "redirect")
 
 
-def test_redirects_without_end(scene: Scene, server: reuse_server.Server) -> None:
+def test_endless_redirects(scene: Scene, server: reuse_server.Server) -> None:
     server.script = [reuse_server.status(301, Location=f"/{WHEEL_NAME}")] * 50
     scene.refused(location(server), "redirect")
     assert len(server.asked) < 10
@@ -91,14 +91,14 @@ def test_a_file_that_changes_its_bytes_on_a_server_without_validators(
     ],
 )
 @pytest.mark.parametrize("at", [0, 1])
-def test_answers_to_another_question(
+def test_answers_that_do_not_match_the_request(
     scene: Scene, server: reuse_server.Server, at: int, answer: dict[str, str], check: str
 ) -> None:
-    server.script = [None] * at + [reuse_server.says(**answer)]
+    server.script = [*[None] * at, reuse_server.says(206, None, **answer)]
     scene.refused(location(server), check)
 
 
-def test_a_range_that_is_gone(scene: Scene, server: reuse_server.Server) -> None:
+def test_a_range_that_no_longer_exists(scene: Scene, server: reuse_server.Server) -> None:
     server.script = [None, reuse_server.status(416)]
     scene.refused(location(server), "range")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forged statements and stores that are signed wrongly: each is refused by the check that is named."""
+"""Forged statements and wrongly signed stores: the named check refuses each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def about(store: Path) -> signed_statement.Statement:
-    """What must be signed of the document as it is."""
+    """The statement that must be signed about the current document."""
     return signed_statement.of_document(
         "vllm-kernels", DIGEST, (store / store_entry.digest_path(DIGEST)).read_bytes()
     )
@@ -45,7 +45,7 @@ def raw(data: bytes) -> Forge:
 
 
 def wrapped(change: Callable[[dict[str, Any]], object]) -> Forge:
-    """The good envelope, bent."""
+    """Alter the valid envelope."""
 
     def forge(store: Path, _own: Signer, _other: Signer) -> None:
         document = json.loads((store / about(store).path).read_bytes())
@@ -60,12 +60,12 @@ def signature(**change: Any) -> Forge:
 
 
 def says(data: bytes) -> Forge:
-    """A payload that the right key did sign."""
+    """Write a payload that the right key signed."""
     return lambda store, own, _: write(store, json.dumps(envelope(data, own.key)).encode())
 
 
 def said(change: Callable[[dict[str, Any]], object]) -> Forge:
-    """Another statement that the right key did sign."""
+    """Write an altered statement that the right key signed."""
 
     def forge(store: Path, own: Signer, _: Signer) -> None:
         document = json.loads(about(store).payload())
@@ -76,7 +76,7 @@ def said(change: Callable[[dict[str, Any]], object]) -> Forge:
 
 
 def marker(change: Callable[[dict[str, Any], Signer], object]) -> Forge:
-    """The signer that the store declares, bent."""
+    """Alter the signer that the store declares."""
 
     def forge(store: Path, _own: Signer, other: Signer) -> None:
         document = json.loads((store / store_entry.MARKER).read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def flipped(document: dict[str, Any]) -> None:
 
 
 def other_payload(document: dict[str, Any]) -> None:
-    """A good signature, under another payload."""
+    """Combine a valid signature with another payload."""
     document["payload"] = base64.b64encode(
         base64.b64decode(document["payload"]).replace(b"vllm-kernels", b"vllm-flashmla")
     ).decode()
@@ -109,7 +109,7 @@ def by_another_under_this_id(store: Path, own: Signer, other: Signer) -> None:
 
 
 def by_an_elliptic_curve(store: Path, own: Signer, _: Signer) -> None:
-    """Algorithm confusion: what says how a signature is checked is the reader's key alone."""
+    """Algorithm confusion: only the reader's key may decide how a signature is checked."""
     sig = ec.generate_private_key(ec.SECP256R1()).sign(about(store).payload(), ec.ECDSA(SHA256()))
     encoded = base64.b64encode(sig).decode()
     signature(sig=encoded, keytype="ecdsa", scheme="ecdsa-sha2-nistp256")(store, own, own)
@@ -121,7 +121,7 @@ def bare_payload(store: Path, own: Signer, _: Signer) -> None:
 
 
 def as_another_type(store: Path, own: Signer, _: Signer) -> None:
-    """Signed as bytes of another kind, and said to be a statement."""
+    """Sign the bytes with another type, and declare them as a statement."""
     document = envelope(about(store).payload(), own.key, "application/json")
     write(store, json.dumps({**document, "payloadType": signed_statement.PAYLOAD}).encode())
 
@@ -131,7 +131,7 @@ def of_another_type(store: Path, own: Signer, _: Signer) -> None:
 
 
 def changed_document(store: Path, _own: Signer, _other: Signer) -> None:
-    """Another library for the same digest, consistently: the statement about the document before is still there."""
+    """Replace a library, and the document consistently; the old document's statement stays."""
     library(store).write_bytes(elf(55))
     sha256 = hashlib.sha256(elf(55)).hexdigest()
     path = store / store_entry.member_path(sha256)
@@ -148,7 +148,7 @@ def statement_of_the_document_before(store: Path, own: Signer, other: Signer) ->
 
 
 def document_of_another_digest(store: Path, own: Signer, _: Signer) -> None:
-    """One that the right key did sign, at the place of this one."""
+    """Replace the document by one for another digest, which the right key signed."""
     other = Build(facts={"build_digest": "0" * 64})
     store_publish.publish(
         other.unpacked(store.parent / "other"),
@@ -298,7 +298,7 @@ def own(tmp_path: Path) -> Signer:
 
 
 def forged(scene: Scene, own: Signer, case: str) -> tuple[str, Path]:
-    """The check that must fail, and the store."""
+    """Forge a store; returns the check that must fail, and the store."""
     check, forge = SIGNED[case]
     store = scene.folder / "store"
     store_publish.publish(SOUND.unpacked(scene.folder / "built"), store, scene.context, own.key)
@@ -321,8 +321,11 @@ def test_signed_stores_over_http(scene: Scene, own: Signer, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", SIGNED)
-def test_signed_stores_that_nobody_vouches_for(scene: Scene, own: Signer, case: str) -> None:
-    """Without a key whatever declares a signer is refused, however it is bent; what hides it is a store like any without."""
+def test_signed_stores_without_a_trusted_key(scene: Scene, own: Signer, case: str) -> None:
+    """Without a key, every store that declares a signer is refused, in any altered form.
+
+    A store that hides its signer is like any unsigned store.
+    """
     _, store = forged(scene, own, case)
     if case == "a store that hides its signer":
         scene.reuse(Settings(precompiled_stores=(str(store),)))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FIFOs, devices, folders, sockets and huge files in every place that a user or a store names: refused at once, never read."""
+"""FIFOs, devices, folders, sockets and huge files are refused at once, and never read.
+
+They are tried at every place that a user or a store names.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +44,16 @@ if TYPE_CHECKING:
 
     Make = Callable[[Path], object]
 
-#: Above every limit, and not one block on the disk.
+#: Above every limit; a sparse file of this size needs no block on the disk.
 HUGE = 20 << 30
 
 
 @pytest.fixture(autouse=True)
 def at_once() -> Iterator[None]:
-    """Reading a FIFO waits for ever, and reading a device ends with the machine's memory."""
+    """Fail after a minute: reading a FIFO waits forever, and reading a device exhausts memory."""
 
     def expired(*_: object) -> None:
-        raise TimeoutError("something was read that never ends")
+        raise TimeoutError("an endless file was read")
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.alarm(60)
@@ -67,7 +70,7 @@ def sparse(path: Path) -> None:
 
 
 def bound(path: Path) -> None:
-    """A socket in the file system; its address may be short only."""
+    """Create a socket in the file system; a socket's address has a short maximum length."""
     here = os.open(path.parent, os.O_RDONLY)
     try:
         with socket.socket(socket.AF_UNIX) as server:
@@ -95,19 +98,20 @@ def replace(path: Path, make: Make) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_function_opens(tmp_path: Path, kind: str) -> None:
     path = replace(tmp_path / "x", KINDS[kind])
-    for read in (
+    readers: tuple[Callable[[Path], object], ...] = (
         files.open_regular,
         files.read_bytes,
         files.read_text,
         files.sha256_of,
         lambda p: files.copy_regular(p, tmp_path / "y", 9),
-    ):
+    )
+    for read in readers:
         with pytest.raises(files.NotRegularError, match=f"it is {kind}, not a regular file"):
-            read(path)  # type: ignore[operator]
+            read(path)
     assert not (tmp_path / "y").exists()
 
 
-def test_a_file_that_is_replaced_between_two_looks(
+def test_a_file_that_is_replaced_while_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x"
@@ -134,13 +138,13 @@ def test_sizes(tmp_path: Path) -> None:
         files.read_bytes(replace(path, sparse))
     files.copy_regular(link, tmp_path / "copy", 4)
     assert (tmp_path / "copy").stat().st_size == 5, (
-        "one more than the limit, which the caller compares"
+        "one byte more than the limit, so that the caller notices"
     )
     path.write_bytes(b"a\r\nb\rc")
     assert files.read_text(path) == "a\nb\nc"
 
 
-#: Places in a store, by what is reused from it.
+#: The files that reuse reads from a store.
 PLACES: dict[str, Callable[[Path], Path]] = {
     "marker": lambda store: store / store_entry.MARKER,
     "document": lambda store: store / store_entry.digest_path(DIGEST),
@@ -213,7 +217,7 @@ def test_keys(tmp_path: Path, kind: str) -> None:
             load(path)
 
 
-#: Files of a tree, and what reads them.
+#: Files of a tree, and the functions that read them.
 TREE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "variant": ("variants/mine.yaml", lambda root: variants.load(root, "mine")),
     "variant by path": ("mine.yaml", lambda root: variants.load(root, str(root / "mine.yaml"))),
@@ -248,7 +252,7 @@ def test_files_of_a_tree(tmp_path: Path, case: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", EVERY)
 def test_libraries_that_are_read(tmp_path: Path, kind: str) -> None:
     path = replace(tmp_path / "x.so", EVERY[kind])
-    with pytest.raises(BuildError, match="is not a library that can be checked"):
+    with pytest.raises(BuildError, match="is not a valid library"):
         elf.read(path)
 
 
@@ -260,7 +264,7 @@ def test_commands_end(
     capsys: pytest.CaptureFixture[str],
     kind: str,
 ) -> None:
-    """With a status of their own, and in words."""
+    """Commands end with an error message and a documented status."""
     monkeypatch.setenv("VLLM_BUILD_CACHE", str(tmp_path / "cache"))
     special = replace(tmp_path / "x.yaml", EVERY[kind])
     wheel = replace(tmp_path / WHEEL_NAME, EVERY[kind])
@@ -273,7 +277,7 @@ def test_commands_end(
         ["audit", str(wheel), "--device", "cpu"],
         ["render", str(special)],
     ):
-        # The numbers of every failure that the documentation lists.
+        # The exit statuses in the documentation.
         assert cli.main(words) in range(2, 11), words
         said = capsys.readouterr().err
         assert "error: " in said

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile stores: each is refused by the check that is named, and leaves tree, cache and store as they were."""
+"""Hostile stores: the named check refuses each, and tree, cache and store stay unchanged."""
 
 from __future__ import annotations
 
@@ -46,22 +46,19 @@ def other_kind(store: Path) -> None:
     (store / store_entry.MARKER).write_text('{"schema": 2}', encoding="utf-8")
 
 
+def no_json(store: Path) -> None:
+    (store / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8")
+
+
+def too_large(store: Path) -> None:
+    (store / store_entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8")
+
+
 ARCHIVE = {"name": "vllm-1-py3-none-any.whl", "sha256": "0" * 64, "size": 1}
 STORES: dict[str, tuple[str, Spoil]] = {
     "another kind": ("index", other_kind),
-    "no JSON": (
-        "document",
-        lambda store: (
-            (store / store_entry.digest_path(DIGEST)).write_text("?", encoding="utf-8") and None
-        ),
-    ),
-    "too large": (
-        "size-limit",
-        lambda store: (
-            (store / store_entry.digest_path(DIGEST)).write_text(" " * 2_000_000, encoding="utf-8")
-            and None
-        ),
-    ),
+    "no JSON": ("document", no_json),
+    "too large": ("size-limit", too_large),
     "another digest": ("index", index(lambda document: document.update(digest="0" * 64))),
     "another output": ("index", index(lambda document: document.update(output="vllm-flashmla"))),
     "no builds": ("index", index(lambda document: document.update(builds=[]))),
@@ -75,7 +72,7 @@ STORES: dict[str, tuple[str, Spoil]] = {
         first(lambda build: build.update(archive={**ARCHIVE, "name": "http://evil/evil.whl"})),
     ),
     "archive that is none": ("document", first(lambda build: build.update(archive="x"))),
-    "archive without end": (
+    "enormous archive": (
         "size-limit",
         first(lambda build: build.update(archive={**ARCHIVE, "size": 1 << 60})),
     ),
@@ -105,7 +102,7 @@ def test_stores_over_http(scene: Scene, store: Path, case: str) -> None:
     spoil(store)
     with serving() as server:
         server.folder = store
-        # A server's files are known by their sha256 alone before they are whole.
+        # A file of a server is hashed after the download; its size is not compared first.
         refused_by_store(
             scene,
             server.url,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile wheels: each is refused by the check that is named, and leaves tree and cache as they were."""
+"""Hostile wheels: the named check refuses each, and tree and cache stay unchanged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def zip_of(more: Mapping[str, bytes]) -> Make:
 def with_info(
     change: Callable[[zipfile.ZipInfo], None], name: str = "vllm/odd.py", data: bytes = b"x"
 ) -> Make:
-    """A wheel with one more member, whose directory entry is changed before it is written."""
+    """Write a wheel with another member, whose directory entry ``change`` alters first."""
 
     def make(folder: Path) -> Path:
         path = SOUND.wheel(folder)
@@ -68,7 +68,10 @@ def twice(first: str, second: str) -> Make:
 
 
 def patched(change: Callable[[bytearray, dict[str, int]], None]) -> Make:
-    """A wheel whose bytes are changed; ``change`` gets them with the offsets of the entries in the directory."""
+    """Write a wheel, and alter its bytes.
+
+    ``change`` gets the bytes, and member -> offset of its entry in the directory.
+    """
 
     def make(folder: Path) -> Path:
         path = write_zip(folder / WHEEL_NAME, members(), zipfile.ZIP_STORED)
@@ -153,7 +156,7 @@ WHEELS: dict[str, tuple[str, Make]] = {
     "control character": ("name", zip_of({"vllm/a\nb.py": b"x"})),
     "empty part": ("name", zip_of({"vllm//_C.abi3.so": b"x"})),
     "dot part": ("name", zip_of({"./vllm/_C.abi3.so": b"x"})),
-    "name without end": ("name", zip_of({"vllm/" + "a" * 600: b"x"})),
+    "very long name": ("name", zip_of({"vllm/" + "a" * 600: b"x"})),
     "link": ("link", with_info(mode(stat.S_IFLNK), "vllm/_C.so", b"/etc/passwd")),
     "character device": ("special-file", with_info(mode(stat.S_IFCHR))),
     "block device": ("special-file", with_info(mode(stat.S_IFBLK))),
@@ -236,12 +239,12 @@ def test_wheels(scene: Scene, case: str) -> None:
 
 @pytest.mark.parametrize("case", WHEELS)
 def test_wheels_by_range(scene: Scene, case: str) -> None:
-    """The same through a server: whatever was fetched of it is gone, too."""
+    """The same with a server; the fetched bytes are removed, too."""
     check, make = WHEELS[case]
     path = make(scene.folder)
     with serving() as server:
         server.folder = scene.folder
-        # Of an empty file no range can be had.
+        # An empty file has no ranges.
         scene.refused(
             Settings(precompiled_location=f"{server.url}/{path.name}"),
             "range" if case == "no archive" else check,
@@ -269,7 +272,7 @@ def test_a_pinned_file_of_another_sha256(scene: Scene) -> None:
         "record that is no JSON",
     ],
 )
-def test_nothing_is_compiled_instead_of_what_is_not_sound(scene: Scene, case: str) -> None:
+def test_a_hostile_wheel_is_not_replaced_by_compiling(scene: Scene, case: str) -> None:
     check, make = WHEELS[case]
     scene.refused(
         Settings(precompiled_location=str(make(scene.folder)), precompiled_partial=True), check
@@ -277,6 +280,6 @@ def test_nothing_is_compiled_instead_of_what_is_not_sound(scene: Scene, case: st
 
 
 def test_a_sound_wheel_is_reused(scene: Scene) -> None:
-    """What all others are bent from."""
+    """All hostile wheels are variants of this one."""
     scene.reuse(Settings(precompiled_location=str(SOUND.wheel(scene.folder))))
     assert (scene.tree / FIRST).read_bytes() == SOUND.libraries[FIRST]

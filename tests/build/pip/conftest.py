@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A developer's machine for real builds: compiler, ccache, CMake, torch from the toolchain channel; pip as this machine configures it."""
+"""A developer's environment for real builds, from the toolchain channel.
+
+It has a compiler, ccache, CMake and torch. pip uses this machine's configuration.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from vllm_build.util.console import Console
 from vllm_build.util.errors import ToolchainError
 
 ROOT = paths.source_root()
-#: What builds, tests and people leave in a tree; a clone has none of it.
+#: Files that builds, tests and people leave in a tree, and that a clone lacks.
 NOT_IN_A_CLONE = (
     ".git",
     ".venv",
@@ -37,7 +40,7 @@ NOT_IN_A_CLONE = (
     "_build_info",
     ".*_cache",
 )
-#: How this machine reaches a package index. Nothing else of its environment gets into a build.
+#: Variables that say how this machine reaches a package index. A build gets no others.
 MACHINE = re.compile(
     r"(PIP_.*|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|XDG_CONFIG_HOME|TMPDIR|HOME)",
     re.IGNORECASE,
@@ -48,19 +51,19 @@ LINK = re.compile(r"^\s*\[\d+/\d+\] Linking \w+ shared module (\S+)", re.MULTILI
 
 @dataclass(frozen=True)
 class Done:
-    """One command: its exit status and all that it printed."""
+    """The exit status and the output of a command."""
 
     status: int
     log: str
 
     @property
     def units(self) -> list[str]:
-        """Objects that were compiled, by the source they come from."""
+        """The sources of the compiled objects."""
         return [Path(name).name.removesuffix(".o") for name in UNIT.findall(self.log)]
 
     @property
     def links(self) -> list[str]:
-        """Extension libraries that were linked."""
+        """The linked extension libraries."""
         return LINK.findall(self.log)
 
 
@@ -74,7 +77,7 @@ class Developer:
     _activated: dict[str, str] = field(default_factory=dict)
 
     def environ(self, **extra: str) -> dict[str, str]:
-        """What a shell has after activation."""
+        """The variables of a shell after activation."""
         if not self._activated:
             script = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$f"; done; env -0'
             text = subprocess.run(
@@ -104,7 +107,7 @@ class Developer:
         return Done(done.returncode, done.stdout)
 
     def pip(self, *arguments: str, cwd: Path, **extra: str) -> Done:
-        """Run pip with its log on; fails the test when pip fails."""
+        """Run pip with `-v`; fail the test if pip fails."""
         done = self.run("python", "-m", "pip", *arguments, "-v", cwd=cwd, **extra)
         assert done.status == 0, done.log[-6000:]
         return done
@@ -123,12 +126,12 @@ class Developer:
 
 
 def make(folder: Path, specs: list[str]) -> Developer:
-    """An environment of its own from the channel, which is brought up to date when it cannot serve ``specs``."""
+    """Create an environment from the channel; update the channel if ``specs`` have no solution."""
     url = package_channel.url(package_channel.choose(None, Settings.from_environ(os.environ)))
     try:
         conda_environment.create(folder / "env", specs, [url])
     except ToolchainError:
-        channel_build.ensure(ROOT, Console())
+        channel_build.ensure(ROOT, Console(), inherited=os.environ)
         conda_environment.create(folder / "env", specs, [url])
     prefix = folder / "env"
     machine = {key: value for key, value in os.environ.items() if MACHINE.fullmatch(key)}
@@ -148,7 +151,7 @@ TOOLS = ["gxx_linux-64", "ccache", "libhwy", "cmake", "ninja", "pip"]
 
 @pytest.fixture(scope="session")
 def developer(tmp_path_factory: pytest.TempPathFactory) -> Developer:
-    """All that `pip --no-build-isolation` needs."""
+    """Everything that `pip --no-build-isolation` needs."""
     return make(
         tmp_path_factory.mktemp("developer"),
         [*TOOLS, "python 3.11.*", "pytorch", "setuptools", "wheel", "packaging"],
@@ -157,13 +160,16 @@ def developer(tmp_path_factory: pytest.TempPathFactory) -> Developer:
 
 @pytest.fixture(scope="session")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Developer:
-    """A compiler and pip, no torch and no setuptools: isolated builds have to bring them."""
+    """A compiler and pip. Isolated builds must install torch and setuptools."""
     return make(tmp_path_factory.mktemp("newcomer"), [*TOOLS, "python 3.11.*"])
 
 
 @pytest.fixture(scope="session")
 def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Developer:
-    """All that `pip --no-build-isolation` needs except torch, with what a torch needs that lies in some other folder."""
+    """Everything that `pip --no-build-isolation` needs, except torch, and torch's requirements.
+
+    A test puts a torch into another folder.
+    """
     torch = [
         "filelock",
         "fsspec",
@@ -180,7 +186,7 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Developer:
 
 @pytest.fixture(scope="session")
 def free_threaded(tmp_path_factory: pytest.TempPathFactory) -> Developer:
-    """A CPython without the GIL, and libtorch without its Python part."""
+    """A CPython without the GIL, and libtorch without the Python package."""
     return make(
         tmp_path_factory.mktemp("freethreaded"),
         [*TOOLS, "python 3.13.* *_cp313t", "libtorch", "setuptools", "wheel", "packaging"],
@@ -188,16 +194,16 @@ def free_threaded(tmp_path_factory: pytest.TempPathFactory) -> Developer:
 
 
 def copy_tree(target: Path) -> Path:
-    """The tree as a clone has it, without its history."""
+    """Copy the tree as in a clone, without its history."""
     shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True)
     return target
 
 
 def keep_kernels(tree: Path, names: tuple[str, ...]) -> None:
-    """Take all other kernels out of a tree's table."""
+    """Remove all other kernels from a tree's table."""
     table = tree / "csrc" / "kernels.toml"
     document = tomlkit.parse(table.read_text(encoding="utf-8"))
-    kept = [record for record in document["kernel"] if record["name"] in names]  # type: ignore[union-attr,index]
+    kept = [record for record in document["kernel"] if record["name"] in names]
     assert len(kept) == len(names), f"{table} has no record of each of {names}"
     document["kernel"] = kept
     table.write_text(tomlkit.dumps(document), encoding="utf-8")
@@ -205,7 +211,12 @@ def keep_kernels(tree: Path, names: tuple[str, ...]) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A fresh clone for one test, cut to some kernels: each test compiles them anew, and one more kernel would try nothing else."""
+    """A fresh clone for one test, with a few kernels, because each test compiles them again."""
     tree = copy_tree(tmp_path / "clone")
     keep_kernels(tree, ("cpu-dispatch", "activation-cpu", "norm-cpu", "rotary-cpu"))
     return tree
+
+
+@pytest.fixture
+def version(root: Path) -> str:
+    return (root / "VERSION").read_text(encoding="utf-8").strip()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel developer's day: editable installs again and again, errors, interruptions, two builds at once."""
+"""A kernel developer's day: editable installs, errors, interruptions, concurrent builds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from command_runs import HEARING, MARK, gone
 from vllm_build.util import locks
 
 if TYPE_CHECKING:
-    from conftest import Developer
+    from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
 EDITABLE = ("install", "-e", ".", "--no-deps", "--no-build-isolation")
@@ -40,7 +40,7 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
     again = developer.pip(*EDITABLE, cwd=clone)
     assert (again.units, again.links) == ([], [])
     assert (library.stat().st_ino, library.stat().st_mtime_ns) == before, (
-        "the library in the tree was not written again"
+        "the library in the tree was not rewritten"
     )
 
     with (clone / EDITED).open("a", encoding="utf-8") as source:
@@ -60,8 +60,7 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
     )
     assert where.log.splitlines()[-1] == str(clone / "vllm" / "__init__.py")
 
-    # A Python developer in the same tree: the kernels of before would be loaded as if they belonged
-    # to it.
+    # A Python developer uses the same tree. The earlier kernels must not be loaded.
     developer.pip(*EDITABLE, cwd=clone, VLLM_TARGET_DEVICE="empty")
     version = developer.run(
         "python",
@@ -71,7 +70,7 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
     )
     assert version.log.split()[0].endswith("+empty")
 
-    # Two configurations keep a folder each: coming back compiles nothing.
+    # Each configuration has its own folder: switching back compiles nothing.
     debug = developer.run(*BUILD_EXT, "--debug", cwd=clone, CMAKE_ARGS="", CMAKE_BUILD_TYPE="")
     assert debug.status == 0, debug.log[-3000:]
     assert debug.units
@@ -92,14 +91,14 @@ def test_one_unit_that_does_not_compile(developer: Developer, clone: Path) -> No
     message = done.log.partition("error: the build failed")[2]
     assert "activation_cpu.cc" in message
     assert "no_such_name" in message
-    assert f"{clone / EDITED}:" in message, "a path that an editor opens"
+    assert f"{clone / EDITED}:" in message, "editors can open this path"
     assert len(message.splitlines()) < 25
     assert "Traceback" not in done.log
     piped = developer.run("python", "-m", "pip", *EDITABLE, cwd=clone)
     assert piped.status != 0
     assert "was not declared" in piped.log
     assert "Traceback" not in piped.log
-    # Mended, the build goes on from where it was.
+    # After the fix, the build continues where it stopped.
     text = (
         (clone / EDITED).read_text(encoding="utf-8").replace("\nint broken = no_such_name;\n", "")
     )
@@ -128,14 +127,14 @@ def test_a_killed_build_is_taken_up_again(
         os.kill(process.pid, number)
         process.wait()
     assert process.returncode in (-signal.SIGKILL, 128 + signal.SIGTERM)
-    # Whoever still compiles for it ends by itself: Ninja has lost its reader.
+    # Compilers that still run end by themselves, because nothing reads Ninja's output.
     folder = build_folder(clone)
     log = developer.run(*BUILD_EXT, cwd=clone, VLLM_DISABLE_CCACHE="1")
     while log.status == 9:
         time.sleep(1)
         log = developer.run(*BUILD_EXT, cwd=clone, VLLM_DISABLE_CCACHE="1")
     assert log.status == 0, log.log[-3000:]
-    assert 0 < len(log.units) < 10, "what was complete is not compiled again"
+    assert 0 < len(log.units) < 10, "complete units are not recompiled"
     assert (folder / "_C.abi3.so").is_file()
 
 
@@ -143,7 +142,7 @@ def test_a_killed_build_is_taken_up_again(
 def test_a_pip_that_is_killed_ends_its_build(
     developer: Developer, clone: Path, number: signal.Signals
 ) -> None:
-    """pip tells its hooks nothing."""
+    """pip does not forward signals to its hooks."""
     mark = uuid.uuid4().hex
     env = developer.environ(VLLM_DISABLE_CCACHE="1", MAX_JOBS="1", VERBOSE="") | {MARK: mark}
     command = [str(developer.prefix / "bin" / "python"), "-m", "pip", *EDITABLE, "-v"]
@@ -169,8 +168,7 @@ def test_a_pip_that_is_killed_ends_its_build(
 def test_a_build_killed_while_it_configures(developer: Developer, clone: Path) -> None:
     assert developer.run(*BUILD_EXT, cwd=clone).status == 0
     folder = build_folder(clone)
-    # What such a kill leaves: a cache that is cut short, and no record of a complete configure
-    # step.
+    # Such a kill leaves a truncated cache and no record of a complete configure step.
     (folder / "configured.json").unlink()
     cache = folder / "CMakeCache.txt"
     cache.write_bytes(cache.read_bytes()[:2000])
@@ -189,7 +187,7 @@ def test_two_builds_at_once(developer: Developer, clone: Path) -> None:
 
 
 def test_a_build_within_4_gib(developer: Developer, clone: Path) -> None:
-    """No process may take more than 4 GiB of addresses; the number of jobs is the build's own choice."""
+    """Each process is limited to 4 GiB of address space. The build chooses the number of jobs."""
     limit = 4 << 30
     done = subprocess.run(
         [str(developer.prefix / "bin" / "python"), *BUILD_EXT[1:]],
@@ -206,7 +204,7 @@ def test_a_build_within_4_gib(developer: Developer, clone: Path) -> None:
 
 @pytest.mark.parametrize("mebibytes", [1, 2], ids=["while it configures", "while it compiles"])
 def test_a_disk_that_is_full(developer: Developer, clone: Path, mebibytes: int) -> None:
-    """The build folder on a disk of its own: torch's headers alone fill the smaller one, objects the larger."""
+    """The build folder is on a small disk: torch's headers fill one size, objects the other."""
     disk = clone / "disk"
     disk.mkdir()
     mount = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$1" && shift && exec "$@"'
@@ -227,7 +225,7 @@ def test_a_disk_that_is_full(developer: Developer, clone: Path, mebibytes: int) 
     assert "space" in done.stderr.rpartition("error: ")[2]
     assert "VLLM_BUILD_ROOT" in done.stderr.rpartition("error: ")[2]
     assert "Traceback" not in done.stderr
-    # Nothing of it is in the way of a build with room.
+    # A later build with enough space succeeds.
     assert not (clone / "stage").exists()
     assert developer.run(*BUILD_EXT, cwd=clone).status == 0
 

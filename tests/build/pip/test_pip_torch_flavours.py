@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same kernels come out whatever torch they are compiled against: the channel's, which is made of PyPI's, or the build for CPUs."""
+"""Kernels do not depend on the torch that they are compiled with.
+
+One torch is that of the channel, which is made from PyPI's; the other is the build for CPUs.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import zipfile
 from typing import TYPE_CHECKING
@@ -16,19 +20,19 @@ from vllm_build.toolchain import pypi
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Developer
+    from tests.build.pip.conftest import Developer
 
 pytestmark = pytest.mark.slow
-#: The build for CPUs of the release that the channel has.
+#: The build for CPUs of the channel's release.
 CPU = "torch===2.13.0+cpu"
 
 
 @pytest.fixture(scope="module")
 def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two folders with a torch each: the channel's, and the wheel for CPUs."""
+    """Two folders with one torch each: that of the channel, and the wheel for CPUs."""
     folder = tmp_path_factory.mktemp("flavours")
     try:
-        (wheel,) = pypi.resolve([CPU], python="3.11", abi=None)
+        (wheel,) = pypi.resolve([CPU], python="3.11", abi=None, inherited=os.environ)
     except pypi.MissingVersionError:
         pytest.skip(
             f"pip finds no {CPU}: PyPI does not have it; name an index that does in pip's "
@@ -36,13 +40,17 @@ def flavours(developer: Developer, tmp_path_factory: pytest.TempPathFactory) -> 
         )
     (folder / "wheel").mkdir()
     pypi.download(
-        [(wheel.name, wheel.version, wheel.sha256)], folder / "wheel", python="3.11", abi=None
+        [(wheel.name, wheel.version, wheel.sha256)],
+        folder / "wheel",
+        python="3.11",
+        abi=None,
+        inherited=os.environ,
     )
     with zipfile.ZipFile(folder / "wheel" / wheel.filename) as archive:
         archive.extractall(folder / "cpu")
     (folder / "wheel" / wheel.filename).unlink()
     site = developer.prefix / "lib" / "python3.11" / "site-packages"
-    # Links are followed: the copy has the headers and libraries themselves.
+    # Follow links, so that the copy contains the headers and libraries.
     for package in ("torch", "torchgen", "functorch"):
         shutil.copytree(site / package, folder / "pypi" / package)
     (info,) = site.glob("torch-*.dist-info")
@@ -62,7 +70,7 @@ def headers(site: Path) -> dict[str, str]:
 
 
 def test_kernels_see_the_same_headers(flavours: dict[str, Path]) -> None:
-    """The reason why the libraries are equal; torch's other headers differ."""
+    """The libraries are equal because these headers are; other headers of torch differ."""
     found = {name: headers(site) for name, site in flavours.items()}
     assert len(found["cpu"]) > 30
     assert found["pypi"] == found["cpu"]
@@ -81,14 +89,14 @@ def test_kernels_are_the_same_bytes(
         folder.rename(site)
         tree = shutil.copytree(clone, tmp_path / "tree", symlinks=True)
         command = ["wheel", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / name)]
-        # The channel's torch keeps its libraries in the prefix; the copy is loaded when the ops are
-        # compared.
+        # The libraries of the channel's torch are in the prefix. The comparison of ops loads the
+        # copy.
         libraries = {"LD_LIBRARY_PATH": str(developer.prefix / "lib")} if name == "pypi" else {}
         done = without_torch.pip(
             *command, cwd=tree, PYTHONPATH=str(site), CCACHE_DISABLE="1", **libraries
         )
         assert f"the installed torch in {site}" in done.log
-        assert len(done.units) > 5, "compiled, not taken from a cache"
+        assert len(done.units) > 5, "it was compiled, not taken from a cache"
         (wheel,) = (tmp_path / name).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             made[name] = {member: archive.read(member) for member in archive.namelist()}

@@ -16,7 +16,8 @@
 #error "fibers are written for x86-64"
 #endif
 
-// Saves the registers that a call keeps on the stack at *from, and goes on with the stack `to`.
+// Saves the callee-saved registers on the current stack, stores its top in *from, and continues
+// with the stack `to`.
 extern "C" void vllm_switch_stack(void** from, void* to);
 asm(R"(
 .text
@@ -51,18 +52,18 @@ namespace {
 
 constexpr size_t kStack = 64 * 1024;
 constexpr int kMaxThreads = 1024;
-// Launches that run together have their blocks of one number in flight at once.
+// Launches that run together: their blocks with the same number are in flight at once.
 constexpr int kMaxTogether = 8;
-// What reads shared memory before it is written shall not find zeros.
+// Fills shared memory, so that reading it before it is written does not give zeros.
 constexpr int kGarbage = 0xCD;
 
 struct Fiber {
-  void* stack = nullptr;  // where it goes on
+  void* stack = nullptr;  // where it continues
   bool done = false;
 };
 
-// What the lanes of a warp leave for one another. There are two sets: a lane may be one exchange
-// ahead of those that have not read yet.
+// Data that the lanes of a warp exchange. There are two sets, because a lane may be one exchange
+// ahead of lanes that have not read yet.
 struct WarpExchange {
   int lanes = 0;
   int arrived = 0;
@@ -80,18 +81,18 @@ struct LaunchRecord {
 struct Block {
   Fiber fibers[kMaxThreads];
   WarpExchange warps[kMaxThreads / kWarpSize];
-  int number = 0;  // among those in flight
+  int number = 0;  // among the blocks in flight
   int waiting = 0;
-  unsigned barrier = 0;  // how many barriers all have passed
+  unsigned barrier = 0;  // number of barriers that all threads have passed
   const LaunchRecord* launch = nullptr;
   std::vector<unsigned char> shared;
   std::unique_ptr<Asynchronous> asynchronous;
 };
 
 Block in_flight[kMaxTogether];
-Block* block = nullptr;  // of the thread that runs
-int running = 0;         // which fiber of it
-bool progress = false;   // since the scheduler last looked
+Block* block = nullptr;  // of the running thread
+int running = 0;         // index of the running fiber
+bool progress = false;   // since the scheduler's last check
 void* scheduler = nullptr;
 
 bool together = false;
@@ -134,8 +135,8 @@ void Start(Block& started, const LaunchRecord& launch) {
   }
   for (int thread = 0; thread < launch.threads; ++thread) {
     const size_t stack = static_cast<size_t>(started.number * kMaxThreads + thread);
-    // As vllm_switch_stack leaves a stack: six registers, then where to return to; there the stack
-    // is as at the begin of any function.
+    // The layout that vllm_switch_stack leaves: six registers, then the return address. At that
+    // address, the stack is as at the beginning of any function.
     void** top = reinterpret_cast<void**>(Stacks() + kStack * (stack + 1)) - 1;
     *--top = reinterpret_cast<void*>(&RunFiber);
     for (int i = 0; i < 6; ++i) *--top = nullptr;
@@ -143,8 +144,8 @@ void Start(Block& started, const LaunchRecord& launch) {
   }
 }
 
-// Every thread of a block that has not ended runs until it waits. Returns how many have not ended
-// then.
+// Runs every thread of a block that has not ended until it waits. Returns how many threads have not
+// ended then.
 int RunOnce(Block& chosen, bool reversed) {
   const LaunchRecord& launch = *chosen.launch;
   int left = 0;
@@ -215,8 +216,9 @@ void BlockBarrier() {
 
 namespace {
 
-// Leaves `size` bytes for the lanes of the warp, waits for all of them, and returns what they left.
-const unsigned char (*WaitForAllRanks(const void* mine, size_t size))[8] {
+// Offers `size` bytes to the lanes of the warp, waits for all of them, and returns all lanes'
+// bytes.
+const unsigned char (*OfferToWarp(const void* mine, size_t size))[8] {
   const unsigned me = current.thread.x;
   WarpExchange& warp = block->warps[me / kWarpSize];
   const unsigned round = warp.round;
@@ -239,13 +241,13 @@ unsigned LanesHere() {
 }  // namespace
 
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
-  const auto values = WaitForAllRanks(mine, size);
+  const auto values = OfferToWarp(mine, size);
   if (lane >= LanesHere()) Die("a shuffle asks for a lane that the block does not have");
   std::memcpy(theirs, values[lane], size);
 }
 
 uint32_t Ballot(bool value) {
-  const auto values = WaitForAllRanks(&value, sizeof(value));
+  const auto values = OfferToWarp(&value, sizeof(value));
   uint32_t bits = 0;
   for (unsigned lane = 0; lane < LanesHere(); ++lane)
     bits |= static_cast<uint32_t>(values[lane][0]) << lane;
@@ -271,9 +273,9 @@ void Run(dim3 blocks, int threads, size_t shared, std::function<void()> body) {
 
 }  // namespace emulation
 
-// Launches from the first call to the second run at once in the second, as on several GPUs: one
-// block of each, those of the same number, which is what kernels that wait for one another may rely
-// on. Returns how many launches there were; -1 when they are too many, or not of one shape.
+// Launches between the two calls run together in the second call, as on several GPUs: one block of
+// each launch, those with the same number. Kernels that wait for one another may rely on that.
+// Returns the number of launches, or -1 if there are too many or their shapes differ.
 extern "C" __attribute__((visibility("default"))) void vllm_emulation_begin() {
   emulation::together = true;
 }
@@ -290,15 +292,15 @@ extern "C" __attribute__((visibility("default"))) int vllm_emulation_run() {
 }
 
 void* GetCurrentStream() { return nullptr; }
-// Few, so that kernels have to walk on by the grid.
+// A small number, so that kernels must loop over the grid.
 int GetMultiprocessorCount() { return 2; }
-// No GPU's: kernels that are compiled for some are none of this library's.
+// Not a GPU's capability: this library has no kernels that are compiled for one.
 int GetComputeCapability() { return 0; }
-// Copies that overlap are the tests' own affair: they pass on the CPU.
+// memmove, because tests copy overlapping ranges, which work on the CPU.
 void CopyAsync(void* to, const void* from, size_t bytes) { std::memmove(to, from, bytes); }
 void FailLaunch(const char* kernel, int, const char*) { throw std::runtime_error(kernel); }
 
-// All GPUs are this process, and a handle is an address.
+// This process represents all GPUs, so a handle is an address.
 std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   const size_t rounded = (bytes + 255) / 256 * 256;
   void* memory = std::aligned_alloc(256, rounded);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs GPU kernels on the CPU, for tests of what they compute on machines without a GPU: what
-// core/gpu/gpu.h takes from a toolkit elsewhere.
+// Runs GPU kernels on the CPU, to test their results on machines without a GPU. This file replaces
+// the parts of a toolkit that core/gpu/gpu.h uses.
 //
-// The blocks of a launch run one after the other, the threads of a block as fibers of one thread. A
-// fiber runs until it has to wait, at a barrier or in a shuffle, so that code without barriers that
-// needs them gives wrong results: threads do not advance together, and every second block has them
-// in the reverse order. What a GPU leaves undefined ends the process with a message: a barrier or a
-// shuffle that not all threads of the block or the warp reach. Memory of kernels is ordinary
-// memory, so AddressSanitizer finds what lies outside of it.
+// The blocks of a launch run one after the other, and the threads of a block are fibers of one
+// thread. A fiber runs until it has to wait, at a barrier or in a shuffle. Threads therefore do not
+// advance together, and every second block runs them in reverse order, so code that lacks a barrier
+// gives wrong results. Behaviour that a GPU leaves undefined ends the process with a message, such
+// as a barrier or a shuffle that not all threads of the block or the warp reach. Kernels use
+// ordinary memory, so AddressSanitizer finds accesses outside of it.
 //
-// What this says nothing about: speed, alignment that a GPU insists on (checked by Pack's alignment
-// under UndefinedBehaviorSanitizer), orders of memory between blocks, and code that uses
-// instructions of a GPU by name, but for those of hopper_emulation.h.
+// The emulation shows nothing about speed, alignment that a GPU requires
+// (UndefinedBehaviorSanitizer checks Pack's alignment), memory order between blocks, and code that
+// uses GPU instructions by name, except those of hopper_emulation.h.
 #pragma once
 
 #include <torch/headeronly/util/Half.h>
@@ -41,7 +41,7 @@ namespace vllm::gpu::emulation {
 
 constexpr int kWarpSize = 32;
 
-// The thread that runs.
+// The running thread.
 struct Thread {
   dim3 thread, block, blocks, threads;
 };
@@ -50,36 +50,36 @@ extern Thread current;
 // Runs `body` for every thread of every block.
 void Run(dim3 blocks, int threads, size_t shared, std::function<void()> body);
 
-// For threads that look again and again at what another thread is to write; and for those that
-// write it.
+// LetOthersRun is for threads that poll memory that another thread will write; SomethingHappened is
+// for the threads that write it.
 void LetOthersRun();
 void SomethingHappened();
 
 void* DynamicSharedMemory();
 void BlockBarrier();
 
-// Dynamic shared memory of the block that runs, and its size.
+// Dynamic shared memory of the running block, and its size.
 std::pair<unsigned char*, size_t> SharedMemory();
 
-// Ends the process: a GPU forbids what a thread does, or leaves open what comes of it.
+// Ends the process, because a GPU forbids an action of a thread or leaves its result undefined.
 [[noreturn]] void Fail(const char* what);
 
-// What goes on in a block beside its threads.
+// Asynchronous work of a block.
 class Asynchronous {
  public:
   virtual ~Asynchronous() = default;
-  // Does some of it; false when there is nothing to do.
+  // Does a part of the work; returns false if there is none.
   virtual bool Step() = 0;
-  // A thread of the block has ended, and is still the one that runs.
+  // Called when a thread of the block has ended, while it is still the running one.
   virtual void Ended(unsigned thread) = 0;
 };
-// That of the block that runs; null until someone sets it.
+// The asynchronous work of the running block; null until it is set.
 std::unique_ptr<Asynchronous>& AsynchronousOfBlock();
 
-// Leaves `size` bytes for the lanes of the warp, waits for all of them, and brings what lane `lane`
-// left.
+// Offers `size` bytes to the lanes of the warp, waits for all of them, and fetches the bytes of
+// lane `lane`.
 void Exchange(const void* mine, void* theirs, size_t size, unsigned lane);
-// Waits for all lanes of the warp; bit i is what lane i has.
+// Waits for all lanes of the warp; bit i is the value of lane i.
 uint32_t Ballot(bool value);
 
 template <typename T>
@@ -111,7 +111,7 @@ inline void __syncwarp() {
   ::vllm::gpu::emulation::Exchange(&nothing, &other, sizeof(nothing), 0);
 }
 
-// One thread runs at a time: what is one step for the others needs no more than this.
+// One thread runs at a time, so plain code is atomic.
 template <typename T>
 T atomicAdd(T* at, T value) {
   const T old = *at;

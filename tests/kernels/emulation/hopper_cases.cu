@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small kernels for tests of the emulation itself: one that keeps the rules of core/gpu/hopper.h
-// and wgmma.h, and ones that break one of them each.
+// Small kernels for tests of the emulation itself: one keeps the rules of core/gpu/hopper.h and
+// wgmma.h, and each of the others breaks one rule.
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -34,8 +34,8 @@ constexpr const char* kNames[] = {"nothing", "async fence", "product fence", "wa
 constexpr int kRows = 64, kColumns = 64, kDepth = 64, kBlock = 64 * 128;
 constexpr size_t kShared = 1024 + 2 * kBlock + 64;
 
-// result = A B of 64 x 64 x 64; B as it lies when `across`, else its transpose. Two warpgroups: one
-// copies, one multiplies.
+// result = A B of 64 x 64 x 64, with B as stored if `across`, else its transpose. There are two
+// warpgroups: one copies, one multiplies.
 template <Rows128 kB>
 __global__ void Multiply(const Bf16* a, const Bf16* b, float* result, Break broken) {
   auto* memory = GetDynamicShared<unsigned char>();
@@ -59,7 +59,7 @@ __global__ void Multiply(const Bf16* a, const Bf16* b, float* result, Break brok
     }
     if (broken != Break::kArrival || thread != 5) ArriveWhenCopied(full);
     if (broken != Break::kReuse) WaitForBarrier(empty, 0);
-    // What is next in the buffer.
+    // The next contents of the buffer.
     if (broken == Break::kReuse) WaitForBarrier(full, 0);
     for (int piece = thread; piece < 64 * 8; piece += kWarpgroup)
       CopyRow16(tile + static_cast<uint32_t>(piece * 16), nullptr, false);
@@ -101,7 +101,7 @@ bool IsRight(Break broken) {
          result.data(), broken);
   for (int row = 0; row < kRows; ++row) {
     for (int column = 0; column < kColumns; ++column) {
-      float want = 0;  // of integers, so exact
+      float want = 0;  // a sum of integers, so exact
       for (int k = 0; k < kDepth; ++k) {
         const int at = kB == Rows128::kAcross ? k * kColumns + column : column * kDepth + k;
         want +=
@@ -116,8 +116,8 @@ bool IsRight(Break broken) {
 }  // namespace
 }  // namespace vllm::gpu
 
-// Whether both layouts of B give the right result when the rule of that name is broken; -1 when
-// there is none. Most end the process.
+// Returns whether both layouts of B give the right result if the rule of that name is broken; -1 if
+// there is no such rule. Most broken rules end the process.
 extern "C" __attribute__((visibility("default"))) int vllm_hopper_case(const char* name) {
   using namespace vllm::gpu;
   for (size_t i = 0; i < sizeof(kNames) / sizeof(kNames[0]); ++i) {

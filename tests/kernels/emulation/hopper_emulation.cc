@@ -13,7 +13,7 @@ namespace vllm::gpu::emulation {
 namespace {
 
 constexpr unsigned kWarpgroup = 128;
-// Where shared memory begins: of its address no more than the last four bits are zero.
+// Address of shared memory; only its last four bits are zero.
 constexpr uint32_t kBase = 0x490;
 constexpr unsigned kPiece = 16;
 constexpr int kDepth = 16;      // of A
@@ -34,8 +34,7 @@ struct Product {
   bool add;
 };
 
-// Something that a thread has begun and that goes on by itself: a copy, or an arrival behind
-// copies.
+// Asynchronous work that a thread has begun: a copy, or an arrival after copies.
 struct Begun {
   uint32_t to = 0;
   const void* from = nullptr;  // null: zeros
@@ -44,7 +43,7 @@ struct Begun {
 
 struct ThreadState {
   std::deque<Begun> begun;
-  std::vector<uint32_t> written;  // pieces that no fence of this thread has followed yet
+  std::vector<uint32_t> written;  // pieces without a later fence of this thread
   std::vector<Product> open;
   std::deque<std::vector<Product>> committed;
   bool fenced = false;
@@ -94,7 +93,7 @@ class State final : public Asynchronous {
 
   // The bytes of shared memory at an address.
   unsigned char* At(uint32_t address, size_t bytes) { return shared_ + Offset(address, bytes); }
-  // Those of them that a product of a warpgroup reads.
+  // The same bytes, as a product of a warpgroup reads them.
   const unsigned char* Seen(unsigned warpgroup, uint32_t address, size_t bytes) const {
     const size_t offset = Offset(address, bytes);
     if (hidden_[warpgroup][offset / kPiece]) {
@@ -170,8 +169,8 @@ class State final : public Asynchronous {
 
   unsigned char* shared_;
   size_t size_;
-  // For each warpgroup, the pieces that its products must not read yet; among others, those whose
-  // numbers stand in the list.
+  // For each warpgroup, the pieces that its products must not read yet; the list has the numbers of
+  // some of them.
   std::vector<std::vector<bool>> hidden_;
   std::vector<std::vector<uint32_t>> hidden_pieces_;
   std::map<uint32_t, bool> barriers_;
@@ -192,8 +191,8 @@ State& Here() {
 
 ThreadState& Mine() { return Here().threads[threadIdx.x]; }
 
-// Where a descriptor's matrix has element `along` of row `across`, or the other way round where it
-// lies across. "Matrix Descriptor Format".
+// Addresses of a descriptor's matrix: element `along` of row `across`, or vice versa for a
+// transposed matrix. See "Matrix Descriptor Format".
 class Matrix {
  public:
   Matrix(uint64_t descriptor, bool across)
@@ -202,15 +201,15 @@ class Matrix {
         group_bytes_(Field(descriptor, 32)),
         across_(across) {
     if (descriptor >> 62 != 1) Fail("a matrix descriptor without the 128-byte swizzle");
-    // The swizzle takes its row from the address, so the first row of eight has to be where the
-    // address says 0, or a base offset tells.
+    // The swizzle takes the row from the address. The first of eight rows must therefore be where
+    // the address gives row 0, unless there is a base offset.
     if ((descriptor >> 49 & 7) != 0 || (start_ >> 7 & 7) != 0)
       Fail("a matrix descriptor whose rows do not begin at a multiple of 1024 bytes");
     if (group_bytes_ % 1024 != 0 || (across && column_bytes_ % 1024 != 0))
       Fail("a matrix descriptor whose groups are no multiples of 1024 bytes apart");
   }
 
-  // Of A and B: `i` along their rows or columns, `k` along the sum.
+  // For A and B: `i` is the row or column, `k` the index of the sum.
   uint32_t Address(int i, int k) const {
     const int row = across_ ? k : i, along = across_ ? i : k;
     const auto logical = static_cast<uint32_t>(row / 8) * group_bytes_ +
@@ -239,7 +238,8 @@ float ElementAt(const State& state, unsigned warpgroup, uint32_t address, bool b
   return value;
 }
 
-// This thread's part of the result: "Register Fragments for wgmma.mma_async.m64nNk16".
+// Computes this thread's part of the result. See "Register Fragments for
+// wgmma.mma_async.m64nNk16".
 void Compute(const Product& product) {
   const State& state = Here();
   const unsigned warpgroup = threadIdx.x / kWarpgroup, lane = threadIdx.x % kWarpSize,
@@ -338,8 +338,8 @@ void CommitProducts() {
 
 void WaitForProducts() {
   __syncwarp();
-  // Warps get their results at different times, and now and then a warpgroup long after the others:
-  // these get on as far as they may before anything is read.
+  // Warps get their results at different times, and sometimes a warpgroup long after the others, so
+  // that the others advance as far as possible before anything is read.
   const unsigned turn = Mine().waits++;
   const unsigned late = (threadIdx.x / kWarpgroup + turn) % 3 == 0 ? kLate : 0;
   for (unsigned turns = 1 + (threadIdx.x / kWarpSize * 5 + turn) % 4 * 2 + late; turns > 0;

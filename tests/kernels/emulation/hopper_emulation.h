@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// What csrc/core/gpu/hopper.h and wgmma.h take from a GPU of compute capability 9.0a elsewhere,
-// done as the PTX ISA says it.
+// Replaces the instructions of compute capability 9.0a that csrc/core/gpu/hopper.h and wgmma.h use,
+// as the PTX ISA defines them.
 //
-// What goes on by itself on a GPU happens here as late as it may: a copy when its thread waits or
-// has ended, a product of matrices in the wait for it, from what shared memory holds then. A buffer
-// that is reused too early gives a wrong result.
+// Asynchronous work happens as late as possible: a copy when its thread waits or has ended, a
+// matrix product in the wait for it, with the contents of shared memory at that time. A buffer that
+// is reused too early therefore gives a wrong result.
 //
-// Products may read what FenceAsyncProxy has shown them: what its thread has written, to all; what
-// others have written, to the warpgroup of the thread. A product that reads anything else, for lack
-// of a fence or because a buffer is written again before the product is done, ends the process.
+// Products may only read memory that FenceAsyncProxy has made visible: for the thread's own writes,
+// to all products; for other threads' writes, to the products of the thread's warpgroup. A product
+// that reads other memory, because a fence is missing or because a buffer is overwritten before the
+// product is done, ends the process.
 //
-// Addresses in shared memory begin at one that is a multiple of 16 and of nothing more, so code has
-// to align what it places. What the PTX ISA forbids or leaves undefined ends the process with a
-// message: a barrier that was not initialised or is not aligned, a product without FenceProducts
-// since the last wait, a product outside of whole warpgroups, products or copies that nobody waits
-// for, a descriptor with a swizzle other than 128 bytes or with rows that are not where the swizzle
-// wants them, and, as everywhere in the emulation, threads that wait for ever.
+// Shared memory begins at an address that is a multiple of 16 and of no higher power of two, so
+// code must align its data. Everything that the PTX ISA forbids or leaves undefined ends the
+// process with a message: a barrier that was not initialised or is not aligned, a product without
+// FenceProducts since the last wait, a product outside of whole warpgroups, products or copies that
+// are never waited for, a descriptor with a swizzle other than 128 bytes or with rows where the
+// swizzle does not allow them, and, as everywhere in the emulation, threads that wait forever.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +45,7 @@ void WaitAtNamedBarrier() {
 void FenceProducts();
 void CommitProducts();
 void WaitForProducts();
-// sums of 64 rows and `columns` columns; `across`: B lies with its rows along the columns.
+// sums of 64 rows and `columns` columns; `across`: the rows of B are stored along the columns.
 void AddProduct(float* sums, int columns, bool bfloat16, bool across, uint64_t a, uint64_t b,
                 bool add);
 

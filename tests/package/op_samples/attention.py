@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of attention; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of attention; tests/package/test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-#: New tokens and all tokens of each request.
+#: Number of new tokens and of all tokens, for each request.
 _NEW, _ALL = (1, 3), (20, 3)
 _STARTS = torch.tensor([0, 1, 4], dtype=torch.int32)
 _LENGTHS = torch.tensor(_ALL, dtype=torch.int32)
 _TABLE = torch.tensor([[2, 0], [1, 9]], dtype=torch.int32)
-#: Slots of the first request's tokens, then of the second's.
+#: Slots of the tokens of the first request, then of the second.
 _SLOTS = torch.tensor([*range(32, 48), *range(4), *range(16, 19)])
 
 
@@ -22,7 +22,11 @@ def _schedule() -> tuple[Any, ...]:
 
 
 def _schedule_reference(*_args: object) -> dict[str, torch.Tensor]:
-    """About the batch: a mark, the sizes; about each request: new and all tokens, those of a tile, keys after which is cut (never)."""
+    """The schedule.
+
+    The batch has a mark and sizes. Each request has its new and all tokens, the tokens of a tile,
+    and the number of keys after which they are split (never).
+    """
     return {
         "return": torch.tensor(
             [0x41545431, 2, 4, 2, 8, 0, 0, 0, 1, 20, 1, 2**31 - 1, 3, 3, 3, 2**31 - 1],
@@ -32,7 +36,10 @@ def _schedule_reference(*_args: object) -> dict[str, torch.Tensor]:
 
 
 def _cached(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The caches with these tokens, by the layout that csrc/attention/kv_cache.h describes; blocks of 16 tokens and heads of 8 elements."""
+    """The caches with these tokens, in the layout of csrc/attention/kv_cache.h.
+
+    Blocks have 16 tokens and heads 8 elements.
+    """
     keys, values = torch.zeros(3 * 16, 2, 8), torch.zeros(3 * 16, 2, 8)
     keys[_SLOTS], values[_SLOTS] = key, value
     keys = keys.view(3, 16, 2, 8).permute(0, 2, 3, 1).reshape(3, 2, 16, 8)
@@ -58,8 +65,21 @@ def _attention() -> tuple[Any, ...]:
     metadata = torch.ops._C.get_scheduler_metadata(*_schedule())
     query = torch.randn(4, 4, 8)
     return (
-        query, *_cached(_KEY, _VALUE), torch.zeros_like(query), _STARTS, _LENGTHS, 0.5, True, None, -1, _TABLE, 0.0, metadata, None, None
-    )  # fmt: skip
+        query,
+        *_cached(_KEY, _VALUE),
+        torch.zeros_like(query),
+        _STARTS,
+        _LENGTHS,
+        0.5,
+        True,
+        None,
+        -1,
+        _TABLE,
+        0.0,
+        metadata,
+        None,
+        None,
+    )
 
 
 def _attention_reference(query: torch.Tensor, *_rest: object) -> dict[int, torch.Tensor]:
@@ -77,8 +97,14 @@ def _attention_reference(query: torch.Tensor, *_rest: object) -> dict[int, torch
 
 def _merge() -> tuple[Any, ...]:
     return (
-        torch.empty(5, 2, 6), torch.empty(2, 5), torch.randn(5, 2, 6), torch.randn(2, 5), torch.randn(5, 2, 6), torch.randn(2, 5), None
-    )  # fmt: skip
+        torch.empty(5, 2, 6),
+        torch.empty(2, 5),
+        torch.randn(5, 2, 6),
+        torch.randn(2, 5),
+        torch.randn(5, 2, 6),
+        torch.randn(2, 5),
+        None,
+    )
 
 
 def _merge_reference(*args: Any) -> dict[int, torch.Tensor]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the cache ops; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of the cache ops; tests/package/test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 SLOTS = (4, -1, 11)
 ONE = torch.ones(1)
 
-#: What swap_blocks_batch copies by address: it has to outlive the call.
+#: Tensors that swap_blocks_batch copies by address; they must outlive the call.
 MEMORY = torch.arange(64, dtype=torch.float32), torch.zeros(64)
 
 

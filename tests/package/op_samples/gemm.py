@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the matrix products; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of the matrix products; tests/package/test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SCALES = torch.linspace(0.1, 0.2, 7)
 
 @cache
 def _packed() -> int:
-    """The same number for every call: it is compared, too."""
+    """The same number for every call, because it is compared too."""
     number: int = torch.ops._C.create_onednn_mm_handler(_WEIGHT, 8)
     return number
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the MoE ops; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of the MoE ops; tests/package/test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _experts() -> tuple[Any, ...]:
     packed = []
     for weight in (torch.randn(3, 8, 5), torch.randn(3, 5, 4)):
         memory = torch.empty_like(weight)
-        # Panels of up to 16 outputs: here one panel for each expert, input by input.
+        # A panel has up to 16 outputs; here each expert has one panel, stored input by input.
         memory.view(3, -1).copy_(weight.transpose(1, 2).reshape(3, -1))
         packed.append(memory)
     return (

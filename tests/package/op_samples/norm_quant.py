@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the norms with quantised results, and of norm with rotation; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of fused norms; tests/package/test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 

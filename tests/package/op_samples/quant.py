@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the quantisation to int8 and of groups; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of int8 and group quantisation; test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the rotary embedding; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of the rotary embedding; tests/package/test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _reference(
     key: torch.Tensor,
     head: int,
     cache: torch.Tensor,
-    _neox: bool,  # noqa: FBT001 - the op's own argument list
+    _neox: bool,  # noqa: FBT001 - the op's signature
 ) -> dict[int, torch.Tensor]:
     def rotate(flat: torch.Tensor) -> torch.Tensor:
         cos, sin = cache[positions].unsqueeze(1).chunk(2, dim=-1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the samplers; how such a file is read: tests/package/test_custom_ops.py."""
+"""Sample calls of the samplers; tests/package/test_custom_ops.py describes the format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 
 def _certain() -> tuple[torch.Tensor, torch.Tensor]:
-    """One token of each row is so likely that no seed draws another."""
+    """Logits with one token per row that is so likely that every seed draws it."""
     logits = torch.randn(3, 5)
     logits[range(3), [4, 0, 2]] = 1000.0
     return logits, torch.randint(0, 2**62, (3,))

@@ -18,7 +18,7 @@ done
 
 for program in "$root"/usr/bin/x86_64-linux-gnu-*; do
     tool=${program##*/x86_64-linux-gnu-}
-    # The profiler gprofng is a system of its own, with a folder of settings.
+    # The profiler gprofng is left out: it has more files and a settings folder.
     case $tool in gp-* | gprofng | gold | ld) continue ;; esac
     install -m 755 "$program" "$tools/$tool"
 done

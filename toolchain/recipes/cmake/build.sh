@@ -5,6 +5,6 @@ mkdir -p "$PREFIX/bin" "$PREFIX/share"
 cp wheel/cmake/data/bin/{cmake,ctest,cpack} "$PREFIX/bin/"
 chmod 755 "$PREFIX"/bin/*
 cp -r wheel/cmake/data/share/cmake-* "$PREFIX/share/"
-# Reference manuals: two thirds of the files, read by no build.
+# The reference manuals are two thirds of the files, and no build reads them.
 rm -rf "$PREFIX"/share/cmake-*/Help
 cp wheel/cmake-*.dist-info/licenses/LICENSE_BSD_3 .

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Turns one table of variables into the pair of scripts that conda runs when an environment is entered and left; sourced by build.sh.
+# Shell function that writes conda's activation scripts from a table of variables; sourced by build.sh.
 
 # write_activation NAME TABLE: write etc/conda/activate.d/activate-NAME.sh and etc/conda/deactivate.d/deactivate-NAME.sh into $PREFIX.
-# TABLE is a file of shell assignments, one per line, read when the environment is entered; its variables beginning with "_" are
-# helpers and do not stay. An earlier value of a variable is kept in CONDA_BACKUP_<variable> and comes back when the environment is left.
-# The scripts work in every POSIX shell and under `set -eu`.
+# TABLE is a file of shell assignments, one per line, which are evaluated at activation. Variables that begin with "_" are helpers and
+# are unset again. The previous value of a variable is kept in CONDA_BACKUP_<variable> and restored at deactivation. The scripts work
+# in every POSIX shell and under `set -eu`.
 write_activation() {
     local name=$1 table=$2 variable variables helpers
     local enter=$PREFIX/etc/conda/activate.d/activate-$name.sh leave=$PREFIX/etc/conda/deactivate.d/deactivate-$name.sh

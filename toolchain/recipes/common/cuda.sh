@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by the recipes of NVIDIA's CUDA toolkit: takes its wheels apart and puts the parts where conda-forge's packages have them.
+# Shell functions for the recipes of NVIDIA's CUDA toolkit; sourced by build.sh. They unpack NVIDIA's wheels and place the files where
+# conda-forge's packages have them.
 
-# Below the prefix: what belongs to the machine that programs are compiled for. Programs that run while compiling lie in bin/.
+# The folder in the prefix for files of the target machine. Programs that run during compilation are in bin/.
 target=targets/x86_64-linux
 
-# unpack_cuda WHEEL MEMBER...: extract the members that match from the wheel of TOOLCHAIN_SOURCES into ./cuda and its license text into
-# ./licenses. Members are named below the wheel's folder for the component, which is another one in every release.
+# unpack_cuda WHEEL MEMBER...: extract the matching members of a wheel in TOOLCHAIN_SOURCES into ./cuda, and its license text into
+# ./licenses. MEMBER is relative to the wheel's folder for the component, whose name differs between releases.
 unpack_cuda() {
     local wheel=$1 member patterns=()
     shift
@@ -17,13 +18,13 @@ unpack_cuda() {
     rm -r wheel
 }
 
-# unpack_cuda_deb: the same for the programs in Debian's package, in the folders that the wheels have them in.
+# unpack_cuda_deb: extract the programs of Debian's package into ./cuda, in the folders that the wheels use.
 unpack_cuda_deb() {
     local own=deb/usr/lib/nvidia-cuda-toolkit program
     dpkg-deb -x "$TOOLCHAIN_SOURCES"/nvidia-cuda-toolkit_*.deb deb
     mkdir -p cuda/bin cuda/nvvm/bin licenses
     for program in __nvcc_device_query bin2c cudafe++ fatbinary nvlink ptxas; do mv "deb/usr/bin/$program" cuda/bin/; done
-    # The nvcc in usr/bin is a script that starts this one.
+    # usr/bin/nvcc is a script that starts this program.
     mv "$own/bin/nvcc" "$own/bin/crt" cuda/bin/
     mv "$own/bin/cicc" cuda/nvvm/bin/
     mv "$own/libdevice" cuda/nvvm/
@@ -31,7 +32,7 @@ unpack_cuda_deb() {
     rm -r deb
 }
 
-# install_programs FOLDER FILE...: install programs into FOLDER of the prefix, so that they find the channel's libraries and not the host's.
+# install_programs FOLDER FILE...: install programs into FOLDER of the prefix and make them use the channel's libraries, not the host's.
 install_programs() {
     local folder=$PREFIX/$1 up file name
     up=$(realpath -m --relative-to="$folder" "$PREFIX/lib")
@@ -44,7 +45,7 @@ install_programs() {
     done
 }
 
-# link_in_lib FILE...: make files of the target's lib visible in the prefix's lib as well.
+# link_in_lib FILE...: link files of the target's lib into the prefix's lib.
 link_in_lib() {
     local file
     mkdir -p "$PREFIX/lib"

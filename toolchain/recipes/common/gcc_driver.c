@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// x86_64-conda-linux-gnu-gcc and its siblings: start GCC's real driver, of the same name in ../libexec/, with the sysroot of this prefix.
+// x86_64-conda-linux-gnu-gcc, -g++ and -cpp: start GCC's driver of the same name in ../libexec/
+// with the sysroot of this prefix.
 //
-// Debian configures GCC with "/" as its sysroot, and a GCC configured that way does not look for one relative to itself. The program's
-// own place gives the prefix, so that an environment can be moved or linked to. A later --sysroot on the command line still wins.
+// Debian configures GCC with the sysroot "/", and GCC then does not look for a sysroot relative to
+// itself. This program derives the prefix from its own path, so an environment can be moved or
+// linked to. A later --sysroot on the command line takes precedence.
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -12,7 +14,8 @@
 
 #define SYSROOT "/x86_64-conda-linux-gnu/sysroot"
 
-// What this starts. Compiler caches that identify a compiler by the bytes of its program must see a change of the real one.
+// Identifies the driver. Some compiler caches identify a compiler by the bytes of its program, so
+// these must change with the driver.
 __attribute__((used)) static const char started[] = "starts " DRIVER_DIGEST;
 
 static int fail(const char* what) {
@@ -25,7 +28,7 @@ int main(int argc, char** argv) {
   ssize_t length = readlink("/proc/self/exe", prefix, sizeof(prefix) - 1);
   if (length < 0) return fail("/proc/self/exe");
   prefix[length] = '\0';
-  // Twice: off with the file's name, off with bin.
+  // Remove the file name, then bin.
   for (int i = 0; i < 2; ++i) {
     char* slash = strrchr(prefix, '/');
     if (slash) *slash = '\0';

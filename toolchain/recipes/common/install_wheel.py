@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs one wheel from ``TOOLCHAIN_SOURCES`` into ``PREFIX`` by the wheel format's own rules, without pip and the target's Python.
+"""Installs a wheel from ``TOOLCHAIN_SOURCES`` into ``PREFIX`` without pip and the target's Python.
 
 usage: install_wheel.py WHEEL_PATTERN SITE_PACKAGES [--scripts] [--without PATTERN]...
 
-SITE_PACKAGES is relative to PREFIX. ``--scripts`` writes the console scripts too (packages for one
-interpreter; noarch packages declare theirs as ``entry_points`` in the recipe, and the installer
-makes them). ``--without`` leaves out the members that match.
+The result follows the wheel format's specification. SITE_PACKAGES is relative to PREFIX.
+``--scripts`` also writes the console scripts, for packages that are for one interpreter. The
+recipes of noarch packages declare them as ``entry_points``, and the installer writes them.
+``--without`` leaves out the matching members.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ import zipfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-# The folders of a wheel's *.data, and where they go below the prefix; None stands for
-# site-packages.
+# Maps the folders in a wheel's *.data to folders below the prefix; None means site-packages.
 SCHEMES = {"purelib": None, "platlib": None, "scripts": "bin", "data": "", "headers": "include"}
 SCRIPT = """#!{prefix}/bin/python
 import sys
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 
 def target(name: str, site: str) -> str:
-    """Where the wheel's member ``name`` goes, relative to the prefix."""
+    """Return the path of the wheel's member ``name``, relative to the prefix."""
     head, _, rest = name.partition("/")
     if not head.endswith(".data"):
         return f"{site}/{name}"
@@ -44,14 +44,14 @@ def target(name: str, site: str) -> str:
 
 
 def write(path: Path, data: bytes, *, executable: bool) -> None:
-    """Write one file with plain permissions."""
+    """Write one file with mode 755 or 644."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     path.chmod(0o755 if executable else 0o644)
 
 
 def is_license(name: str) -> bool:
-    """Whether the wheel's member ``name`` is a license text of the distribution itself."""
+    """Whether the wheel's member ``name`` is a license text of the distribution."""
     folder, _, rest = name.partition("/")
     return folder.endswith(".dist-info") and (
         rest.startswith("licenses/") or rest.upper().startswith(("LICEN", "COPYING", "NOTICE"))
@@ -59,7 +59,7 @@ def is_license(name: str) -> bool:
 
 
 def console_scripts(text: str) -> dict[str, str]:
-    """Name and object reference of every console script in ``entry_points.txt``."""
+    """Map the name of every console script in ``entry_points.txt`` to its object reference."""
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign] # names are case sensitive
     parser.read_string(text)
@@ -67,7 +67,7 @@ def console_scripts(text: str) -> dict[str, str]:
 
 
 def install(wheel: Path, prefix: Path, site: str, *, scripts: bool, without: list[str]) -> None:
-    """Unpack ``wheel``, write its scripts, make its RECORD name what lies there now, and copy its license texts to ``./licenses``."""
+    """Install ``wheel`` with its scripts and RECORD; copy its license texts to ``./licenses``."""
     written: list[Path] = []
     info = ""
     entry_points = ""
@@ -110,7 +110,7 @@ def install(wheel: Path, prefix: Path, site: str, *, scripts: bool, without: lis
             .rstrip(b"=")
             .decode()
         )
-        # Scripts carry the prefix, which an installer replaces: no hash holds for them.
+        # Scripts contain the prefix, which an installer replaces, so they get no hash.
         fixed = prefix / "bin" not in path.parents
         table.writerow(
             (

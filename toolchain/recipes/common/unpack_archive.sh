@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# Shell function for recipes made from source packages.
+# Shell function for recipes made from source packages; sourced by build.sh.
 
-# unpack_archive FOLDER PATTERN: unpack the archive of TOOLCHAIN_SOURCES that matches PATTERN into FOLDER, without its topmost folder.
-# With Python, as tar asks for programs (xz) that a small system does not have.
+# unpack_archive FOLDER PATTERN: unpack the archive in TOOLCHAIN_SOURCES that matches PATTERN into FOLDER, without its topmost folder.
+# This uses Python, because tar needs programs (xz) that a small system lacks.
 unpack_archive() {
     local folder=$1 part=$1.part archive
     for archive in "$TOOLCHAIN_SOURCES"/$2; do

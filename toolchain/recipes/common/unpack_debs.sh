@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by recipes made from Debian packages.
+# Shell functions for recipes made from Debian packages; sourced by build.sh.
 
-# unpack_debs FOLDER [PATTERN...]: extract the .deb files of TOOLCHAIN_SOURCES that match (all of them without a pattern) into FOLDER,
-# without running their scripts.
+# unpack_debs FOLDER [PATTERN...]: extract the matching .deb files in TOOLCHAIN_SOURCES (by default all) into FOLDER, without running
+# their scripts.
 unpack_debs() {
     local folder=$1 pattern deb found
     shift
@@ -21,7 +21,7 @@ unpack_debs() {
     done
 }
 
-# keep_copyright ROOT: copy the copyright files of the packages unpacked in ROOT to ./copyright/, where the recipe's license_file finds them.
+# keep_copyright ROOT: copy the copyright files of the packages unpacked in ROOT to ./copyright/, for the recipe's license_file.
 keep_copyright() {
     local file name
     mkdir -p copyright
@@ -32,7 +32,8 @@ keep_copyright() {
     done
 }
 
-# copy_library NAME ROOT FOLDER: copy the shared library NAME, found in ROOT's library folders, into FOLDER under that very name.
+# copy_library NAME ROOT FOLDER: copy the shared library NAME from ROOT's library folders into FOLDER. Links are followed; the copy is
+# called NAME.
 copy_library() {
     local candidate
     mkdir -p "$3"
@@ -46,7 +47,7 @@ copy_library() {
     return 1
 }
 
-# relative_links ROOT: turn absolute links below ROOT into relative ones, as if ROOT were the root of a file system.
+# relative_links ROOT: make absolute links below ROOT relative, with ROOT as the root of the file system.
 relative_links() {
     local link
     find "$1" -type l -lname '/*' | while read -r link; do

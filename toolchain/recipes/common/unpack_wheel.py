@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Extracts the members of one wheel of ``TOOLCHAIN_SOURCES`` that match, without what a package does not want.
+"""Extracts the matching members of one wheel in ``TOOLCHAIN_SOURCES``.
 
 usage: unpack_wheel.py WHEEL_PATTERN FOLDER MEMBER_PATTERN...
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Extract into FOLDER; a pattern without a match is an error."""
+    """Extract into FOLDER; fail if a pattern matches nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheel")
     parser.add_argument("folder", type=Path)

@@ -8,7 +8,8 @@ if [ "$PKG_NAME" = cuda-cccl_linux-64 ]; then
     mkdir -p "$PREFIX/$target"
     mv cuda/include cuda/lib "$PREFIX/$target/"
 else
-    # Not links: the files look for the headers relative to where they lie, and CMake does not resolve links.
+    # These include the target's files. Links would not work: the files look for headers relative to their own path, and CMake does not
+    # resolve links.
     find cuda/lib/cmake -name '*-config.cmake' -o -name '*-config-version.cmake' | while read -r file; do
         mkdir -p "$PREFIX/$(dirname "${file#cuda/}")"
         echo "include(\"\${CMAKE_CURRENT_LIST_DIR}/../../../$target/${file#cuda/}\")" > "$PREFIX/${file#cuda/}"

@@ -5,8 +5,8 @@ set -euo pipefail
 unpack_cuda 'nvidia_cuda_runtime*.whl' 'lib/*.a'
 case $CUDA_RELEASE in
     12.*)
-        # GPU code, which nvlink of an older release does not read. nvcc names the file in every link; without code in it, kernels cannot launch
-        # kernels, and nothing else is missing.
+        # The library holds GPU code, which the nvlink of an older release cannot read. nvcc links it into every program, so it is replaced
+        # by an empty one. The only loss is that kernels cannot launch kernels.
         rm cuda/lib/libcudadevrt.a
         "$CC" -x c -c /dev/null -o none.o
         "$AR" rcD cuda/lib/libcudadevrt.a none.o

@@ -10,7 +10,7 @@ mkdir -p "$libraries"
 
 case $PKG_NAME in
     cuda-cudart_linux-64)
-        # Under its full version, as NVIDIA's own archives have it; programs ask for the link's name.
+        # NVIDIA's archives also name it by the full version. Programs use the link.
         install -m 755 "cuda/lib/$name" "$libraries/libcudart.so.$PKG_VERSION"
         ln -s "libcudart.so.$PKG_VERSION" "$libraries/$name"
         ;;

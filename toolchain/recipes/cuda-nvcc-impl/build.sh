@@ -2,10 +2,10 @@
 set -euo pipefail
 . "$RECIPE_DIR/../common/cuda.sh"
 
-# NVIDIA's own profile expects headers and libraries beside bin/. Ours names the same folders by their places in the prefix.
+# NVIDIA's profile expects headers and libraries next to bin/. Ours has their paths in the prefix.
 cp "$RECIPE_DIR/nvcc.profile" nvcc.profile
 case $CUDA_RELEASE in
-    # CCCL has a folder of its own from 13 on.
+    # CCCL has a separate folder since CUDA 13.
     12.*) sed -i '/^SYSTEM_INCLUDES/d' nvcc.profile ;;
 esac
 
@@ -23,7 +23,7 @@ case $PKG_NAME in
         unpack_cuda 'nvidia_cuda_nvcc*.whl' 'include/fatbinary_section.h'
         mkdir -p "$PREFIX/$target/bin" "$PREFIX/$target/include"
         mv cuda/include/fatbinary_section.h "$PREFIX/$target/include/"
-        # nvcc takes the link's folder for its own, and reads the profile there.
+        # nvcc reads the profile in the folder of the link through which it is called.
         ln -s ../../../bin/nvcc "$PREFIX/$target/bin/nvcc"
         sed -e 's#(_HERE_)/[.][.]/targets/x86_64-linux#(_HERE_)/..#' -e 's#(_HERE_)/[.][.]/nvvm#(_HERE_)/../../../nvvm#' \
             -e 's#:$(_HERE_):#:$(_HERE_)/../../../bin:#' nvcc.profile > "$PREFIX/$target/bin/nvcc.profile"

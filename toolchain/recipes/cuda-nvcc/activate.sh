@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# What conda-forge's activation of nvcc does, in its names: the host compiler is the channel's, and headers and libraries of the toolkit are
-# found in the host prefix too while a package is being built. Works in every POSIX shell and under `set -eu`.
+# Sets the variables that conda-forge's activation of nvcc sets: nvcc uses the channel's host compiler and, while a package is being built,
+# also finds the toolkit's headers and libraries in the host prefix. Works in every POSIX shell and under `set -eu`.
 if [ -z "${CXX:-}" ]; then
     echo "cuda-nvcc: no host compiler is active (CXX is not set); add gcc_linux-64 and gxx_linux-64 to the environment" >&2
 else
-    # Package tests set CONDA_BUILD as well, but have one prefix only.
+    # Package tests set CONDA_BUILD too, but have only one prefix.
     _cuda_building=0
     if [ "${CONDA_BUILD:-0}" = 1 ] && [ -n "${BUILD_PREFIX:-}" ] && [ -n "${PREFIX:-}" ] && [ -n "${SRC_DIR:-}" ]; then _cuda_building=1; fi
     _cuda_target=targets/x86_64-linux
@@ -15,9 +15,9 @@ else
     if [ "$_cuda_building" = 1 ]; then
         _cuda_include="-I${PREFIX}/${_cuda_target}/include -I${BUILD_PREFIX}/${_cuda_target}/include"
         _cuda_lib="-L${PREFIX}/${_cuda_target}/lib -L${PREFIX}/${_cuda_target}/lib/stubs -L${BUILD_PREFIX}/${_cuda_target}/lib -L${BUILD_PREFIX}/${_cuda_target}/lib/stubs"
-        # The last definition of a variable counts, so this repeats what the C compiler's activation has set.
+        # CMake uses the last definition of a variable, so this one repeats the folders from the C compiler's activation.
         export CMAKE_ARGS="${CMAKE_ARGS:-} -DCMAKE_FIND_ROOT_PATH=${PREFIX};${BUILD_PREFIX}/x86_64-conda-linux-gnu/sysroot;${PREFIX}/${_cuda_target};${BUILD_PREFIX}/${_cuda_target}"
-        # At the end of the command line, like the compiler's own folders: whatever a user names comes before.
+        # At the end of the command line, like the compiler's own folders, so that folders that a user names come first.
         export NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS:-} -I${PREFIX}/${_cuda_target}/include -L${PREFIX}/${_cuda_target}/lib -L${PREFIX}/${_cuda_target}/lib/stubs"
         export CUDAARCHS="${CUDAARCHS:-@cudaarchs@}"
     else

@@ -4,7 +4,8 @@ set -euo pipefail
 
 unpack_cuda 'nvidia_cuda_*.whl' 'include/crt/host_config.h'
 if [ "$PKG_NAME" = cuda-nvcc_linux-64 ]; then
-    # The tilde puts them behind the host compiler's scripts, whose variables they add to, and on leaving before them.
+    # conda runs activation scripts in alphabetical order and deactivation scripts in reverse order. With the tilde these run after the
+    # host compiler's scripts, to whose variables they add, and before them at deactivation.
     for way in activate deactivate; do
         mkdir -p "$PREFIX/etc/conda/$way.d"
         sed "s/@cudaarchs@/$DEFAULT_CUDAARCHS/" "$RECIPE_DIR/$way.sh" > "$PREFIX/etc/conda/$way.d/~cuda-nvcc_$way.sh"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Gives back what was there before the environment was entered.
+# Restores the variables that activate.sh changed.
 if [ "${CONDA_BACKUP_CUDA:-}" = 1 ]; then
     for _cuda_name in CFLAGS CPPFLAGS CXXFLAGS LDFLAGS CMAKE_ARGS NVCC_PREPEND_FLAGS NVCC_APPEND_FLAGS CUDAARCHS; do
         eval "_cuda_value=\${CONDA_BACKUP_CUDA_$_cuda_name+set}"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# Compiles, links and looks at what came out, with the compiler of the activated environment.
+# Compiles and links with the compiler of the activated environment, and checks the results.
 set -euo pipefail
 
 case $(command -v nvcc) in "$PREFIX/bin/nvcc") ;; *) echo "nvcc is $(command -v nvcc)"; exit 1 ;; esac
 nvcc --version | grep "release $CUDA_RELEASE," > /dev/null
 
-# For exactly what was asked for, compressed, with the runtime as a shared library. The host compiler links: nvcc before 13 would add an empty
-# code object for the plain architecture.
+# Code for exactly the requested architecture, compressed, with the shared runtime library. The host compiler links: nvcc before 13 would add
+# an empty code object for the plain architecture.
 nvcc -O2 -std=c++17 -gencode arch=compute_90a,code=sm_90a -Xfatbin -compress-all -Xcompiler -fPIC -c test_kernel.cu -o kernel.o
 "$CXX" -shared kernel.o -o libkernel.so $LDFLAGS -lcudart
 nvcc -gencode arch=compute_90a,code=sm_90a -cudart shared -shared kernel.o -o by_nvcc.so 2> said.txt
@@ -17,27 +17,27 @@ test -z "$(cuobjdump --list-ptx libkernel.so 2>/dev/null | grep -E 'compute_|sm_
 cuobjdump --dump-elf-symbols libkernel.so | grep 'scale' > /dev/null
 "$READELF" -d libkernel.so | grep "NEEDED.*\[libcudart.so.${CUDA_RELEASE%%.*}\]" > /dev/null
 
-# The host program, by the C++ compiler alone.
+# The host program, compiled without nvcc.
 "$CXX" test_main.cc -o program $CXXFLAGS $LDFLAGS -L. -lkernel -lcudart -Wl,-rpath,"$PWD" -Wl,-rpath,"$PREFIX/lib"
 env -i ./program
 
-# Several architectures and PTX beside them; the plain instruction set must not see what only 9.0a has.
+# Several architectures and PTX. The plain instruction set must not accept instructions that only 9.0a has.
 nvcc -std=c++17 -gencode arch=compute_80,code=sm_80 -gencode "arch=compute_90,code=[sm_90,compute_90]" -cubin -o /dev/null test_kernel.cu 2> /dev/null && exit 1
 nvcc -std=c++17 -gencode arch=compute_80,code=sm_80 -gencode "arch=compute_90,code=[sm_90,compute_90]" -c test_kernel.cu -o several.o
 cuobjdump --list-elf several.o | sed -n 's/.*\(sm_[0-9]*[af]*\)[.]cubin$/\1/p' | sort -u | tr '\n' ' ' | grep -x 'sm_80 sm_90 ' > /dev/null
 cuobjdump --list-ptx several.o | grep sm_90 > /dev/null
 
-# The compiler and the headers are the environment's: no include, and no program, from elsewhere.
+# All headers and programs are the environment's.
 nvcc -std=c++17 -M test_kernel.cu | tr ' \\' '\n\n' | grep '^/' > opened.txt
 test "$(wc -l < opened.txt)" -gt 100
 while read -r file; do
     case $(realpath "$file") in "$(realpath "$PREFIX")"/*) ;; *) echo "$file is the host's"; exit 1 ;; esac
 done < opened.txt
 nvcc --dryrun -std=c++17 -c test_kernel.cu -o x.o 2>&1 | grep "$CXX" > /dev/null
-# Called through the link in the target's folder, as build systems do that look for a toolkit's root.
+# Called through the link in the target's folder, like build systems that look for a toolkit's root.
 "$PREFIX/targets/x86_64-linux/bin/nvcc" -std=c++17 -arch=sm_90a -c test_kernel.cu -o linked.o
 
-# CMake's own way: the language, the runtime and the driver library.
+# With CMake: the language, the runtime and the driver library.
 cat > CMakeLists.txt <<'END'
 cmake_minimum_required(VERSION 3.26)
 project(kernel LANGUAGES CXX CUDA)
@@ -52,7 +52,7 @@ cmake --build build > built.txt
 cuobjdump --list-elf build/libkernel.so | grep sm_90a > /dev/null
 if "$READELF" -d build/libkernel.so | grep libcudart; then exit 1; fi
 
-# Leaving the environment gives back what was there before.
+# Deactivation restores the previous values.
 before=${CXXFLAGS}
 NVCC_PREPEND_FLAGS=mine
 set +u

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kernel whose code exists for 9.0a alone where it is compiled for that, and plain code
-// elsewhere; and a function that launches it.
+// A kernel with code that exists only for 9.0a and plain code for other architectures, and a
+// function that launches it.
 #include <cuda_bf16.h>
 
 template <typename T>
 __global__ void scale(T* values, T factor, int count) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  // Only the instruction set `a` of this chip has warp group products: ptxas refuses it for the
-  // plain one.
+  // Only this chip's instruction set `a` has warpgroup matrix instructions. ptxas refuses them for
+  // the plain one.
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 #endif
   int i = blockIdx.x * blockDim.x + threadIdx.x;

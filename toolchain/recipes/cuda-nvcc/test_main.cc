@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls the kernel's library. Without a device or a driver the launch fails, and says so; it must
-// neither succeed nor crash.
+// Calls the kernel's library. Without a device or a driver, the launch must return an error instead
+// of success or a crash.
 #include <cuda_runtime_api.h>
 
 #include <cstdio>

@@ -5,12 +5,12 @@ set -euo pipefail
 libraries=$PREFIX/$target/lib
 case $PKG_NAME in
     cuda-nvrtc)
-        # Not the alternative libraries, which hold the same compiler built for profiling.
+        # The alternative libraries contain the same compiler, built for profiling, and are left out.
         unpack_cuda 'nvidia_cuda_nvrtc*.whl' 'lib/libnvrtc.so.*' 'lib/libnvrtc-builtins.so.*'
         mkdir -p "$libraries"
         for file in cuda/lib/*.so.*; do
             install -m 755 "$file" "$libraries/"
-            # The compiler looks for its built-in functions by name when it runs, and these for libstdc++.
+            # The compiler loads the library of its built-in functions by name, and needs libstdc++.
             patchelf --force-rpath --set-rpath '$ORIGIN:$ORIGIN/../../../lib' "$libraries/$(basename "$file")"
             link_in_lib "$(basename "$file")"
         done

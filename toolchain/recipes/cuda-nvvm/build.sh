@@ -15,7 +15,7 @@ case $CUDA_RELEASE in
 esac
 case $PKG_NAME in
     cuda-nvvm-tools)
-        # Needs nothing but libc, so there is nothing to look for.
+        # It needs no library except libc, so it needs no RPATH.
         mkdir -p "$PREFIX/nvvm/bin"
         install -m 755 cuda/nvvm/bin/cicc "$PREFIX/nvvm/bin/cicc"
         mv cuda/nvvm/libdevice "$PREFIX/nvvm/"

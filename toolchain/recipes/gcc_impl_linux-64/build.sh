@@ -8,12 +8,12 @@ root=$SRC_DIR/debs
 unpack_debs "$root"
 keep_copyright "$root"
 
-# The folder keeps Debian's name: it is built into the driver.
+# The folder keeps Debian's name, which is compiled into the driver.
 parts=$PREFIX/lib/gcc/x86_64-linux-gnu/12
 mkdir -p "$(dirname "$parts")"
 cp -a "$root/usr/lib/gcc/x86_64-linux-gnu/12" "$parts"
 
-# Static libraries that cannot be linked with glibc 2.31, as they were built for 2.34 and newer, and the debugger's plugins.
+# Remove static libraries that were built for glibc 2.34 or newer and cannot be linked with 2.31, and the debugger's plugins.
 rm -r "$parts"/lib{asan,gomp,itm,lsan,tsan,ubsan}.a "$parts/plugin" "$parts/libcc1.so"
 cp "$root/usr/lib/gcc/x86_64-linux-gnu/10/libgcc_eh.a" "$parts/libgcc_eh.a"
 
@@ -21,10 +21,10 @@ for link in "$parts"/*.so; do
     [ -L "$link" ] || continue
     ln -sfn "../../../$(basename "$(readlink "$link")")" "$link"
 done
-# The linker script libgcc_s.so asks for it by this name, and Debian's folder for it is not searched.
+# The linker script libgcc_s.so names it, and the linker does not search Debian's folder for it.
 ln -s ../../../libgcc_s.so.1 "$parts/libgcc_s.so.1"
 
-# GCC looks for these very names beside its parts before it turns to PATH.
+# GCC looks for these names next to its parts before it searches PATH.
 for tool in ar as ld ld.bfd ld.gold nm ranlib strip; do
     ln -s "../../../../x86_64-conda-linux-gnu/bin/$tool" "$parts/$tool"
 done
@@ -38,8 +38,8 @@ for program in cc1 lto1; do
 done
 glibc_at_most 2.36 "$parts"/{cc1,lto1,collect2,lto-wrapper} "$parts"/private/*
 
-# The runtime libraries were built for a newer glibc than the sysroot's; that they find their symbols when they run is what their
-# packages declare with __glibc. Undefined symbols of the objects that are being linked remain errors.
+# The runtime libraries were built for a newer glibc than the sysroot's, so the linker must allow undefined symbols in shared libraries. Their
+# packages require a suitable glibc with __glibc. Undefined symbols in the linked objects remain errors.
 "$root/usr/bin/x86_64-linux-gnu-gcc-12" -dumpspecs | sed '/^\*link:$/{n;s/^/--allow-shlib-undefined /}' > "$parts/specs"
 grep -q '^--allow-shlib-undefined ' "$parts/specs"
 

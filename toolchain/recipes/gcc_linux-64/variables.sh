@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# What conda-forge's activation of the C compiler sets, in its names. While a package is being built, flags point into its host prefix.
-# As there, an earlier value of a flag variable is replaced, so that a package does not depend on who builds it.
-# Package tests set CONDA_BUILD as well, but have one prefix only.
+# The variables that conda-forge's activation of the C compiler sets. While a package is being built, flags name its host prefix.
+# Previous values of flag variables are replaced, as on conda-forge, so that packages do not depend on the builder's environment.
+# Package tests set CONDA_BUILD too, but have only one prefix.
 _building=0
 if [ "${CONDA_BUILD:-0}" = 1 ] && [ -n "${BUILD_PREFIX:-}" ] && [ -n "${PREFIX:-}" ] && [ -n "${SRC_DIR:-}" ]; then _building=1; fi
 _host="${CONDA_PREFIX}"
 if [ "${_building}" = 1 ]; then _host="${PREFIX}"; fi
 _tool="${CONDA_PREFIX}/bin/x86_64-conda-linux-gnu"
-# -ffile-prefix-map, for __FILE__ as well as for debug information: what is built must be the same in every folder.
+# -ffile-prefix-map covers __FILE__ and debug information, so that builds give the same bytes in every folder.
 _map="-ffile-prefix-map=${_host}=/usr/local/src/conda-prefix"
 if [ "${_building}" = 1 ]; then _map="-ffile-prefix-map=${SRC_DIR}=/usr/local/src/conda ${_map} -ffile-prefix-map=${BUILD_PREFIX}=/usr/local/src/conda-build-prefix"; fi
 HOST="x86_64-conda-linux-gnu"
 BUILD="x86_64-conda-linux-gnu"
-# The maps alone, for builds that do without the other flags.
+# Only the maps, for builds that do not use the other flags.
 PREFIX_MAP_FLAGS="${_map}"
 CONDA_TOOLCHAIN_HOST="x86_64-conda-linux-gnu"
 CONDA_TOOLCHAIN_BUILD="x86_64-conda-linux-gnu"
@@ -47,5 +47,5 @@ CFLAGS="-fPIC -fstack-protector-strong -fno-plt -O2 -ffunction-sections -pipe -i
 LDFLAGS="-Wl,-O2 -Wl,--sort-common -Wl,--as-needed -Wl,-z,relro -Wl,-z,now -Wl,--gc-sections -Wl,-rpath,${_host}/lib -Wl,-rpath-link,${_host}/lib -L${_host}/lib"
 CMAKE_ARGS="-DCMAKE_AR=${_tool}-ar -DCMAKE_C_COMPILER_AR=${_tool}-gcc-ar -DCMAKE_CXX_COMPILER_AR=${_tool}-gcc-ar -DCMAKE_RANLIB=${_tool}-ranlib -DCMAKE_C_COMPILER_RANLIB=${_tool}-gcc-ranlib -DCMAKE_CXX_COMPILER_RANLIB=${_tool}-gcc-ranlib -DCMAKE_LINKER=${_tool}-ld -DCMAKE_NM=${_tool}-nm -DCMAKE_OBJCOPY=${_tool}-objcopy -DCMAKE_OBJDUMP=${_tool}-objdump -DCMAKE_READELF=${_tool}-readelf -DCMAKE_STRIP=${_tool}-strip -DCMAKE_BUILD_TYPE=Release"
 if [ "${_building}" = 1 ]; then CMAKE_ARGS="${CMAKE_ARGS} -DCMAKE_FIND_ROOT_PATH=${PREFIX};${BUILD_PREFIX}/x86_64-conda-linux-gnu/sysroot -DCMAKE_FIND_ROOT_PATH_MODE_PROGRAM=NEVER -DCMAKE_FIND_ROOT_PATH_MODE_LIBRARY=ONLY -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY -DCMAKE_INSTALL_PREFIX=${PREFIX} -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_PROGRAM_PATH=${BUILD_PREFIX}/bin;${PREFIX}/bin"; fi
-# For __DATE__ and __TIME__: rattler-build gives scripts the time of the build.
+# For __DATE__ and __TIME__: rattler-build would set the time of the build.
 if [ "${_building}" = 1 ]; then export SOURCE_DATE_EPOCH=315532800; fi

@@ -15,7 +15,7 @@ patchelf --set-rpath '$ORIGIN/private' "$parts/cc1plus"
 glibc_at_most 2.36 "$parts/cc1plus" "$parts/g++-mapper-server"
 ln -s ../../../libstdc++.so.6 "$parts/libstdc++.so"
 
-# GCC finds both relative to its parts.
+# GCC finds both folders relative to its parts.
 mkdir -p "$PREFIX/include/x86_64-linux-gnu"
 cp -a "$root/usr/include/c++" "$PREFIX/include/c++"
 cp -a "$root/usr/include/x86_64-linux-gnu/c++" "$PREFIX/include/x86_64-linux-gnu/c++"

@@ -5,7 +5,7 @@ set -euo pipefail
 unpack_archive highway "highway_*.orig.tar.?z"
 case "$(command -v "$CXX")" in "$BUILD_PREFIX"/*) ;; *) echo "$CXX is not the channel's compiler" >&2; exit 1 ;; esac
 
-# Of contrib only what is headers: its library is a sorting routine for every instruction set, minutes of compiling for nobody here.
+# Only headers of contrib are packaged. Its library, a sorting routine for every instruction set, takes minutes to compile and is not used.
 cmake -S highway -B build $CMAKE_ARGS -DHWY_FORCE_STATIC_LIBS=ON -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DHWY_ENABLE_CONTRIB=OFF \
     -DHWY_ENABLE_EXAMPLES=OFF -DHWY_ENABLE_TESTS=OFF -DCMAKE_VERBOSE_MAKEFILE=ON
 cmake --build build -j "$CPU_COUNT"

@@ -6,15 +6,15 @@ unpack "torch-*.whl" wheel 'torch/lib/*.so' 'torch/include/*' 'torch/share/cmake
 mkdir -p "$PREFIX/lib" "$PREFIX/include" "$PREFIX/share/cmake"
 torch=wheel/torch
 
-# Never loaded without a GPU.
+# These are never loaded without a GPU.
 rm "$torch"/lib/lib{caffe2_nvrtc,torch_cuda_linalg}.so
 "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/for_cpu.py" "$torch"
 
-# In a folder of their own, where only PyTorch's libraries look: a real library of the same name may lie in the prefix's lib.
+# The stand-ins are in a separate folder that only PyTorch's libraries search: the prefix's lib may have a real library of the same name.
 folder=torch-cuda-stand-ins
 "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/stand_ins.py" stand-ins "$torch"/lib/*.so
 mkdir "$PREFIX/lib/$folder"
-# rattler-build's default run path, which the linker takes where none is given: stand-ins need no library, and it names this prefix.
+# The linker would use rattler-build's default run path, which contains this prefix. Stand-ins need no library.
 unset LD_RUN_PATH
 while read -r name; do
     script=()
@@ -23,10 +23,10 @@ while read -r name; do
         "stand-ins/$name.c" -o "$PREFIX/lib/$folder/$name"
 done < stand-ins/names
 
-# What the C++ side consists of: Python's bindings are in the package pytorch, libgomp in its own.
+# The Python bindings are in the package pytorch, and libgomp is a separate package.
 rm "$torch"/lib/libtorch_{python,global_deps}.so
 for library in "$torch"/lib/*.so; do
-    # RPATH, not RUNPATH: LD_LIBRARY_PATH must not put CUDA's real libraries beside stand-ins for the others.
+    # RPATH instead of RUNPATH: with LD_LIBRARY_PATH, some of CUDA's real libraries could be loaded along with stand-ins of others.
     patchelf --force-rpath --set-rpath "\$ORIGIN:\$ORIGIN/$folder" "$library"
 done
 mv "$torch"/lib/*.so "$PREFIX/lib/"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the libraries and CMake files of PyTorch's CUDA build those of a build for CPUs.
+"""Changes the libraries and CMake files of PyTorch's CUDA build into those of a CPU build.
 
 usage: for_cpu.py TORCH
 
-TORCH is the ``torch`` folder of the unpacked wheel. GPU code, which only the CUDA driver reads,
-becomes zeros: it is two thirds of ``libtorch_cuda.so`` and would be most of the package.
-``find_package(Torch)`` no longer asks for a CUDA toolkit.
+TORCH is the ``torch`` folder of the unpacked wheel. GPU code is overwritten with zeros: only the
+CUDA driver reads it, and it is two thirds of ``libtorch_cuda.so`` and would be most of the package.
+``find_package(Torch)`` no longer requires a CUDA toolkit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 GPU_CODE = (".nv_fatbin", "__nv_relfatbin")
-#: File below share/cmake, what it says for CUDA, and what it says without.
+#: File below share/cmake, its text for CUDA, and the replacement.
 CMAKE = (
     (
         "Caffe2/Caffe2Config.cmake",
@@ -41,7 +41,7 @@ CMAKE = (
 
 
 def clear_gpu_code(path: Path) -> int:
-    """Overwrite the sections that hold GPU code with zeros; return how many bytes."""
+    """Overwrite the sections with GPU code with zeros, and return their size in bytes."""
     with path.open("rb") as stream:
         elf: Any = ELFFile(stream)
         sections = [
@@ -61,8 +61,8 @@ def replace_once(path: Path, old: str, new: str) -> None:
     """Replace the one occurrence of ``old``.
 
     Raises:
-        ValueError: it does not occur exactly once: this release of PyTorch is written otherwise,
-            and somebody has to look.
+        ValueError: it does not occur exactly once, so this release of PyTorch differs from the one
+            that the recipe was written for.
     """
     text = path.read_text(encoding="utf-8")
     if text.count(old) != 1:
@@ -71,7 +71,7 @@ def replace_once(path: Path, old: str, new: str) -> None:
 
 
 def main() -> None:
-    """Change the files below the folder that the command line names."""
+    """Change the files below TORCH."""
     torch = Path(sys.argv[1])
     for library in sorted((torch / "lib").glob("*cuda*.so")) + sorted(
         (torch / "lib").glob("*nvshmem*.so")

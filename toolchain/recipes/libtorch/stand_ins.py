@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes stand-ins for the CUDA libraries that PyTorch's libraries name: small libraries in which every function fails.
+"""Writes the sources of stand-ins for CUDA's libraries, in which every function returns an error.
 
 usage: stand_ins.py OUTPUT LIBRARY...
 
-PyPI has PyTorch for Linux only as a CUDA build. Its libraries bind CUDA's at load, on a machine
-without a GPU too. This script reads from LIBRARY... which symbols they expect from CUDA's libraries
-and writes to OUTPUT, for each of these, a C source file and a linker version script.
-``OUTPUT/names`` lists them. Nothing of NVIDIA's is read or copied.
+PyPI has PyTorch for Linux only as a CUDA build. Its libraries need CUDA's libraries when they are
+loaded, even on a machine without a GPU. This script reads from LIBRARY... the symbols that they
+need from CUDA's libraries. For each CUDA library it writes a C source file and a linker version
+script to OUTPUT. ``OUTPUT/names`` lists the libraries. No file of NVIDIA is read or copied.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 #: Libraries that get a stand-in.
 CUDA = re.compile(r"lib(cu|nv|nccl)\w*\.so\.\d+")
-#: Libraries that the channel and the machine have.
+#: Libraries of the channel and the machine, which need no stand-in.
 PRESENT = re.compile(r"(lib(c|dl|m|pthread|rt|gcc_s|gomp|stdc\+\+)|ld-linux[\w-]*)\.so\.\d+")
-#: cudaErrorInsufficientDriver, for which PyTorch says "Found no NVIDIA driver"; 1 is an error for
-#: every other library.
+#: The returned status. 35 is cudaErrorInsufficientDriver, for which PyTorch reports "Found no
+#: NVIDIA driver"; for all other libraries it is 1, which is an error in each of them.
 STATUS = {"libcudart": 35}
-#: Functions that explain an error. Callers print the text, so a number in its place would be read
-#: as an address.
+#: Functions that return the text of an error. Callers print it, so they must not get a number,
+#: which would be used as an address.
 TEXT = re.compile(r"\w+Get(Error|Status)(String|Name)|ncclGetLastError")
-#: These store the address of the text where the second argument points, or copy it to where the
-#: first one points.
+#: Functions that store the address of the text through their second argument, and functions that
+#: copy the text to the address in their first argument.
 STORED_TEXT = re.compile(r"\w+GetResultString")
 COPIED_TEXT = re.compile(r"\w+GetLastErrorString")
 MESSAGE = "this PyTorch is for CPUs: its CUDA libraries are stand-ins"
@@ -43,7 +43,13 @@ MESSAGE = "this PyTorch is for CPUs: its CUDA libraries are stand-ins"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A symbol that a library expects from another; ``version`` and ``library`` are empty where the linker recorded none."""
+    """A symbol that a library needs from another one.
+
+    Attributes:
+        name: the symbol.
+        version: its version; empty if the linker recorded none.
+        library: the library that has it; empty if the linker recorded none.
+    """
 
     name: str
     version: str
@@ -52,7 +58,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Library:
-    """One of PyTorch's libraries: its file name, DT_NEEDED, what it defines and what it cannot be loaded without."""
+    """One of PyTorch's libraries.
+
+    Attributes:
+        name: the file name.
+        needed: the names in DT_NEEDED.
+        defined: the symbols that it defines.
+        wanted: the symbols without which it cannot be loaded.
+    """
 
     name: str
     needed: tuple[str, ...]
@@ -89,10 +102,11 @@ def read(path: Path) -> Library:
 
 
 def provider(symbol: str, names: Iterable[str]) -> str:
-    """The library of ``names`` that a symbol without a version belongs to: ``ncclSend`` to ``libnccl.so.2``; the longest match counts.
+    """Find the library among ``names`` that a symbol without a version belongs to.
 
-    Empty for a symbol that belongs to none. The package's tests bind every symbol at load and so
-    find one that nobody defines.
+    ``ncclSend`` belongs to ``libnccl.so.2``. The longest match wins. The result is empty if there
+    is none; the package's tests bind all symbols at load, so they find symbols that no library
+    defines.
     """
     stems = {name.removeprefix("lib").partition(".")[0].lower(): name for name in names}
     return next(
@@ -106,11 +120,10 @@ def provider(symbol: str, names: Iterable[str]) -> str:
 
 
 def assign(libraries: Sequence[Library]) -> dict[str, dict[str, str]]:
-    """Symbols and their versions for each CUDA library that ``libraries`` need.
+    """Map each CUDA library that ``libraries`` need to its symbols and their versions.
 
     Raises:
-        ValueError: a needed library is neither CUDA's nor known, or a symbol is wanted in two
-            versions.
+        ValueError: a needed library is unknown, or a symbol is needed in two versions.
     """
     own = {library.name for library in libraries}
     needed = {name for library in libraries for name in library.needed} - own
@@ -134,12 +147,12 @@ def assign(libraries: Sequence[Library]) -> dict[str, dict[str, str]]:
         if not name:
             continue
         if found[name].setdefault(wanted.name, wanted.version) != wanted.version:
-            raise ValueError(f"{wanted.name} of {name} is wanted in two versions")
+            raise ValueError(f"{wanted.name} of {name} is needed in two versions")
     return found
 
 
 def source(name: str, symbols: Iterable[str]) -> str:
-    """C code that defines ``symbols`` for the library ``name``."""
+    """Return C code that defines ``symbols`` for the library ``name``."""
     status = STATUS.get(name.partition(".")[0], 1)
     lines = [f'__attribute__((unused)) static const char message[] = "{MESSAGE}";']
     for symbol in symbols:
@@ -156,16 +169,16 @@ def source(name: str, symbols: Iterable[str]) -> str:
         elif TEXT.fullmatch(symbol):
             body = f"const char *{symbol}(void) {{ return message; }}"
         else:
-            # As wide as a pointer or a size: what the caller declared reads all of it.
+            # long is as wide as a pointer or a size, so the caller may have declared any of them.
             body = f"long {symbol}(void) {{ return {status}; }}"
         lines.append(body)
     return "\n".join(lines) + "\n"
 
 
 def version_script(symbols: Mapping[str, str]) -> str:
-    """Linker script that gives each symbol its version; empty when no symbol has one.
+    """Return a linker script that gives each symbol its version; empty if no symbol has one.
 
-    Symbols without a version go to the first version: a reference without one accepts any.
+    Symbols without a version get the first version, because a reference without one accepts any.
     """
     nodes = sorted({version for version in symbols.values() if version})
     lines = []

@@ -9,27 +9,27 @@ dev=$SRC_DIR/dev
 unpack_debs "$dev"
 keep_copyright "$dev"
 relative_links "$dev"
-# So that -lz and the like can only mean the shared library.
+# Without static libraries, -lz and the like can only mean the shared library.
 find "$dev" -name '*.a' -delete
 unpack_archive python "python3.*.orig.tar.?z"
 cp python/LICENSE copyright/cpython
 
-# First, because the build imports each extension module when it is done.
+# The libraries are copied first, because the build imports each extension module at its end.
 copy_python_libraries "$dev" libbz2.so.1.0 libcrypto.so.1.1 libffi.so.7 liblzma.so.5 libncursesw.so.6 libpanelw.so.6 libreadline.so.8 \
     libsqlite3.so.0 libssl.so.1.1 libtinfo.so.6 libuuid.so.1 libz.so.1
 
 gil=()
 case $PYTHON_VERSION in *t) gil=(--disable-gil) ;; esac
 
-# The activation's flags are for packages on top of this one; CPython's own go into its sysconfig and from there into every extension.
+# CPython stores its flags in sysconfig, from where every extension gets them. The activation's flags must not get there.
 unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS
-# Not for extensions: CPython keeps these to itself.
+# CPython does not pass these flags to extensions.
 export CFLAGS_NODIST=$PREFIX_MAP_FLAGS
-# The prefix is in these files, so a build ID, a hash over them, would be another one in every folder.
+# A build ID is a hash over the file, which contains the prefix, so it would differ between folders.
 export LDFLAGS_NODIST=-Wl,--build-id=none
-# Not run here: the name goes into sysconfig, for extensions in C++.
+# Only for sysconfig, where extensions in C++ find the name.
 export CXX=x86_64-conda-linux-gnu-g++
-# Without pkg-config, which might answer for the host: each library by its variables.
+# pkg-config could find libraries of the host. The variables name each library instead.
 export PKG_CONFIG=false
 export CPPFLAGS="-I$dev/usr/include -I$dev/usr/include/x86_64-linux-gnu"
 export LDFLAGS="-L$dev/usr/lib/x86_64-linux-gnu -L$dev/lib/x86_64-linux-gnu -Wl,-rpath,$PREFIX/lib -Wl,-rpath-link,$PREFIX/lib"
@@ -43,12 +43,12 @@ cd build
 ../python/configure --prefix="$PREFIX" --with-openssl="$dev/usr" --with-ensurepip=no --with-system-libmpdec=no --without-static-libpython \
     --disable-test-modules --with-ssl-default-suites=openssl --with-computed-gotos OPT='-DNDEBUG -fwrapv -O2 -Wall' "${gil[@]}"
 make -j"$CPU_COUNT"
-# Byte code comes later, for the installed files as they are then; -l keeps the installation from compiling thrice what is thrown away.
+# finish_python writes the bytecode later. -l keeps the installation from compiling all files three times for nothing.
 make altinstall COMPILEALL_OPTS=-l
 cd ..
 
 stdlib=$PREFIX/lib/python$PYTHON_VERSION
-# Programs for a graphical system that is not here.
+# Remove programs that need a graphical system.
 rm -rf "$stdlib"/{idlelib,tkinter,turtledemo,turtle.py,test} "$PREFIX"/bin/idle3* "$PREFIX/lib/pkgconfig" "$PREFIX/share/man"
 "$STRIP" "$PREFIX/bin/python$PYTHON_VERSION" "$stdlib"/lib-dynload/*.so
 finish_python 2.31

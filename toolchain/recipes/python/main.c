@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `python3.11` program, linked with Debian's static libpython.
 //
-// Debian's own program contains frozen copies of the modules that run at its start, among them Debian's `site`, which looks for packages
-// in dist-packages only. This one reads those modules from the standard library; all else is as CPython's own Py_BytesMain does it.
+// Debian's program contains frozen copies of the modules that run at startup. One of them is
+// Debian's `site`, which searches only dist-packages for packages. This program reads those modules
+// from the standard library instead, and is otherwise the same as CPython's Py_BytesMain.
 #include <Python.h>
 #include <asm/unistd.h>
 #include <unistd.h>
 
-// In glibc since 2.34, and all that the library asks for which the sysroot's 2.31 lacks.
+// In glibc since 2.34. It is the only function that the library needs and the sysroot's 2.31 lacks.
 __attribute__((visibility("hidden"))) int close_range(unsigned first, unsigned last, int flags) {
   return (int)syscall(__NR_close_range, first, last, flags);
 }

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""neutral_config.py STDLIB PREFIX: take the machine that built this interpreter out of its build configuration.
+"""Removes the traces of the build machine from the build configuration of this interpreter.
 
-`_sysconfigdata_*.py` and the Makefile keep every path and flag of the build. Afterwards paths of
-the installation begin with PREFIX, which conda replaces when the package is installed, compilers
-have their plain names, and no folder of the build remains.
+usage: neutral_config.py STDLIB PREFIX
+
+`_sysconfigdata_*.py` and the Makefile contain all paths and flags of the build. This script makes
+the paths of the installation begin with PREFIX, which conda replaces at installation, gives
+compilers their plain names, and removes the folders of the build.
 """
 
 import ast
@@ -13,19 +15,18 @@ import pprint
 import re
 import sys
 
-# Flags that name folders of the build or belong to one distribution's way of packaging.
+# Flags that name folders of the build or are specific to one distribution's packages.
 DROPPED = re.compile(
     r"-(ffile-prefix-map|fdebug-prefix-map|fmacro-prefix-map)=.*|-Wl,-rpath(-link)?[,=].*|-[LI]/.*|-isystem.*|-Wl,-Bsymbolic-functions"
     r"|-Wl,-z,relro|-Wformat|-Werror=format-security|-Wdate-time|-D_FORTIFY_SOURCE=.*|-Wl,--allow-shlib-undefined"
 )
-# The prefix of tools' names, with or without a folder.
+# The prefix of the name of a tool, with or without a folder.
 TOOL = re.compile(
     r"(?:/\S*/)?x86_64-(?:conda-)?linux-gnu-(?:gcc-(?=ar\b))?(?=(?:gcc|g\+\+|cpp|ar|ld|nm|ranlib|readelf|strip|c\+\+|cc|python)(?![\w+]))"
 )
 # The folder of a command that is on every PATH.
 COMMAND_FOLDER = re.compile(r"^/(usr/)?bin/(?=\w+(\s|$))")
-# Values about the build tree and the commands that ran in it: of no use to anybody who has the
-# installed interpreter.
+# Values about the build tree and its commands, which are useless for an installed interpreter.
 BUILD_ONLY = (
     "CONFIG_ARGS",
     "COVERAGE_INFO",
@@ -44,7 +45,7 @@ BUILD_ONLY = (
 
 
 def neutral(value: str, old_prefix: str, prefix: str) -> str:
-    """VALUE with plain tool names, without flags of the build, and with PREFIX for OLD_PREFIX."""
+    """Replace OLD_PREFIX by PREFIX, and remove tool prefixes and flags of the build from VALUE."""
     value = COMMAND_FOLDER.sub("", TOOL.sub("", value))
     if re.search(r"(^|\s)-", value):
         words = []
@@ -57,7 +58,7 @@ def neutral(value: str, old_prefix: str, prefix: str) -> str:
             elif not DROPPED.fullmatch(word):
                 words.append(word)
         value = " ".join(words)
-    # Whole path components only, and not inside a longer path.
+    # Only whole path components, and only at the beginning of a path.
     value = re.sub(r"(?<![\w/.])" + re.escape(old_prefix) + r"(?=/|\s|$)", prefix, value)
     return value.replace(f"{prefix}/lib/x86_64-linux-gnu", f"{prefix}/lib")
 
@@ -71,7 +72,7 @@ def main() -> None:
     variables: dict[str, object] = ast.literal_eval(assignment.value)  # type: ignore[attr-defined]
     old_prefix = str(variables["prefix"])
     build_folder = str(variables["abs_builddir"])
-    # Not the interpreter's own list of time zone folders: those are the machine's by intention.
+    # The list of time zone folders names the machine's folders intentionally.
     kept = {"TZPATH"}
     for key, value in variables.items():
         if key in BUILD_ONLY:
@@ -95,7 +96,9 @@ def main() -> None:
     data.write_text(text + pprint.pformat(variables, width=140) + "\n")
 
     (config,) = stdlib.glob("config-*")
-    lines = ["# Values of the installed interpreter; not for building it again."]
+    lines = [
+        "# Values of the installed interpreter; the interpreter cannot be built with this file."
+    ]
     lines += [
         f"{key}=\t{value}" for key, value in sorted(variables.items()) if "\n" not in str(value)
     ]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""test_python.py VERSION: is this interpreter complete, at home in its prefix, and able to build extensions?"""
+"""Checks that this interpreter is complete, uses only its prefix, and can build extensions.
+
+usage: test_python.py VERSION
+"""
 
 import importlib
 import os
@@ -26,7 +29,7 @@ PyMODINIT_FUNC PyInit_tiny(void) { return PyModule_Create(&module); }
 
 
 def run(*command: str, **more: str) -> str:
-    """Run COMMAND with an environment of nothing but MORE; its output."""
+    """Run COMMAND with MORE as its whole environment, and return its output."""
     return subprocess.run(
         command, env=more, check=True, capture_output=True, text=True
     ).stdout.strip()
@@ -47,7 +50,7 @@ def check_modules() -> None:
 
 
 def check_libraries() -> None:
-    """What the loader has mapped by now lies in the prefix, but for the C library."""
+    """All loaded libraries are in the prefix, except the C library."""
     prefix = os.path.realpath(sys.prefix)
     allowed = re.compile(
         r"(lib(c|m|dl|rt|pthread|util|resolv|nss_\w+)|ld-linux-x86-64)[-.].*so.*|.*locale-archive|gconv-modules.cache"
@@ -80,8 +83,8 @@ def check_paths(version: str) -> None:
     assert pathlib.Path(sysconfig.get_makefile_filename()).is_file()
     assert bool(sysconfig.get_config_var("Py_GIL_DISABLED")) == version.endswith("t")
     assert (getattr(sys, "_is_gil_enabled", lambda: True)()) == (not version.endswith("t"))
-    # Nothing of the place where it was built, nor of the system's own Python. Time zones are the
-    # system's by intention.
+    # No value names a folder of the build or of the system's Python. The system's time zones are
+    # used intentionally.
     foreign = re.compile(
         r"x86_64-(conda-)?linux-gnu-|rattler-build_|/build/|_build_env|(?<!\w)/usr/(lib|include|bin|share)\b|dist-packages"
     )
@@ -113,7 +116,7 @@ def check_venv(folder: str) -> None:
 
 
 def check_extension(folder: str) -> None:
-    """The channel's compiler with the interpreter's own flags."""
+    """The channel's compiler builds an extension with the interpreter's flags."""
     source, built = (
         pathlib.Path(folder, "tiny.c"),
         pathlib.Path(folder, "tiny" + sysconfig.get_config_var("EXT_SUFFIX")),

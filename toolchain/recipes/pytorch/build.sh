@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 . "$RECIPE_DIR/../common/compile_python.sh"
-# Not taken: what libtorch has, test programs and test libraries, protoc, and the wheel's copy of libgomp.
+# Left out: the files of the package libtorch, test programs and libraries, protoc, and the wheel's copy of libgomp.
 "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/../common/install_wheel.py" "torch-*.whl" "$SITE_PACKAGES" \
     --without 'torch/lib/*' --without 'torch/include/*' --without 'torch/share/*' --without 'torch/test/*' --without 'torch/bin/*'
 "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/../common/unpack_wheel.py" "torch-*.whl" wheel \
@@ -15,7 +15,7 @@ cp wheel/torch/lib/libtorch_global_deps.so "$torch/lib/"
 "$TOOLCHAIN_PYTHON" "$RECIPE_DIR/for_cpu.py" "$PREFIX/$SITE_PACKAGES"
 install -m 755 wheel/torch/bin/torch_shm_manager "$torch/bin/"
 
-# PyTorch looks for these in its own folders; it finds the libtorch package there.
+# PyTorch looks for these files in its own folders, so the folders get links to the files of the package libtorch.
 for library in "$PREFIX"/lib/lib{c10,shm,torch}*.so "$PREFIX/lib/torch-cuda-stand-ins"; do
     ln -s "$up/lib/$(basename "$library")" "$torch/lib/$(basename "$library")"
 done
@@ -26,14 +26,14 @@ for package in Caffe2 Torch; do
     ln -s "../$up/share/cmake/$package" "$torch/share/cmake/$package"
 done
 
-# The dynamic loader takes $ORIGIN from the path it opened, links unresolved: the files that Python opens in torch/ name the prefix's
-# lib, where the rest finds its neighbours, libgomp and libstdc++ among them, by its own $ORIGIN.
+# The dynamic loader derives $ORIGIN from the path that it opened, without resolving links. So the RPATH of files that Python opens in
+# torch/ is the prefix's lib. From there, other libraries, such as libgomp and libstdc++, are found by $ORIGIN.
 patchelf --set-rpath '$ORIGIN/../../..' "$torch"/_C.*.so
 patchelf --set-rpath '$ORIGIN/../../../..' "$torch/lib/libtorch_global_deps.so" "$torch/bin/torch_shm_manager"
-# Python loads this one with RTLD_GLOBAL: with CUDA's runtime in it, the stand-in would be offered to every other library, and PyTorch
-# would go looking for the rest of CUDA in site-packages.
+# Python loads this library with RTLD_GLOBAL. If it needed CUDA's runtime, the symbols of the stand-in would be visible to all libraries,
+# and PyTorch would look for CUDA's other libraries in site-packages.
 patchelf --remove-needed libcudart.so.13 "$torch/lib/libtorch_global_deps.so"
-# RPATH, not RUNPATH: LD_LIBRARY_PATH must not put CUDA's real libraries beside stand-ins for the others.
+# RPATH instead of RUNPATH: with LD_LIBRARY_PATH, some of CUDA's real libraries could be loaded along with stand-ins of others.
 patchelf --force-rpath --set-rpath '$ORIGIN:$ORIGIN/torch-cuda-stand-ins' "$PREFIX/lib/libtorch_python.so"
 
 compile_python torch

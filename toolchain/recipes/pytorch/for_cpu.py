@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the Python side of PyTorch's CUDA build say what the package is: a build for CPUs.
+"""Removes CUDA from the version and the metadata of PyTorch's CUDA build.
 
 usage: for_cpu.py SITE_PACKAGES
 
-``torch.version`` names no CUDA release, and the metadata does not ask for CUDA's wheels, which
-nothing would load. RECORD gets the new hashes of these files.
+Afterwards ``torch.version`` names no CUDA release, and the metadata does not require CUDA's wheels,
+which nothing would load. RECORD gets the new hashes of these files.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ VERSION = (
 
 
 def metadata_for_cpu(text: str) -> str:
-    """The metadata without requirements on CUDA.
+    """Remove requirements on CUDA's wheels from the metadata.
 
     Raises:
-        ValueError: there are none: this is not the wheel that the recipe was written for.
+        ValueError: there are none, so this is not the wheel that the recipe was written for.
     """
     changed, count = CUDA.subn("", text)
     if not count:
-        raise ValueError("METADATA asks for no CUDA wheel")
+        raise ValueError("METADATA requires no CUDA wheel")
     return changed
 
 
 def version_for_cpu(text: str) -> str:
-    """``torch/version.py`` without CUDA.
+    """Remove CUDA from the text of ``torch/version.py``.
 
     Raises:
-        ValueError: a line is not there.
+        ValueError: an expected line is missing.
     """
     for pattern, line in VERSION:
         text, count = pattern.subn(line, text)
@@ -65,7 +65,7 @@ def rewrite(site: Path, info: Path) -> None:
 
 
 def main() -> None:
-    """Rewrite the installation in the folder that the command line names."""
+    """Rewrite the installation in SITE_PACKAGES."""
     site = Path(sys.argv[1])
     (info,) = site.glob("torch-*.dist-info")
     rewrite(site, info)

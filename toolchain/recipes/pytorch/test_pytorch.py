@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The installed PyTorch computes on the CPU, finds no GPU, and everything it loads comes from this environment."""
+"""Checks that the installed PyTorch computes on the CPU with this environment's libraries only.
+
+It must not find a GPU.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ assert np.array_equal(a.numpy() + 1, (a + 1).numpy())
 assert functional.silu(a.to(torch.bfloat16)).dtype == torch.bfloat16
 assert "OpenMP" in torch.__config__.parallel_info()
 
-# Attention, and a layer in bfloat16, against the same in plain steps and double precision.
+# Attention and a bfloat16 layer, compared with plain steps in double precision.
 generator = torch.Generator().manual_seed(0)
 query, key, value = (
     torch.randn(2, 4, 33, 64, generator=generator, dtype=torch.float64) for _ in range(3)
@@ -46,7 +49,7 @@ torch.testing.assert_close(
     torch.linalg.inv(a @ a.T + torch.eye(2)) @ (a @ a.T + torch.eye(2)), torch.eye(2)
 )
 
-# Nothing for GPUs, and PyTorch says so in the way that its users know.
+# PyTorch finds no GPU and reports that with its usual message.
 assert not torch.cuda.is_available()
 assert torch.cuda.device_count() == 0
 assert torch.version.cuda is None
@@ -82,7 +85,7 @@ for text in importlib.metadata.requires("torch") or ():
     if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
         assert importlib.metadata.version(requirement.name) in requirement.specifier, text
 
-# Files were changed after the wheel was installed: RECORD names them as they are.
+# RECORD has the hashes of the files that were changed after the wheel was installed.
 for file in importlib.metadata.files("torch") or ():
     if file.name in ("METADATA", "version.py") and file.hash is not None:
         data = file.locate().read_bytes()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A property that holds and one that does not: pytest and hypothesis find each other."""
+"""Checks that hypothesis works under pytest, with a true and a false property."""
 
 import pytest
 from hypothesis import given

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 NAME = "archs"
 HELP = (
-    "Show what a kernel written for some GPU architectures is compiled for when a build is for "
-    "others."
+    "Show for which GPU architectures a kernel is compiled, given those that it is written for and "
+    "those of the build."
 )
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Match the two lists, which may hold what a build's lists may hold; AMD's when the kernel's begins like one."""
+    """Match two lists in the spelling of a build's lists; those of AMD begin with ``gfx``."""
     device = "rocm" if arguments.kernel.strip().lower().startswith("gfx") else "cuda"
     record = gpu_targets.parse(device, arguments.kernel, "--kernel")
     compiled, unserved = gpu_targets.match(

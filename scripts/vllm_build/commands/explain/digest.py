@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vllm_build.digests import kernel_inputs, tree_digests
+from vllm_build.digests import digest_rules, kernel_inputs, tree_digests
 from vllm_build.util import paths
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.processes import children
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 NAME = "digest"
 HELP = "Show the digests of the tree: what shapes each output, and how packages are packed."
-#: Digests other than those of the outputs with libraries: the noarch package, and how conda
-#: packages are packed.
-OTHERS = {"vllm": tree_digests.package_inputs, "recipe": tree_digests.recipe_inputs}
+#: Begins the name of a digest of how a conda package is packed, such as ``recipe/vllm-kernels``.
+RECIPE = "recipe/"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,31 +30,35 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", help="one output, such as vllm-kernels; default: all")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--explain", action="store_true", help="list what went into it, each with its sha256"
+        "--explain", action="store_true", help="list the inputs of each digest with their sha256"
     )
     how.add_argument(
         "--diff",
         metavar="REV",
-        help="list what a git revision had otherwise, and what only one of the two has",
+        help="list the inputs that differ from those of a git revision",
     )
 
 
 def _inputs(root: Path, output: str) -> dict[str, str]:
-    return OTHERS[output](root) if output in OTHERS else kernel_inputs.of(root, output)
+    if output.startswith(RECIPE):
+        return tree_digests.recipe_inputs(root, output.removeprefix(RECIPE))
+    if output == "vllm":
+        return tree_digests.package_inputs(root)
+    return kernel_inputs.of(root, output)
 
 
 def _extract(root: Path, revision: str, into: Path) -> None:
     """Write the tree of a git revision into a folder.
 
     Raises:
-        ConfigurationError: the tree is no git checkout, git is not there, or the revision is not
-            known.
+        ConfigurationError: the tree is not a git checkout, git is missing, or the revision is
+            unknown.
     """
     try:
         done = children.run_for_bytes(["git", "archive", "--end-of-options", revision], cwd=root)
     except OSError as error:
         raise ConfigurationError(
-            "git does not run", expected="git, to read another revision", remedy="install git"
+            "git cannot be run", expected="git, to read another revision", remedy="install git"
         ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
@@ -65,12 +68,12 @@ def _extract(root: Path, revision: str, into: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         if hasattr(tarfile, "data_filter"):
             archive.extractall(into, filter="data")
-        else:  # Python before 3.11.4; the archive is git's own
+        else:  # Python before 3.11.4; git wrote the archive
             archive.extractall(into)  # noqa: S202 - as above
 
 
 def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str, str]]:
-    """Entries that differ, with how: ``changed``, ``new`` (only in ``mine``) or ``gone`` (only in ``theirs``)."""
+    """Entries that differ, and how: ``changed``, ``new`` (only mine) or ``gone`` (only theirs)."""
     differing = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
     return [
         (name, "new" if name not in theirs else "gone" if name not in mine else "changed")
@@ -79,9 +82,10 @@ def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[tuple[str,
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show digests, what went into them, or why they differ from another revision's."""
+    """Show digests, their inputs, or the differences from another revision."""
     root = paths.source_root()
-    known = (*kernel_inputs.components(root), *OTHERS)
+    recipes = (RECIPE + package for package in digest_rules.conda_packages(root))
+    known = (*kernel_inputs.components(root), "vllm", *recipes)
     if arguments.output is not None and arguments.output not in known:
         raise ConfigurationError(
             f"--output {arguments.output!r} is not known", expected="one of " + ", ".join(known)

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "doctor"
-HELP = "Show what was found on this machine, what is missing, and what contradicts what."
+HELP = "Show what this machine has for a build, what is missing, and which settings conflict."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """It has none of its own."""
+    """Declare nothing: the command has no arguments."""
     del parser
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show what was found; status 2 when things contradict one another, 4 when something is missing."""
+    """Show the facts; the status is 2 for contradictions, and 4 if something is only missing."""
     facts = examination.examine(paths.source_root(), arguments.invocation.environ)
     if console.json_mode:
         console.json([fact.as_dict() for fact in facts])

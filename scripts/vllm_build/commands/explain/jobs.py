@@ -25,9 +25,9 @@ HELP = "Show how many compilers would run at once, and why."
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_target(parser)
-    parser.add_argument("--cpus", help="usable CPUs; default: what this process may use")
+    parser.add_argument("--cpus", help="number of CPUs; default: those that this process may use")
     parser.add_argument(
-        "--memory-gib", help="usable memory in GiB; default: what is available within all limits"
+        "--memory-gib", help="memory in GiB; default: the memory that this process may use"
     )
 
 
@@ -40,13 +40,13 @@ def _bytes(text: str) -> int:
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Decide for the device, with the heavy units that the table has for it."""
+    """Show the number of jobs for a device, given its heavy units in the table."""
     settings = arguments.invocation.settings
     cpus = None if arguments.cpus is None else checked("--cpus", COUNT, arguments.cpus)
     memory = None if arguments.memory_gib is None else _bytes(arguments.memory_gib)
     device, version = target(arguments, settings)
-    # From the table, not the plan: the answer does not depend on architectures, and devices without
-    # kernels have one too.
+    # Read from the table, not from a plan, so the answer does not depend on architectures and
+    # devices without kernels get one, too.
     records = [
         kernel
         for kernel in kernels_table.load(paths.source_root()).kernels

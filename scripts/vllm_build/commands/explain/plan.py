@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vllm_build.commands.explain import plan_text
 from vllm_build.commands.target_options import add_target, target
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.target import requested_archs
 from vllm_build.util import paths
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "plan"
-HELP = "Show which kernels are built, for what, and which are not and why; -v lists their sources."
+HELP = (
+    "Show which kernels are built for which architectures, and why the others are left out; -v "
+    "lists their sources."
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -25,13 +28,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument(
         "--arch-list",
-        help="GPU architectures, such as '8.0;9.0a' or 'gfx90a;gfx942'; default: the variables, "
-        "else all",
+        help="GPU architectures, such as '8.0;9.0a' or 'gfx90a;gfx942'; default: those of the "
+        "environment, else all",
     )
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show the plan of a device, and refuse one that compiles nothing where something should be."""
+    """Show the plan of a device, and fail if it compiles nothing although it should."""
     settings, table = arguments.invocation.settings, kernels_table.load(paths.source_root())
     device, version = target(arguments, settings)
     text, source = (arguments.arch_list, "--arch-list")
@@ -43,7 +46,7 @@ def run(arguments: Namespace, console: Console) -> int:
         toolkit_version=version,
         arch_list=text,
         arch_source=source,
-        choice=plan_resolver.Choice.of(settings),
+        choice=kernel_choice.Choice.of(settings),
     )
     console.text(
         plan_text.title(found), plan_text.lines(found, console.width, verbose=console.verbose)
@@ -51,9 +54,14 @@ def run(arguments: Namespace, console: Console) -> int:
     plan_resolver.require_kernels(found, table)
     if console.json_mode:
         libraries = [
-            {"name": e.name, "component": e.component, "optional": e.optional, "kernels": [k.name for k in e.kernels]}
-            for e in found.extensions
-        ]  # fmt: skip
+            {
+                "name": extension.name,
+                "component": extension.component,
+                "optional": extension.optional,
+                "kernels": [kernel.name for kernel in extension.kernels],
+            }
+            for extension in found.extensions
+        ]
         document = {
             "device": device,
             "toolkit_version": found.toolkit_version,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan as text for people: a table for each library that is built, one line for each reason to leave kernels out, and a summary."""
+"""A plan as text: a table per library, a line per reason to leave kernels out, and a summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from vllm_build.kernels.build_plan import Decision, Plan, PlannedExtension
 
-#: States of kernels that are left out, in the order that their reasons are listed in.
+#: States of kernels that are left out, in the order of their reasons in the text.
 _STATES = (WRONG_DEVICE, NOT_CHOSEN, OLD_TOOLKIT, NO_ARCH, NO_SOURCE)
 
 
@@ -38,7 +38,7 @@ def _sources(decision: Decision) -> list[str]:
 
 
 def _groups(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Key -> its values, both in the order given."""
+    """Key -> its values; both keep their order."""
     found: dict[str, list[str]] = {}
     for key, value in pairs:
         found.setdefault(key, []).append(value)
@@ -46,7 +46,7 @@ def _groups(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def title(plan: Plan) -> str:
-    """What the plan is for, on one line."""
+    """One line that says what the plan is for."""
     toolkit = (
         f", {gpu_targets.TOOLKITS[plan.device]} {plan.toolkit_version or 'of unknown version'}"
         if plan.targets
@@ -57,7 +57,7 @@ def title(plan: Plan) -> str:
 
 
 def _unserved(decisions: Sequence[Decision], width: int) -> Iterator[str]:
-    """For each reason the targets that it concerns, and the kernels."""
+    """One note per reason, with the targets and the kernels that it concerns."""
     by_kernel = ((d, _groups((u.reason, u.target) for u in d.unserved)) for d in decisions)
     notes = _groups(
         (f"not for {' '.join(targets)}: {why}", d.kernel.name)
@@ -71,7 +71,7 @@ def _unserved(decisions: Sequence[Decision], width: int) -> Iterator[str]:
 def _built(
     extension: PlannedExtension, decisions: Sequence[Decision], width: int, *, verbose: bool
 ) -> Iterator[str]:
-    """One library: its kernels in a table, then the architectures of the build that some of them do not serve."""
+    """One library: a table of its kernels, then the targets that some of them do not serve."""
     units = sum(len(_sources(decision)) for decision in decisions)
     own = f", and {len(extension.sources)} of its own" if extension.sources else ""
     heading = (
@@ -106,7 +106,10 @@ def _listed(groups: Iterable[tuple[str, list[str]]], width: int) -> Iterator[str
 
 
 def _left_out(decisions: Sequence[Decision], width: int, *, verbose: bool) -> Iterator[str]:
-    """Kernels that are left out, one line for each reason; ``verbose`` names those for other devices, and lists sources of the rest."""
+    """Kernels that are left out, one line per reason.
+
+    ``verbose`` also names the kernels for other devices, and lists the sources of the rest.
+    """
     if not decisions:
         return
     yield f"left out: {_count(len(decisions), 'kernel')}"
@@ -143,13 +146,12 @@ def _summary(plan: Plan) -> str:
     libraries = _count(len(plan.extensions), "library")
     return (
         f"{_count(len(built), 'kernel')} in {libraries}: {_count(units, 'unit')} to compile, "
-        f"{heavy} of them heavy; "
-        f"{_count(left, 'kernel')} left out"
+        f"{heavy} of them heavy; {_count(left, 'kernel')} left out"
     )
 
 
 def lines(plan: Plan, width: int, *, verbose: bool) -> list[str]:
-    """The whole text below :func:`title`, wrapped to ``width``; ``verbose`` adds each kernel's sources."""
+    """The text below :func:`title`, wrapped to ``width``; ``verbose`` adds the sources."""
     found = [""]
     for extension in plan.extensions:
         of_it = [

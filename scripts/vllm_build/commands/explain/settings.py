@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "settings"
-HELP = "Show the build's environment variables: what is set, what it means, what is malformed."
+HELP = "Show the build's environment variables: values, meanings and errors."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def _row(variable: Variable, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]], console: Console) -> None:
-    """One entry for each variable, in the sections of the documentation, and how many are set."""
+    """Show one entry per variable, in the sections of the documentation, and a summary."""
     shown = zip(build_settings.variables(), rows, strict=True)
     for section, group in groupby(shown, lambda pair: pair[0].section):
         items = []
@@ -74,11 +74,11 @@ def _show(rows: list[dict[str, Any]], console: Console) -> None:
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show the variables; the status is a configuration error's when one is malformed."""
+    """Show the variables; the exit status is that of a configuration error if one is malformed."""
     root = paths.source_root()
     if arguments.check:
         settings_page.check(root)
-        console.info(f"{settings_page.PAGE} agrees with the table of variables")
+        console.info(f"{settings_page.PAGE} matches the table of variables")
         if console.json_mode:
             console.json({"page": settings_page.PAGE, "written": False})
         return 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "version"
-HELP = "Print the version that a build would carry, and nothing else."
+HELP = "Print the version that a build would have, and nothing else."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,8 +29,7 @@ def run(arguments: Namespace, console: Console) -> int:
     """Print the version."""
     settings = arguments.invocation.settings
     asked, release = options(arguments)
-    # What was given is not looked for: each rule can be tried without its hardware, and on a
-    # machine that has something else.
+    # A value from an option is not detected, so every rule can be tried without its hardware.
     indifferent = arguments.sdist or settings.version_override or settings.skip_version_suffix
     name = asked or "empty"
     if not indifferent and (asked is None or release is None):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subcommands that make, test and install packages and their toolchain."""
+"""Subcommands that build, test and install packages and their toolchain."""

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "fetch"
-HELP = (
-    "Bring the locked third-party sources into the cache, where builds outside a recipe find them."
-)
+HELP = "Download the locked third-party sources into the cache, for builds outside a recipe."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,12 +25,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="of third_party/lock.toml; default: all but those on request",
+        help="name in third_party/lock.toml; default: all except those marked on_request",
     )
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Fetch the named sources, or all that every build may need."""
+    """Fetch the named sources, or all except those marked ``on_request``."""
     known = third_party.read(paths.source_root())
     for name in arguments.names:
         if name not in known:
@@ -40,7 +38,7 @@ def run(arguments: Namespace, console: Console) -> int:
                 f"{third_party.LOCK} has no {name!r}", expected="one of " + ", ".join(known)
             )
     wanted = arguments.names or [name for name, source in known.items() if not source.on_request]
-    folders = {name: fetch(known[name], console) for name in wanted}
+    folders = {name: fetch(known[name], console, arguments.invocation.environ) for name in wanted}
     if console.json_mode:
         console.json(folders)
     return 0

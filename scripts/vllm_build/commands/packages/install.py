@@ -24,22 +24,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "prefix",
         type=Path,
-        help="the environment's folder: new, empty, or one that this command made, which is "
-        "replaced",
+        help="the environment's folder: a new or empty one, or one that this command created and "
+        "will replace",
     )
     parser.add_argument("specs", nargs="*", default=["vllm"], help="what to install; default: vllm")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--update",
         action="store_true",
-        help="install into the environment that is there, whoever made it; its other packages and "
-        "files stay",
+        help="install into an existing environment, also one of another tool; its other packages "
+        "and files stay",
     )
     how.add_argument(
         "--force",
         action="store_true",
-        help="replace a folder that vllm-build did not make, or that was changed since, once the "
-        "new environment is complete",
+        help="also replace a folder that vllm-build did not create or that was changed since, once "
+        "the new environment is complete",
     )
     add_channel(parser)
 

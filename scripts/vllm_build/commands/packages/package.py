@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "package"
-#: Of processor time: what a machine is planned by. All units are in the JSON document.
+#: Seconds of processor time from which a unit is listed. The JSON document has all units.
 _SLOW = 20
-HELP = "Build the conda packages of a variant, install them in a clean prefix and run them."
+HELP = "Build the conda packages of a variant, install them into a clean prefix and run them."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--reuse",
         metavar="CHANNELS",
-        help="conda channels, by path or address, whose packages are taken where they are exactly "
-        "those of this tree; default: $REUSE",
+        help="conda channels (paths or URLs) whose packages are used instead of a build if they "
+        "are exactly those of this tree; default: $REUSE",
     )
 
 

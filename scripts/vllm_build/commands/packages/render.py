@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build.commands.package_options import add_channel, request
-from vllm_build.conda import package_job, variants
+from vllm_build.conda import package_request, variants
 from vllm_build.util import paths, text_table
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "render"
-HELP = "Show the packages that a variant gives, without building."
+HELP = "Show the packages of a variant without building them."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -25,11 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_channel(parser)
 
 
-#: Below the packages: what no rendering knows.
+#: Shown below the packages: requirements that are known only after solving.
 _ADDED = (
-    "A build also adds what the compilers and libraries of its environments export to packages "
-    "with compiled files, "
-    "such as libgcc, libstdcxx and __glibc."
+    "A build also adds the requirements that compilers and libraries export to packages with "
+    "compiled files, such as libgcc, libstdcxx and __glibc."
 )
 
 
@@ -40,7 +39,7 @@ def _fields(output: Output) -> list[tuple[str, str]]:
         ("constrains", "\n".join(output.constrains)),
         (
             "build number",
-            f"{output.number}, low priority: solvers take any other build that fits"
+            f"{output.number}, low priority: solvers prefer any other build that fits"
             if output.behind
             else str(output.number),
         ),
@@ -48,9 +47,9 @@ def _fields(output: Output) -> list[tuple[str, str]]:
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show what each variant gives."""
+    """Show the packages of each variant."""
     names = arguments.variant or variants.names(paths.source_root())
-    found = {name: package_job.expected(request(arguments, name, console)) for name in names}
+    found = {name: package_request.expected(request(arguments, name, console)) for name in names}
     if console.json_mode:
         console.json(
             {name: [output.as_dict() for output in outputs] for name, outputs in found.items()}

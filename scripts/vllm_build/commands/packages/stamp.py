@@ -19,7 +19,9 @@ HELP = "Write the version and digests of the tree into recipe/variants.yaml."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--check", action="store_true", help="only compare")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the file with the tree without writing it"
+    )
 
 
 def run(arguments: Namespace, console: Console) -> int:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 NAME = "test-package"
 HELP = (
-    "Check built packages: every interpreter, ABI audits, glibc floor, the tests of kernels and "
-    "package."
+    "Check built packages: every interpreter, ABI audits, the oldest glibc, and the tests of "
+    "kernels and package."
 )
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subcommands about compiled kernels that are reused, published or audited."""
+"""Subcommands that reuse, publish and audit compiled kernels."""

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from vllm_build.commands.target_options import add_target, target
-from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
 from vllm_build.reuse.foreign import foreign_reuse
 from vllm_build.reuse.net.reuse_context import Context, Meter
 from vllm_build.reuse.records.fitness import Machine
@@ -22,30 +22,31 @@ if TYPE_CHECKING:
 
 NAME = "audit"
 HELP = (
-    "Show whether an official vLLM wheel could stand in for a build of this tree; loads its "
-    "libraries, writes nothing but the cache."
+    "Show whether an official vLLM wheel could replace a build of this tree; loads its libraries "
+    "and writes only to the cache."
 )
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("wheel", help="path or address of the wheel")
-    parser.add_argument("--sha256", help="that it must have; a remote wheel is then fetched whole")
+    parser.add_argument("wheel", help="path or URL of the wheel")
+    parser.add_argument(
+        "--sha256", help="sha256 of the wheel; a remote wheel is then downloaded as a whole"
+    )
     add_target(parser)
     parser.add_argument(
         "--stand-ins",
         action="store_true",
-        help="compile empty libraries in place of a driver that is not here, to read the ops all "
-        "the same",
+        help="replace the libraries of a missing driver by empty ones, so that the ops can be read",
     )
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Show the table, and fail when the wheel would be refused."""
+    """Show the result of the audit, and fail if a build would refuse the wheel."""
     sha256 = None if arguments.sha256 is None else checked("--sha256", SHA256, arguments.sha256)
     settings, root = arguments.invocation.settings, paths.source_root()
     name, release = target(arguments, settings)
-    choice = plan_resolver.Choice.of(foreign_reuse.with_every_output(settings))
+    choice = kernel_choice.Choice.of(foreign_reuse.with_every_output(settings))
     archs, source = requested_archs.requested(name, settings) or (None, "")
     planned = plan_resolver.survey(
         kernels_table.load(root),
@@ -60,7 +61,7 @@ def run(arguments: Namespace, console: Console) -> int:
     )
     with console.transfer("libraries") as counter:
         meter = Meter(counter.advance)
-        context = Context(progress=meter)
+        context = Context.of_settings(settings, meter)
         with context.cache.in_use():
             found = foreign_reuse.audit(
                 context,

@@ -20,18 +20,18 @@ HELP = "Show or empty the cache of reused kernels, which all checkouts share."
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "action", choices=("info", "clean"), help="info: what it holds; clean: remove it"
+        "action", choices=("info", "clean"), help="info: show its content; clean: remove it"
     )
     parser.add_argument(
         "--older-than",
         metavar="DAYS",
         default="0",
-        help="clean: only what has not been used for so long",
+        help="clean: remove only files that were not used for so many days",
     )
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Do it."""
+    """Show or empty the cache."""
     cache = Cache()
     usages = (
         cache.usage()

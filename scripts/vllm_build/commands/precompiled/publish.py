@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vllm_build.util.console import Console
 
 NAME = "publish"
-HELP = "Add built kernels to a store, from where other checkouts take them."
+HELP = "Add built kernels to a store, from which other checkouts can reuse them."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -32,13 +32,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--key",
         type=Path,
         metavar="FILE",
-        help="sign with this Ed25519 key (PEM): a new store becomes a signed one, which asks for "
-        "it each time",
+        help="sign with this Ed25519 key (PEM); a store that is new becomes a signed one, which "
+        "needs the key every time",
     )
     parser.add_argument(
         "--private",
         action="store_true",
-        help="add builds with flags or third-party sources of your own, which are refused "
+        help="also add builds with your own flags or third-party sources, which are refused "
         "otherwise",
     )
     parser.add_argument(
@@ -46,13 +46,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         nargs="*",
         metavar="BUILT",
-        help="wheels, .conda files, or folders that hold vllm with its kernels; default: this "
+        help="wheels, .conda files, or folders that contain vllm with its kernels; default: this "
         "tree, after pip install -e .",
     )
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Publish each."""
+    """Publish each build."""
     key = signer_keys.load_private(arguments.key) if arguments.key else None
     done: dict[str, bool] = {}
     for built in arguments.built or [paths.source_root()]:
@@ -61,7 +61,7 @@ def run(arguments: Namespace, console: Console) -> int:
                 built, arguments.store, Context(), key, private=arguments.private
             )
             for name, new in added.items():
-                console.info(f"    {name}: {'added' if new else 'there already'}")
+                console.info(f"    {name}: {'added' if new else 'exists already'}")
             done |= added
     if console.json_mode:
         console.json({"store": str(arguments.store), "outputs": done})

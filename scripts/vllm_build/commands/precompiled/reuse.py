@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 NAME = "reuse"
 HELP = (
-    "Show which outputs a build would reuse, from where, and which it would compile; writes "
-    "nothing but the cache. "
-    "With VLLM_PRECOMPILED_FOREIGN the libraries are fetched, and loaded to be audited."
+    "Show which outputs a build would reuse, from where, and which it would compile; writes only "
+    "to the cache. With VLLM_PRECOMPILED_FOREIGN it downloads the libraries and loads them for "
+    "the audit."
 )
 
 
@@ -28,16 +28,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--fetch",
         action="store_true",
-        help="bring their files into the cache as well, checked, for a build without network",
+        help="also download and check their files, so that a build works without network",
     )
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Decide, and fetch if asked to."""
+    """Show the decision for each output, and fetch the files with ``--fetch``."""
     settings = dataclasses.replace(arguments.invocation.settings, use_precompiled=True)
     with console.transfer("kernels") as counter:
         meter = Meter(counter.advance)
-        with preparation.prepared(paths.source_root(), settings, Context(progress=meter)) as reuse:
+        context = Context.of_settings(settings, meter)
+        with preparation.prepare(paths.source_root(), settings, context) as reuse:
             files = reuse.fetch() if arguments.fetch else {}
             report = reuse.report
             rows = [

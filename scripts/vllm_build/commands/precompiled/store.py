@@ -29,15 +29,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--key",
         type=Path,
         metavar="FILE",
-        help="the signer's public key (PEM); default: the one that the store declares",
+        help="the signer's public key (PEM); default: the key that the store declares",
     )
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Verify it.
+    """Verify the store.
 
     Raises:
-        IntegrityError: something is wrong.
+        IntegrityError: something in the store is damaged.
     """
     key = signer_keys.load_public(arguments.key, "--key") if arguments.key else None
     report = store_check.check(arguments.store.absolute(), Context(), key)
@@ -52,13 +52,13 @@ def run(arguments: Namespace, console: Console) -> int:
         whose = (
             "which --key names"
             if key
-            else "which the store declares itself: --key FILE compares it with one that you trust"
+            else "which the store declares itself; --key FILE compares it with a key that you trust"
         )
         console.info(f"signed by the key {report.signer}, {whose}")
     if report.problems:
         raise IntegrityError(
             f"{arguments.store}: {len(report.problems)} problems",
-            expected="a sound store",
-            remedy="remove what is damaged, and publish it again",
+            expected="an undamaged store",
+            remedy="remove the damaged entries and publish them again",
         )
     return 0

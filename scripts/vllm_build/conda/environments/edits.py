@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files of packages were changed or removed in an environment since it was installed.
+"""Finds files of packages that were changed or removed since the installation.
 
-The records of an environment have the sha256 of every file, and hashing reads them all: 6 s for an
-environment with torch for the CPU (20,000 files, 1.2 GB). So an installation notes the state of
-each package's files (size, times, inode), and a package whose files are in that state is not read
-again: comparing the states of that environment takes 0.3 s. The time of the last status change is
-part of the state. No program can set it, so an edit that keeps the size and the modification time
-is noticed. What is in another state, such as a copy of an environment, is hashed.
+The records of an environment have the sha256 of every file. Hashing all files of an environment
+with torch for the CPU (20,000 files, 1.2 GB) takes 6 s. An installation therefore notes the state
+of each package's files (size, times, inode), and files are hashed only if the state differs, as in
+a copy of an environment. Comparing the states of that environment takes 0.3 s. The state includes
+the time of the last status change. No program can set it, so an edit that keeps the size and the
+modification time is still noticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _entries(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The files of a package, without byte code: interpreters write it again."""
+    """The files of a package, except byte code, which interpreters rewrite."""
     for entry in record.get("paths_data", {}).get("paths", []):
         if not entry["_path"].endswith(".pyc"):
             yield entry
@@ -39,7 +39,7 @@ def _state(prefix: Path, record: Mapping[str, Any]) -> str:
         except OSError as error:
             digest.update(f"{entry['_path']}\0{error.errno}\n".encode(errors="surrogateescape"))
             continue
-        # A folder's size and times change with its entries, which byte code is among.
+        # A folder's size and times change when byte code is added to it.
         if stat.S_ISDIR(status.st_mode):
             state: tuple[int, ...] = (status.st_mode, status.st_ino)
         else:
@@ -55,14 +55,14 @@ def _state(prefix: Path, record: Mapping[str, Any]) -> str:
 
 
 def states(prefix: Path, records: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """The state of each package, by the file name of its record."""
+    """The state of each package; the keys are the file names of records."""
     return {name: _state(prefix, record) for name, record in records.items()}
 
 
 def _is_link_to(path: Path, expected: set[str]) -> bool:
     """Whether a link is the recorded one.
 
-    Programs record the sha256 of its text, or of the file that it leads to.
+    Records have the sha256 of the link's text or of its target.
     """
     if hashlib.sha256(os.fsencode(path.readlink())).hexdigest() in expected:
         return True
@@ -87,12 +87,12 @@ def _is_as_recorded(path: Path, status: os.stat_result, entry: Mapping[str, Any]
 def differences(
     prefix: Path, records: Mapping[str, dict[str, Any]], known: Mapping[str, str]
 ) -> Iterator[tuple[str, bool]]:
-    """Every file that is not as its package brought it, and whether it is gone.
+    """Yield the path of every file that was changed or removed, and whether it was removed.
 
     Args:
-        prefix: of an environment.
-        records: of the packages to look at, by the file name of the record.
-        known: states of packages whose files were as the packages brought them.
+        prefix: an environment.
+        records: the records of the packages to compare, by file name.
+        known: states of packages with unchanged files.
 
     Raises:
         OSError: a file cannot be read.

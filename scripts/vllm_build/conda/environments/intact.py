@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an installed environment still holds what was installed: all files by type and size, the files of chosen packages by sha256."""
+"""Compares an environment with its records.
+
+All files are compared by type and size, and those of chosen packages by sha256.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,23 @@ from vllm_build.util.files import read_bytes, sha256_of, write_text
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-#: Says that vllm-build installed the environment, and which records it wrote. Not ``*.json``:
-#: installers take those for packages.
+#: Marks an environment that vllm-build installed, and lists the records it wrote. The name must not
+#: end with ``.json``, because installers read such files as records of packages.
 MARKER = "conda-meta/vllm-build"
-#: Of a file with a rewritten prefix the record has the sha256 and not the size. Scripts are small;
-#: larger ones are programs, and are left.
+#: The record of a file with a rewritten prefix has the final sha256 but not the final size. Such
+#: files are hashed up to this size, which includes all scripts but not programs.
 _HASHED_ANYWAY = 1 << 20
-#: Bytes of a record: it lists every file of a package.
+#: The maximum size of a record in bytes; it lists every file of a package.
 _RECORD = 256 << 20
-#: The lock of an environment in this folder, which earlier versions left.
+#: The lock that earlier versions left next to an environment.
 _LOCK = re.compile(r"\..+\.vllm-build\.lock")
 
 
 def records(prefix: Path) -> dict[str, dict[str, Any]]:
-    """The records of installed packages by file name.
+    """Read the records of installed packages; the keys are file names.
 
     Raises:
-        ValueError: one cannot be read.
+        ValueError: a record cannot be read.
     """
     found = {}
     for path in sorted((prefix / "conda-meta").glob("*.json")):
@@ -59,12 +62,12 @@ def _is_record(record: object) -> bool:
 
 
 def mark(prefix: Path, names: Iterable[str], states: Mapping[str, str]) -> None:
-    """Note that vllm-build made ``prefix``.
+    """Mark ``prefix`` as made by vllm-build.
 
     Args:
-        prefix: of the environment.
+        prefix: the environment.
         names: file names of the records that vllm-build wrote.
-        states: of those packages whose files are as the packages brought them (``edits.states``).
+        states: the states (``edits.states``) of the packages whose files are unchanged.
     """
     write_text(
         prefix / MARKER,
@@ -74,27 +77,27 @@ def mark(prefix: Path, names: Iterable[str], states: Mapping[str, str]) -> None:
 
 
 def mark_again(prefix: Path, old: Path) -> None:
-    """Mark ``prefix``, an updated copy of ``old``: what others had added to it is not ours, nor is an environment that was not.
+    """Mark ``prefix``, an updated copy of ``old``, if ``old`` was marked.
 
-    Packages that stayed may hold edits of the user's: their states are not noted, so that they are
-    hashed before they are replaced.
+    The mark leaves out packages that others had added to ``old``. Packages that stayed may contain
+    a user's edits. Their states are not noted, so they are hashed before they are replaced.
     """
     if (before := marked(old)) is not None:
-        there, installed = records(prefix), records(old)
+        present, installed = records(prefix), records(old)
         new = {
             name: record
-            for name, record in there.items()
+            for name, record in present.items()
             if is_replaced(record, installed.get(name))
         }
         mark(
             prefix,
-            (set(there) & set(before)) | (set(there) - set(installed)),
+            (set(present) & set(before)) | (set(present) - set(installed)),
             edits.states(prefix, new),
         )
 
 
 def is_replaced(record: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
-    """Whether ``other``, a record of the same file name in another state of an environment, stands for other files."""
+    """Whether the files of a package differ from ``other``, an older record with the same name."""
     return other is None or any(
         record.get(key) != other.get(key) for key in ("sha256", "paths_data")
     )
@@ -110,7 +113,7 @@ def _marker(prefix: Path) -> dict[str, Any]:
 
 
 def noted_states(prefix: Path) -> dict[str, str]:
-    """The states of packages when vllm-build installed them; earlier versions noted none."""
+    """The states of packages after their installation; earlier versions did not note them."""
     found = _marker(prefix).get("states")
     return (
         {str(name): str(state) for name, state in found.items()} if isinstance(found, dict) else {}
@@ -118,13 +121,13 @@ def noted_states(prefix: Path) -> dict[str, str]:
 
 
 def marked(prefix: Path) -> list[str] | None:
-    """The file names of the records that vllm-build wrote; None where it did not make the environment."""
+    """The file names of the records that vllm-build wrote; None if it did not make ``prefix``."""
     names = _marker(prefix).get("records")
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
 def _damage(prefix: Path, entry: dict[str, Any], *, hashed: bool) -> str | None:
-    """What is wrong with one file; None when nothing is."""
+    """Describe how one file differs from its entry; None if it does not."""
     path = prefix / entry["_path"]
     try:
         status = path.lstat()
@@ -134,14 +137,14 @@ def _damage(prefix: Path, entry: dict[str, Any], *, hashed: bool) -> str | None:
     if kind == "directory":
         return None if stat.S_ISDIR(status.st_mode) else f"{entry['_path']} is not a folder"
     if kind == "softlink":
-        # What it leads to is an entry of its own, or lies outside.
+        # The link's target has its own entry, or is outside of the environment.
         return None if stat.S_ISLNK(status.st_mode) else f"{entry['_path']} is not a link"
     if not stat.S_ISREG(status.st_mode):
         return f"{entry['_path']} is not a file"
     rewritten = "sha256_in_prefix" in entry
     expected = entry.get("sha256_in_prefix") or entry.get("sha256")
     size = entry.get("size_in_bytes")
-    # A prefix in a binary file is replaced in place and leaves the size as it is.
+    # Replacing the prefix in a binary file does not change the size.
     if (
         size is not None
         and not (rewritten and entry.get("file_mode") == "text")
@@ -155,10 +158,10 @@ def _damage(prefix: Path, entry: dict[str, Any], *, hashed: bool) -> str | None:
 
 
 def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
-    """Every difference between ``prefix`` and its records, in words.
+    """Describe every difference between ``prefix`` and its records.
 
     Args:
-        prefix: of an environment.
+        prefix: an environment.
         ours: names of packages whose files are hashed. Other files are compared by size, which
             takes about a second for 20,000 files.
     """
@@ -174,8 +177,7 @@ def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
         yield f"{missing} is not installed"
     for record in installed.values():
         for entry in record.get("paths_data", {}).get("paths", []):
-            # An interpreter writes byte code again when it finds it out of date, and when it is
-            # missing.
+            # Interpreters rewrite byte code that is missing or out of date.
             if not entry["_path"].endswith(".pyc") and (
                 damage := _damage(prefix, entry, hashed=record["name"] in ours)
             ):
@@ -183,7 +185,9 @@ def damages(prefix: Path, ours: Collection[str]) -> Iterator[str]:
 
 
 def unknown_files(prefix: Path) -> Iterator[str]:
-    """Files of ``prefix`` that belong to no package, such as what pip or a person put there; byte code is left out.
+    """List the files of ``prefix`` that belong to no package, except byte code.
+
+    pip or a user may have added them.
 
     Raises:
         ValueError: a record cannot be read.
@@ -199,7 +203,7 @@ def unknown_files(prefix: Path) -> Iterator[str]:
         links = [child for child in folders if (folder / child).is_symlink()]
         for child in sorted([*files, *links]):
             path = (folder / child).relative_to(prefix).as_posix()
-            # rattler itself writes the tag, which keeps environments out of backups.
+            # rattler writes this tag, which excludes environments from backups.
             if (
                 path not in recorded
                 and not child.endswith(".pyc")

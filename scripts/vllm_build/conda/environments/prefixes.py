@@ -1,47 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts an environment at the place that a user names, whole or not at all, and never over files that it did not install.
-
-An environment is installed into a work folder beside its place, with the paths that it will have
-there (rattler's ``alternative_target_prefix``), and then renamed. Beside ``env`` lie, while an
-installation runs::
-
-    .env.vllm-build.lock    one installation at a time
-    .env.vllm-build/new     the environment that is being installed
-    .env.vllm-build/old     what was at the place before, between the two renames and until it is removed
-
-A process that is killed leaves the old environment at its place, or in ``old`` with ``new`` beside
-it, or the new one at its place. The next installation at the same place tells these cases apart by
-the names that are there (:func:`_recover`).
-"""
+"""Rules for the folders that may become, or be replaced by, a conda environment."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.conda.environments import edits, intact
-from vllm_build.util import files, locks, path_rules, paths, removal
+from vllm_build.util import files, path_rules, paths, removal
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_NEW, _OLD = "new", "old"
 _CACHE = "the cache"
 _REMEDY = (
-    "name another folder; or say --force, which removes what is there once the new environment is "
-    "complete, or --update, which keeps it "
-    "and installs into the environment that is there"
+    "name another folder; or say --force, which removes the folder's content once the new "
+    "environment is complete, or --update, which installs into the existing environment"
 )
 
 
 def _absolute(given: Path) -> Path:
-    """The path that goes into installed files: as the user wrote it, without ``..``, which means another folder behind a link."""
+    """The path for installed files: the user's spelling, but with ``..`` resolved.
+
+    Behind a symbolic link, ``..`` would mean another folder.
+    """
     absolute = given.absolute()
     if ".." in absolute.parts:
         absolute = Path(os.path.realpath(absolute.parent)) / absolute.name
@@ -51,20 +36,23 @@ def _absolute(given: Path) -> Path:
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder above or at ``folder`` that exists."""
+    """``folder``, or its nearest parent that exists."""
     return next(above for above in (folder, *folder.parents) if os.path.lexists(above))
 
 
 def check(given: Path, keep: Sequence[Path] = ()) -> Path:
-    """The absolute path of a prefix, when an environment can be put there at all; nothing is written.
+    """Check that a path can hold an environment, without writing anything.
 
     Args:
-        given: what the user wrote.
-        keep: folders that must not be replaced, besides the root, the home folder, the checkout,
-            the cache and the current folder.
+        given: the path as the user wrote it.
+        keep: more folders that must not be replaced. The root, the home folder, the checkout, the
+            cache and the current folder never are.
+
+    Returns:
+        The absolute path.
 
     Raises:
-        ConfigurationError: it is not possible; the message says what to do.
+        ConfigurationError: the path cannot hold an environment.
     """
     prefix = _absolute(given)
     path_rules.require_prefix(prefix, "the environment", "name another folder")
@@ -72,7 +60,7 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
         raise ConfigurationError(
             f"{prefix} is a link to {prefix.readlink()}",
             expected="a folder, or a path for a new one",
-            remedy="name the folder itself",
+            remedy="name the folder that the link leads to",
         )
     if prefix.exists() and not prefix.is_dir():
         raise ConfigurationError(
@@ -84,14 +72,14 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
     for what, folder in _kept(keep):
         if any(way == folder or way in folder.parents for way in ways):
             raise ConfigurationError(
-                f"{prefix} is or holds {what}, {folder}",
-                expected="a folder of its own",
+                f"{prefix} is or contains {what}, {folder}",
+                expected="a folder for the environment alone",
                 remedy="name another folder",
             )
         if what == _CACHE and any(folder in way.parents for way in ways):
             raise ConfigurationError(
-                f"{prefix} lies in {what}, {folder}",
-                expected="a folder outside of it: what lies there is removed without a question",
+                f"{prefix} is inside {what}, {folder}",
+                expected="a folder outside of it, because files in it are removed without asking",
                 remedy="name another folder",
             )
     above = _existing(prefix.parent)
@@ -102,8 +90,8 @@ def check(given: Path, keep: Sequence[Path] = ()) -> Path:
     if not files.may_write(above):
         raise ConfigurationError(
             f"{above} cannot be written to",
-            expected=f"a folder where {prefix.name} can be made: the environment is built beside "
-            "its place and renamed",
+            expected=f"a folder where {prefix.name} can be made: the environment is built next to "
+            "its final place and renamed",
             remedy="name a prefix in another folder",
         )
     if prefix.is_dir() and prefix.is_mount():
@@ -125,48 +113,50 @@ def _kept(more: Sequence[Path]) -> Iterator[tuple[str, Path]]:
         # Some user ids have no home.
         named.append(("your home folder", Path.home()))
     for what, folder in named:
-        # Both: the prefix may hold the folder, or a link that leads to it.
+        # Both spellings: the prefix may contain the folder itself or a link to it.
         yield what, Path(os.path.realpath(folder))
         yield what, folder.absolute()
 
 
 def require_apart(prefix: Path) -> None:
-    """Refuse a prefix inside another conda environment, whose programs would take it for their own files. ``envs`` of conda's own is not.
+    """Refuse a prefix inside another conda environment, which would treat it as its own files.
+
+    conda's own folder ``envs`` is permitted.
 
     Args:
-        prefix: absolute.
+        prefix: an absolute path.
 
     Raises:
-        ConfigurationError: it lies in one.
+        ConfigurationError: the prefix is inside an environment.
     """
     for way in (prefix, Path(os.path.realpath(prefix))):
         for above in way.parents:
             inside = way.relative_to(above).parts
             if (above / "conda-meta").is_dir() and not (inside[0] == "envs" and len(inside) > 1):
                 raise ConfigurationError(
-                    f"{prefix} lies in the conda environment {above}",
+                    f"{prefix} is inside the conda environment {above}",
                     expected=f"a folder outside of every environment, or one in {above / 'envs'}",
                     remedy="name another folder",
                 )
 
 
 def is_occupied(prefix: Path) -> bool:
-    """Whether there is a folder with something in it."""
+    """Whether the prefix is a folder that is not empty."""
     return prefix.is_dir() and any(prefix.iterdir())
 
 
 def require_environment(prefix: Path) -> None:
-    """Refuse to update what is no environment; a new or empty folder becomes one.
+    """Refuse to update a folder that is not an environment; a new or empty one is permitted.
 
     Raises:
-        ConfigurationError: the folder holds something else, or a record of a package in it cannot
-            be read.
+        ConfigurationError: the folder contains other files, or a package's record in it cannot be
+            read.
     """
     if not is_occupied(prefix):
         return
     if not (prefix / "conda-meta").is_dir():
         raise ConfigurationError(
-            f"{prefix} is no conda environment",
+            f"{prefix} is not a conda environment",
             expected="an environment, or a folder that is new or empty",
             remedy="name another folder",
         )
@@ -181,16 +171,15 @@ def require_environment(prefix: Path) -> None:
 
 
 def require_replaceable(prefix: Path, *, contents: bool = True) -> None:
-    """Refuse to replace anything but an environment as ``vllm-build install`` left it.
+    """Refuse to replace a folder unless it is exactly as ``vllm-build install`` left it.
 
     Args:
-        prefix: of the environment.
-        contents: compare the files of packages as well, which reads files that may have changed.
+        prefix: the environment.
+        contents: also compare the files of packages, which reads files that may have changed.
 
     Raises:
-        ConfigurationError: the folder holds something else: files of a user's, another program's
-            environment, packages that were added, files of packages that were changed; or it lacks
-            files, or cannot be compared with its records.
+        ConfigurationError: the folder contains a user's files, another program's environment, added
+            packages or changed files of packages; or it lacks files, or its records cannot be read.
     """
     if not is_occupied(prefix):
         return
@@ -198,7 +187,7 @@ def require_replaceable(prefix: Path, *, contents: bool = True) -> None:
     if marked is None:
         what = "a conda environment" if (prefix / "conda-meta" / "history").exists() else "files"
         raise ConfigurationError(
-            f"{prefix} holds {what} that vllm-build did not install",
+            f"{prefix} contains {what} that vllm-build did not install",
             expected="a folder that is new, empty, or an environment of vllm-build",
             remedy=_REMEDY,
         )
@@ -209,14 +198,15 @@ def require_replaceable(prefix: Path, *, contents: bool = True) -> None:
         raise _not_as_left(f"{prefix} cannot be compared with its records: {error}") from error
     if added:
         raise _not_as_left(
-            f"{prefix} holds what was added after vllm-build made it: {removal.some(added)}"
+            f"{prefix} contains files that were added after vllm-build made it: "
+            f"{removal.some(added)}"
         )
     if not contents:
         return
     found = list(edits.differences(prefix, records, intact.noted_states(prefix)))
     if changed := sorted(path for path, gone in found if not gone):
         raise _not_as_left(
-            f"{prefix} holds files that were changed after vllm-build made it: "
+            f"{prefix} contains files that were changed after vllm-build made it: "
             f"{removal.some(changed)}"
         )
     if gone := sorted(
@@ -235,22 +225,22 @@ def _not_as_left(message: str) -> ConfigurationError:
 
 
 def require_kept(old: Path, new: Path) -> None:
-    """Refuse an update that would replace files of packages which a user has changed.
+    """Refuse an update that would replace changed files of packages.
 
-    What was removed is no loss.
+    Files that a user removed do not matter.
 
     Args:
-        old: the environment that is there.
+        old: the existing environment.
         new: its updated copy.
 
     Raises:
-        ConfigurationError: a package that is replaced or goes away has such files.
+        ConfigurationError: the update replaces or removes a package with changed files.
     """
-    there = intact.records(new)
+    remaining = intact.records(new)
     replaced = {
         name: record
         for name, record in intact.records(old).items()
-        if intact.is_replaced(record, there.get(name))
+        if intact.is_replaced(record, remaining.get(name))
     }
     changed = sorted(
         path
@@ -261,107 +251,6 @@ def require_kept(old: Path, new: Path) -> None:
         raise ConfigurationError(
             f"the update would replace files of packages that were changed in {old}: "
             f"{removal.some(changed)}",
-            expected="files as their packages brought them, of the packages that are replaced",
+            expected="unchanged files in the packages that are replaced",
             remedy="move the changed files out of the environment, and run the same command again",
         )
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place for an environment, with the folder beside it where one is built.
-
-    Held by one process.
-    """
-
-    prefix: Path
-    work: Path
-
-    @property
-    def new(self) -> Path:
-        """Where the environment is built."""
-        return self.work / _NEW
-
-    def commit(self) -> None:
-        """Put what was built at its place.
-
-        After an error between the renames, :func:`opened` puts back what was there before.
-
-        Raises:
-            OSError: a rename failed.
-        """
-        if self.prefix.is_dir():
-            self.prefix.rename(self.work / _OLD)
-        self.new.rename(self.prefix)
-
-
-def _recover(site: Site) -> None:
-    """Finish or undo what a killed or failed installation began.
-
-    ``old`` beside ``new`` and nothing at the place: it ended between the renames, and the old
-    environment returns. ``old`` alone: both renames were done, and what is left is removal.
-
-    Raises:
-        ConfigurationError: something was put at the place in the meantime, so that there are two
-            environments for it.
-    """
-    old = site.work / _OLD
-    if old.is_dir() and site.new.is_dir():
-        if os.path.lexists(site.prefix):
-            raise ConfigurationError(
-                f"an installation into {site.prefix} was interrupted: the environment that was "
-                f"there lies in {old}, and its place is taken",
-                expected="one environment at one place",
-                remedy=f"move {site.prefix} away and run the same command again, or remove {old}",
-            )
-        old.rename(site.prefix)
-
-
-@contextmanager
-def opened(prefix: Path) -> Iterator[Site]:
-    """The place ``prefix``, for one installation at a time, after recovery from one that was killed.
-
-    Raises:
-        BusyError: another process installs there.
-        ConfigurationError: the work folder's name is taken, or the prefix has two environments
-            after a crash.
-    """
-    site = Site(prefix, prefix.parent / f".{prefix.name}.vllm-build")
-    with (
-        _folders(prefix.parent),
-        locks.transient(
-            prefix.parent / f".{prefix.name}.vllm-build.lock", f"the environment {prefix}"
-        ),
-        # A disk that is full keeps it from being claimed; it is empty then.
-        _folders(site.work),
-    ):
-        removal.claim(site.work, f"the work folder of {prefix}", (_NEW, _OLD, removal.MARKER))
-        _tidy(site)
-        try:
-            yield site
-        finally:
-            _tidy(site)
-            removal.remove_claimed(site.work)
-
-
-@contextmanager
-def _folders(folder: Path) -> Iterator[None]:
-    """Remove ``folder`` and those above it at the end, as far as they were not there at the beginning and are empty then."""
-    missing = list(
-        itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents))
-    )
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for path in missing:
-                path.rmdir()
-
-
-def _tidy(site: Site) -> None:
-    """Leave one environment.
-
-    ``old`` goes first: beside ``new``, it would look like one that has to return.
-    """
-    _recover(site)
-    for name in (_OLD, _NEW):
-        removal.remove_tree(site.work / name, below=site.work)

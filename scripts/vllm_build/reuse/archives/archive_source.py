@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels from one wheel or ``.conda`` file, by path or address."""
+"""Kernels from one wheel or ``.conda`` file, given by path or address."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ WHEEL, CONDA = ".whl", ".conda"
 
 
 class ArchiveSource:
-    """One archive; opened by the first question, closed at the end of the ``with`` block.
+    """One archive; the first access opens it, the end of the ``with`` block closes it.
 
     Args:
         context: of the reuse.
-        location: path or address; its ending says what it is.
-        sha256: that the file must have. It is then fetched whole, once; else only the needed
-            members of a remote wheel are.
-        range_ok: the members are checked by other means: ranges are enough although the sha256 is
-            known.
+        location: path or address; its ending tells the format.
+        sha256: required sha256 of the file, which is then fetched whole, once. Without it, only the
+            needed members of a remote wheel are fetched.
+        range_ok: fetch only the needed members of a remote wheel even if the sha256 is known; the
+            caller has other means to check them.
 
     Raises:
         ConfigurationError: the location is neither a wheel nor a ``.conda`` file.
@@ -48,9 +48,8 @@ class ArchiveSource:
         self.where, self.name = location, file_name(location)
         if not self.name.endswith((WHEEL, CONDA)):
             raise ConfigurationError(
-                f"{location!r} is no file to take kernels from",
-                expected="a wheel (.whl) or a conda package (.conda)",
-                remedy="name that file",
+                f"{location!r} is neither a wheel nor a conda package",
+                expected="the path or address of a .whl or .conda file",
             )
         self.context = context
         self._sha256 = None if range_ok and self.name.endswith(WHEEL) else sha256
@@ -101,9 +100,7 @@ class ArchiveSource:
         except NotRegularError as error:
             raise refusal_of(error, str(path)) from error
         except OSError as error:
-            raise FetchError(
-                f"{path}: {error.strerror}", expected="a file that can be read"
-            ) from error
+            raise FetchError(f"{path}: {error.strerror}", expected="a readable file") from error
 
     def _remote(self) -> RemoteFile | Path:
         context = self.context
@@ -122,7 +119,7 @@ class ArchiveSource:
             )
         except AbsentError as error:
             raise FetchError(
-                f"{self.where}: there is no such file",
+                f"{self.where}: no such file",
                 expected="a wheel or a .conda file",
                 remedy="check the address",
             ) from error
@@ -155,11 +152,11 @@ class ArchiveSource:
             raise RefusedError(
                 "no-record",
                 self.where,
-                "the wheel says nothing of its kernels, so no build of this project made it",
-                expected="vllm/_build_info/<output>.json in it",
+                "the wheel has no record of its kernels, so it was not built by this project",
+                expected="vllm/_build_info/<output>.json in the wheel",
                 remedy="build and publish this tree, unset VLLM_USE_PRECOMPILED and "
                 "VLLM_PRECOMPILED_WHEEL_LOCATION to compile, "
-                "or set VLLM_PRECOMPILED_FOREIGN=1 to have an official wheel audited",
+                "or set VLLM_PRECOMPILED_FOREIGN=1 to audit and use an official wheel",
             )
         bounds.check_size(len(found), bounds.LIBRARIES, self.where, "the list of records")
         if self._file is not None:
@@ -170,13 +167,16 @@ class ArchiveSource:
         wheel_file.check_wheel(archive, self._check_listed(set()))
 
     def _check_listed(self, libraries: set[str]) -> set[str]:
-        """Parse every record; refuse libraries beyond theirs. Returns what they list."""
+        """Parse every record, and refuse libraries that none of them lists.
+
+        Returns:
+            The libraries that the records list.
+        """
         if member_names.FOREIGN in self._records:
             raise RefusedError(
                 "no-record",
                 self.where,
-                "its libraries are those of an official wheel, so no build of this project made "
-                "them",
+                "its libraries come from an official wheel, not from a build of this project",
                 expected="a build of this tree",
                 remedy="build this tree, or name the official wheel itself and set "
                 "VLLM_PRECOMPILED_FOREIGN=1",
@@ -189,36 +189,43 @@ class ArchiveSource:
                 "member-name",
                 self.where,
                 f"no record lists {', '.join(sorted(odd))}",
-                expected="what a record describes",
+                expected="only libraries that a record lists",
             )
         return listed
 
     def outputs(self) -> list[str]:
-        """Names of the outputs that the archive has.
+        """The names of the outputs in the archive.
 
         Raises:
-            FetchError: it cannot be had. RefusedError: it is not sound.
+            FetchError: the archive cannot be fetched or read. RefusedError: it failed a check.
         """
         self._open()
         return sorted(self._records)
 
     def record(self, output: str) -> Record:
-        """The record of one of its outputs.
+        """The record of an output that :meth:`outputs` lists.
 
         Raises:
-            RefusedError: it is malformed.
+            RefusedError: the record is malformed.
         """
         return parse(self._records[output], output, self.where)
 
     def announce(self, record: Listed) -> None:
-        """Say that the files of an output will be asked for: they then come with the first that are, in as few requests."""
+        """Announce that the files of an output will be requested.
+
+        The first call of :meth:`libraries` then fetches the files of all announced outputs, in as
+        few requests as possible.
+        """
         self._announced[record.output] = record
 
     def libraries(self, record: Listed) -> dict[str, Path]:
-        """The files of an output, whole and checked, in the cache, by their paths below the folder that holds ``vllm``.
+        """The files of an output, complete and checked, in the cache.
+
+        Returns:
+            Path relative to the folder that holds ``vllm`` -> file in the cache.
 
         Raises:
-            FetchError: they cannot be had. RefusedError: they are not what the record says.
+            FetchError: a file cannot be fetched. RefusedError: a file does not match the record.
         """
         cache = self.context.cache
         found = {
@@ -229,14 +236,18 @@ class ArchiveSource:
         if len(found) < len(record.libraries):
             archive = self._open()
             self.announce(record)
-            # Held by one process for each version of each archive; the others then find the members
-            # in the cache.
+            # One process fetches from a version of an archive; the others then find the members in
+            # the cache.
             with cache.alone((self._file.key if self._file else None) or "00"):
                 found |= self._fetch(archive)
         return {library.file: found[library.file] for library in record.libraries}
 
     def _fetch(self, archive: wheel_file.Archive) -> dict[str, Path]:
-        """The files of all announced outputs that the cache does not have, and those that it has since the caller looked."""
+        """Fetch the files of all announced outputs that the cache does not have.
+
+        Returns:
+            All files of these outputs, also those that another process has added in the meantime.
+        """
         cache = self.context.cache
         every = [
             library for announced in self._announced.values() for library in announced.libraries
@@ -254,7 +265,7 @@ class ArchiveSource:
         except RefusedError:
             self._forget()
             raise
-        # Used up. After a connection that broke they stay, for the next run.
+        # The parts are no longer needed. After a broken connection they stay, for the next run.
         self._forget()
         return found
 
@@ -265,7 +276,7 @@ class ArchiveSource:
                 raise RefusedError(
                     "missing",
                     self.where,
-                    f"{library.file} is not there",
+                    f"{library.file} is missing",
                     expected="every library that the record lists",
                 )
             if (size := file.stat().st_size) != library.size:
@@ -273,7 +284,7 @@ class ArchiveSource:
                     "size",
                     self.where,
                     f"{library.file} has {size} bytes",
-                    expected=f"{library.size}, as the record says",
+                    expected=f"{library.size} bytes, as the record says",
                 )
         else:
             file = self._folder / library.sha256
@@ -293,4 +304,4 @@ def _sha256_of(path: Path) -> str:
     except NotRegularError as error:
         raise refusal_of(error, str(path)) from error
     except OSError as error:
-        raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error
+        raise FetchError(f"{path}: {error.strerror}", expected="a readable file") from error

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stream that gives no more at once than the directory of an archive may have: parsers read what a file's own fields tell them to."""
+"""A stream that limits each read to the size that an archive's directory may have.
+
+Parsers of archives read as many bytes as fields of the untrusted file tell them to.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ from vllm_build.reuse.records.refusal import RefusedError
 
 
 class Bounded:
-    """Passes on ``seek``, ``tell`` and ``read`` of a seekable binary stream."""
+    """A wrapper of a seekable binary stream that has only ``seek``, ``tell`` and ``read``."""
 
     def __init__(self, stream: Any, where: str) -> None:
         self._stream, self._where = stream, where
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of the stream."""
+        """As the stream's."""
         return int(self._stream.seek(offset, whence))
 
     def tell(self) -> int:
-        """As of the stream."""
+        """As the stream's."""
         return int(self._stream.tell())
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def close(self) -> None:
@@ -32,10 +35,11 @@ class Bounded:
         self._stream.close()
 
     def read(self, size: int = -1) -> bytes:
-        """As of the stream, up to the bound.
+        """As the stream's, up to the limit.
 
         Raises:
-            RefusedError: more was asked for, and is there.
+            RefusedError: ``size`` exceeds the limit, or it is negative and the rest of the stream
+                does.
         """
         if size > bounds.DIRECTORY:
             raise self._refused(size)
@@ -49,5 +53,5 @@ class Bounded:
             "directory",
             self._where,
             f"its directory claims {size} bytes",
-            expected=f"at most {bounds.DIRECTORY}: a few hundred members",
+            expected=f"at most {bounds.DIRECTORY}",
         )

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a ``.conda`` file: a zip archive with one tar archive of files, compressed with Zstandard (CEP 26 names its members)."""
+"""Reads ``.conda`` files.
+
+A ``.conda`` file is a zip archive. One of its members is a tar archive of the package's files,
+compressed with Zstandard. CEP 26 defines the members' names.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,10 @@ _SITE = "site-packages/"
 
 
 def content_member(archive: Archive) -> str:
-    """Name of the member with the files.
+    """The name of the member that has the package's files.
 
     Raises:
-        RefusedError: the archive is no ``.conda`` file.
+        RefusedError: the archive is not a ``.conda`` file.
     """
     found = [
         name for name in archive.members if name.startswith("pkg-") and name.endswith(".tar.zst")
@@ -37,7 +41,7 @@ def content_member(archive: Archive) -> str:
         if name not in found and name != "metadata.json" and not name.startswith("info-")
     ]
     if len(found) != 1 or others:
-        what = f"it holds {', '.join(sorted(archive.members)[:5])}"
+        what = f"its members are {', '.join(sorted(archive.members)[:5])}"
         raise RefusedError(
             "directory",
             archive.where,
@@ -50,13 +54,19 @@ def content_member(archive: Archive) -> str:
             "method",
             archive.where,
             f"{found[0]} is compressed twice",
-            expected="a member that is stored",
+            expected="a stored member",
         )
     return found[0]
 
 
 def _decompressor() -> tuple[Any, type[Exception]]:
-    """What opens a compressed stream, and its error: the standard library's since 3.14, else zstandard."""
+    """A function that opens a Zstandard stream, and the exception that it raises.
+
+    They come from the standard library (Python 3.14 and newer) or from zstandard.
+
+    Raises:
+        ConfigurationError: this Python has neither.
+    """
     try:
         module = importlib.import_module("compression.zstd")
     except ImportError:
@@ -75,7 +85,7 @@ def _decompressor() -> tuple[Any, type[Exception]]:
 
 
 class _Metered(io.RawIOBase):
-    """Stops a stream that gives more than the packed bytes can plausibly hold."""
+    """Refuses a stream that unpacks to an implausible size."""
 
     def __init__(self, stream: Any, packed: int, where: str) -> None:
         super().__init__()
@@ -117,20 +127,21 @@ def _errors(where: str, error: type[Exception]) -> Iterator[None]:
             "directory",
             where,
             f"the package's files cannot be read: {failure}",
-            expected="a whole .tar.zst",
+            expected="a complete .tar.zst",
         ) from failure
 
 
 def unpack(archive: Archive, folder: Path) -> dict[str, Path]:
-    """Write the libraries and records of a package into ``folder``, which is empty, under numbers.
+    """Write the libraries and records of a package into the empty folder ``folder``.
+
+    The files are numbered, so no name from the archive becomes a path.
 
     Returns:
-        Where the file of each path below ``site-packages`` lies. Their content has not been
-        compared with anything.
+        Path below ``site-packages`` -> written file. The content of the files is unchecked.
 
     Raises:
-        RefusedError: a member must not be there, or the archive is damaged.
-        ConfigurationError: this Python has no Zstandard.
+        RefusedError: a member is not allowed, or the archive is damaged.
+        ConfigurationError: this Python cannot read Zstandard.
     """
     member = content_member(archive)
     opened, error = _decompressor()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a wheel, which is a zip archive, and refuses what no wheel of kernels has. zipfile parses; what it says is checked here."""
+"""Reads wheels, which are zip archives, and refuses members that no wheel of kernels has.
+
+zipfile parses the archive; this module checks the result.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _TOPS = ("vllm",)
-#: A local header before its name and extra field.
+#: Bytes of a local header without its name and extra field.
 _LOCAL_HEADER = 30
-#: What zipfile and zlib raise on damaged archives, by Python release.
+#: Exceptions that zipfile and zlib raise for damaged archives, over all supported Python releases.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -48,19 +51,19 @@ def _type_fault(info: zipfile.ZipInfo) -> tuple[str, str] | None:
     if info.flag_bits & _ENCRYPTED:
         return "encrypted", "encrypted"
     if info.compress_type not in _METHODS:
-        return "method", f"packed by method {info.compress_type}"
+        return "method", f"compressed by method {info.compress_type}"
     return None
 
 
 class Archive:
-    """A zip archive whose directory has passed the checks that hold for every member.
+    """A zip archive whose directory has passed the checks of every member.
 
     Args:
-        stream: seekable.
-        where: the archive, in words.
+        stream: the archive, a seekable binary stream.
+        where: the archive's location, for messages.
 
     Raises:
-        RefusedError: the directory is damaged, or lists what must not be there.
+        RefusedError: the directory is damaged, or lists a member that is not allowed.
     """
 
     def __init__(self, stream: Any, where: str) -> None:
@@ -68,29 +71,19 @@ class Archive:
         try:
             self.zip = zipfile.ZipFile(cast("BinaryIO", Bounded(stream, where)))
         except _DAMAGE as error:
-            raise RefusedError(
-                "directory",
-                where,
-                f"no archive: {error}",
-                expected="a zip archive with a whole directory",
-            ) from error
+            raise _no_archive(where, error) from error
         except OSError as error:
-            # A position before the beginning; errors of the disk have a file name.
+            # A seek to a negative position. Errors of the disk have a file name.
             if error.filename is not None:
                 raise
-            raise RefusedError(
-                "directory",
-                where,
-                f"no archive: {error}",
-                expected="a zip archive with a whole directory",
-            ) from error
+            raise _no_archive(where, error) from error
         self.members = {info.filename: info for info in self.zip.infolist()}
         self._check()
 
     def _check(self) -> None:
         infos = self.zip.infolist()
         bounds.check_size(len(infos), bounds.MEMBERS, self.where, "the list of members")
-        # orig_filename: zipfile cuts names at a NUL.
+        # orig_filename, because zipfile cuts names off at a NUL.
         member_names.check((info.orig_filename for info in infos), self.where)
         end = 0
         for info in sorted(infos, key=lambda i: i.header_offset):
@@ -105,29 +98,30 @@ class Archive:
                 raise RefusedError(
                     "overlap",
                     self.where,
-                    f"{info.filename!r} lies within another member",
-                    expected="members one after the other",
+                    f"{info.filename!r} overlaps another member",
+                    expected="members that do not overlap",
                 )
             end = info.header_offset + _LOCAL_HEADER + len(info.orig_filename) + info.compress_size
         if end > self.zip.start_dir:
             raise RefusedError(
                 "directory",
                 self.where,
-                "the last member reaches into the directory",
-                expected="members before the directory",
+                "the last member overlaps the directory",
+                expected="all members before the directory",
             )
 
     def window(self, member: str) -> Window:
-        """First byte of a member with its header, and where the next member or the directory begins."""
+        """Offsets of a member's header and of the next member, or of the directory."""
         begin = self.members[member].header_offset
         after = [info.header_offset for info in self.members.values() if info.header_offset > begin]
         return begin, min([*after, self.zip.start_dir])
 
     def read(self, member: str, limit: int) -> bytes:
-        """A small member whole.
+        """Read a small member.
 
         Raises:
-            RefusedError: it is larger than ``limit``, or damaged.
+            RefusedError: it is larger than ``limit``, has an implausible compression ratio, or is
+                damaged.
         """
         info = self.members[member]
         bounds.check_size(info.file_size, limit, self.where, member)
@@ -135,18 +129,18 @@ class Archive:
         return b"".join(self._chunks(member))
 
     def extract(self, library: Library, target: Path) -> None:
-        """Write a library's bytes to ``target``; their sha256 is the caller's to check.
+        """Write a library to ``target``; the caller checks the sha256.
 
         Raises:
-            RefusedError: it is missing, of another size than the record says, implausibly small
-                when packed, or damaged.
+            RefusedError: the library is missing, has another size than the record says, has an
+                implausible compression ratio, or is damaged.
         """
         info = self.members.get(library.file)
         if info is None:
             raise RefusedError(
                 "missing",
                 self.where,
-                f"{library.file} is not there",
+                f"{library.file} is missing",
                 expected="every library that the record lists",
             )
         if info.file_size != library.size:
@@ -154,7 +148,7 @@ class Archive:
                 "size",
                 self.where,
                 f"{library.file} has {info.file_size} bytes",
-                expected=f"{library.size}, as the record says",
+                expected=f"{library.size} bytes, as the record says",
             )
         bounds.check_ratio(info.file_size, info.compress_size, self.where, library.file)
         with target.open("wb") as out:
@@ -173,22 +167,35 @@ class Archive:
                 "crc",
                 self.where,
                 f"{member}: {error}",
-                expected="the bytes that the directory describes",
+                expected="an undamaged member",
             ) from error
         if got != info.file_size:
             raise RefusedError(
                 "size",
                 self.where,
                 f"{member} has {got} bytes",
-                expected=f"{info.file_size}, as the directory says",
+                expected=f"{info.file_size} bytes, as the directory says",
             )
 
 
+def _no_archive(where: str, error: Exception) -> RefusedError:
+    return RefusedError(
+        "directory",
+        where,
+        f"not an archive: {error}",
+        expected="a zip archive with an undamaged directory",
+    )
+
+
 def check_wheel(archive: Archive, listed: set[str]) -> None:
-    """Refuse a wheel that has more than the package and its metadata, or libraries that no record lists.
+    """Refuse members other than the package and its metadata, and libraries that are not listed.
+
+    Args:
+        archive: the wheel.
+        listed: the libraries that its records list.
 
     Raises:
-        RefusedError: a member is outside these.
+        RefusedError: the wheel has such a member.
     """
     for name in archive.members:
         top = name.split("/", 1)[0]
@@ -197,12 +204,12 @@ def check_wheel(archive: Archive, listed: set[str]) -> None:
                 "member-name",
                 archive.where,
                 f"{name!r} is outside vllm/",
-                expected="the package and its metadata",
+                expected="only the package and its metadata",
             )
         if top in _TOPS and ".so" in name.rsplit("/", 1)[-1] and name not in listed:
             raise RefusedError(
                 "member-name",
                 archive.where,
                 f"no record lists {name!r}",
-                expected="libraries that a record describes",
+                expected="only libraries that a record lists",
             )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Official wheels in place of a build of this tree, after an audit."""
+"""Official wheels that replace a build of this tree, after an audit."""

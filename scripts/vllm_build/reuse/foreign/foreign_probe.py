@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as a program of its own: loads the libraries of an official wheel into torch and says what they have, and what they ask for in vain.
+"""Loads the libraries of an official wheel into torch, and reports what they have and lack.
 
-    stdin   {"libraries": [{"path": …, "needed": [soname, …], "symbols": [name, …], "functions": [name, …]}, …], "schemas": [text, …],
-             "stand_ins": [soname, …], "compiler": the program that makes them, "answer": path of a
-             file that is written}
+This is a program for a child process. It reads a request from stdin and writes the answer to a
+file, because the libraries may print to stdout::
+
+    stdin   {"libraries": [{"path": …, "needed": [soname, …], "symbols": [name, …],
+                            "functions": [name, …]}, …],
+             "schemas": [text, …], "stand_ins": [soname, …], "compiler": program,
+             "answer": path of the file to write}
     answer  {"missing": [soname, …], "unresolved": {path: [symbol, …]}, "failed": {path: message},
-             "functions": {path: [name, …]}, "ops": {schema text: {"found": schema or null, "keys":
-             [dispatch key, …], "compatible": bool}}}
+             "functions": {path: [name, …]},
+             "ops": {schema text: {"found": schema or null, "keys": [dispatch key, …],
+                                   "compatible": bool}}}
 
-``functions`` are those of a Python module, for a library that is one; the answer has those that it
-lacks. For the names in ``stand_ins`` libraries are compiled on the spot, where they are missing (a
-driver, torch's part for a device), so that schemas can be read on a machine without the device:
-their functions do nothing and return zero. The answer has a file of its own, because what is loaded
-may print.
+In the request, ``functions`` are those that a Python module must have; it is empty for other
+libraries. In the answer, they are those that the module lacks. ``stand_ins`` are libraries, such as
+a driver or torch's part for a device, that ``compiler`` replaces where they are missing, so that
+schemas can be read on a machine without the device. Their functions do nothing and return zero.
 """
 
 from __future__ import annotations
@@ -32,34 +36,42 @@ from typing import Any
 import torch
 
 KEYS = ("CPU", "CUDA", "HIP", "XPU", "CompositeExplicitAutograd", "CompositeImplicitAutograd")
-_PRIVATE: Any = torch._C  # noqa: SLF001 - torch lists its ops nowhere else
+_PRIVATE: Any = torch._C  # noqa: SLF001 - torch has no public list of its ops
 
 
-def opened(soname: str) -> Any:
-    """A library that is loaded, or can be; None when it is missing."""
+def open_library(soname: str) -> Any:
+    """Open a library; None if it cannot be found."""
     try:
         return ctypes.CDLL(soname, mode=ctypes.RTLD_GLOBAL)
     except OSError:
         return None
 
 
-def unresolved(library: dict[str, Any], everywhere: Any) -> list[str]:
-    """Symbols that neither the process nor the libraries that it needs have; such a library may load and fail at its first call."""
-    handles = [everywhere, *filter(None, map(opened, library["needed"]))]
+def find_unresolved(library: dict[str, Any], everywhere: Any) -> list[str]:
+    """The symbols of a library that neither the process nor its needed libraries define.
+
+    A library with undefined symbols may load, and fail at its first call.
+    """
+    handles = [everywhere, *filter(None, map(open_library, library["needed"]))]
     return [
         name for name in library["symbols"] if not any(hasattr(handle, name) for handle in handles)
     ]
 
 
 def make_stand_ins(sonames: list[str], symbols: list[str], chosen: str) -> None:
-    """Compile a library for each name with ``chosen``, else gcc, and load it; the first has all symbols.
+    """Compile and load a library for each name; the first one defines all symbols.
+
+    Args:
+        sonames: names of the libraries.
+        symbols: functions that they must define.
+        chosen: C compiler; gcc is used if it does not exist.
 
     Raises:
         OSError: there is no C compiler, or it fails.
     """
     compiler = shutil.which(chosen) or shutil.which("gcc")
     if compiler is None:
-        raise OSError("there is no C compiler (CC, cc, gcc) to make stand-ins with")
+        raise OSError("there is no C compiler (CC, cc, gcc), which stand-ins need")
     with tempfile.TemporaryDirectory() as folder:
         for soname, names in zip(
             sonames, itertools.chain([symbols], itertools.repeat([])), strict=False
@@ -83,12 +95,18 @@ def make_stand_ins(sonames: list[str], symbols: list[str], chosen: str) -> None:
                 command, input=source, capture_output=True, text=True, check=False
             )
             if done.returncode:
-                raise OSError(f"{compiler} makes no stand-in for {soname}: {done.stderr.strip()}")
-            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # stays mapped when the file is gone
+                raise OSError(
+                    f"{compiler} cannot compile a stand-in for {soname}: {done.stderr.strip()}"
+                )
+            # It stays mapped after the file is removed.
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
 def load(library: dict[str, Any]) -> list[str]:
-    """Load one library; returns the functions that it lacks, for a Python module.
+    """Load one library.
+
+    Returns:
+        The functions that it lacks, if it is a Python module.
 
     Raises:
         OSError, ImportError: it does not load.
@@ -104,9 +122,12 @@ def load(library: dict[str, Any]) -> list[str]:
     return [function for function in library["functions"] if not hasattr(module, function)]
 
 
-def said(argument: Any) -> tuple[object, ...]:
-    """What a call must agree with in an argument, beside its place: type, mutation, whether it goes by name, and then the name."""
-    # Marks of mutation mean something on tensors alone, and upstream has one on a number.
+def call_properties(argument: Any) -> tuple[object, ...]:
+    """The properties of an argument that a call depends on, in addition to its position.
+
+    They are the type, whether it is mutated, whether it is keyword-only, and the name if it is.
+    """
+    # A mark of mutation is meaningful only on tensors, and upstream has one on a number.
     written = (
         argument.alias_info is not None
         and argument.alias_info.is_write
@@ -120,12 +141,13 @@ def said(argument: Any) -> tuple[object, ...]:
     )
 
 
-def compatible(theirs: Any, ours: Any) -> bool:
-    """Whether every call that ``ours`` allows, its arguments by position, means the same to ``theirs``.
+def is_compatible(theirs: Any, ours: Any) -> bool:
+    """Whether every positional call that fits ``ours`` means the same for ``theirs``.
 
-    Names of arguments do not count, as our Python passes none by name; more arguments at the end do
-    no harm where they have defaults. ``FunctionSchema.is_backward_compatible_with`` of torch minds
-    names, and the letters of alias sets.
+    Names of positional arguments are ignored, because our Python passes none by name. Additional
+    arguments at the end are accepted if they have defaults. torch's
+    ``FunctionSchema.is_backward_compatible_with`` would also compare names, and the letters of
+    alias sets.
     """
     here, there = ours.arguments, theirs.arguments
     if len(there) < len(here) or [str(r.type) for r in ours.returns] != [
@@ -133,8 +155,8 @@ def compatible(theirs: Any, ours: Any) -> bool:
     ]:
         return False
     for mine, other in zip(here, there, strict=False):
-        # torch gives None for "no default" as for "None by default".
-        if said(mine) != said(other) or (
+        # torch's default_value is None both without a default and for the default None.
+        if call_properties(mine) != call_properties(other) or (
             mine.has_default_value()
             and (
                 not other.has_default_value()
@@ -146,7 +168,7 @@ def compatible(theirs: Any, ours: Any) -> bool:
 
 
 def compare(text: str) -> dict[str, Any]:
-    """How the op that ``text`` describes is registered."""
+    """Compare the schema ``text`` with the registered op of this name."""
     base, _, overload = text.partition("(")[0].partition(".")
     name = f"{base}.{overload}" if overload else base
     if name not in _PRIVATE._dispatch_get_all_op_names():  # noqa: SLF001
@@ -155,30 +177,32 @@ def compare(text: str) -> dict[str, Any]:
     return {
         "found": str(theirs),
         "keys": [key for key in KEYS if _PRIVATE._dispatch_has_kernel_for_dispatch_key(name, key)],  # noqa: SLF001
-        "compatible": compatible(theirs, _PRIVATE.parse_schema(text)),
+        "compatible": is_compatible(theirs, _PRIVATE.parse_schema(text)),
     }
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
-    """Answer a request; see the module."""
+    """Answer a request; the module's docstring describes both."""
     everywhere, libraries = ctypes.CDLL(None), request["libraries"]
     missing = sorted(
-        {name for library in libraries for name in library["needed"] if opened(name) is None}
+        {name for library in libraries for name in library["needed"] if open_library(name) is None}
     )
-    vain = {library["path"]: unresolved(library, everywhere) for library in libraries}
+    unresolved = {library["path"]: find_unresolved(library, everywhere) for library in libraries}
     failed, functions = {}, {}
     if wanted := [name for name in missing if name in request["stand_ins"]]:
         make_stand_ins(
-            wanted, sorted({name for names in vain.values() for name in names}), request["compiler"]
+            wanted,
+            sorted({name for names in unresolved.values() for name in names}),
+            request["compiler"],
         )
     for library in libraries:
         try:
             functions[library["path"]] = load(library)
-        except Exception as error:  # noqa: BLE001 - a module may raise whatever it likes
+        except Exception as error:  # noqa: BLE001 - a module may raise anything
             failed[library["path"]] = f"{type(error).__name__}: {error}"
     return {
         "missing": missing,
-        "unresolved": vain,
+        "unresolved": unresolved,
         "failed": failed,
         "functions": functions,
         "ops": {text: compare(text) for text in request["schemas"]},

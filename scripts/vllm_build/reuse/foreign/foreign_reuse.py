@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Official wheels in place of a build of this tree: refused unless asked for, and then only after an audit."""
+"""Official wheels that replace a build of this tree, if the user allows it and an audit passes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vllm_build.checks import op_check
 from vllm_build.kernels import op_table
 from vllm_build.reuse.foreign import foreign_audit, foreign_wheel
+from vllm_build.reuse.foreign.audit_table import LACKING, Audit
 from vllm_build.reuse.lookup.decisions import REUSE, Decision
 from vllm_build.reuse.records import member_names
 from vllm_build.reuse.records.refusal import RefusedError
@@ -26,27 +27,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vllm_build.kernels.build_plan import Plan
-    from vllm_build.reuse.foreign.foreign_audit import Audit
     from vllm_build.reuse.foreign.foreign_wheel import Facts, Pick
     from vllm_build.reuse.net.reuse_context import Context
     from vllm_build.reuse.records.fitness import Machine, Wanted
     from vllm_build.settings.build_settings import Settings
 
 SCHEMA = 1
-#: Values of VLLM_PRECOMPILED_FOREIGN that accept a wheel.
+#: Values of VLLM_PRECOMPILED_FOREIGN that allow an official wheel.
 WHOLE, INCOMPLETE = "1", "incomplete"
 
 
 @dataclass(frozen=True)
 class Audited:
-    """A wheel that was looked at.
+    """An audited wheel.
 
     Attributes:
-        where: it lies.
-        facts: what it says of itself; its torch requirement is in the audit.
-        files: the libraries in the cache, each with what it stands in for; none when the audit
-            failed before they were fetched.
-        audit: what was found.
+        where: its location.
+        facts: from its metadata; the audit has its torch requirement.
+        files: library in the cache -> the extension that it replaces; empty if the audit failed
+            before the libraries were fetched.
+        audit: the result.
     """
 
     where: str
@@ -61,7 +61,7 @@ class Audited:
 
 
 def _functions(root: Path, plan: Plan) -> dict[str, tuple[str, ...]]:
-    """For each extension that is a Python module what its stub declares."""
+    """Extension -> functions that its stub declares, for extensions that are Python modules."""
     found = {}
     for extension in plan.extensions:
         if not extension.torch:
@@ -81,34 +81,37 @@ def audit(
     inherited: Mapping[str, str],
     stand_ins: bool = False,
 ) -> Audited:
-    """Look at a wheel: its metadata, its libraries, and, when nothing is wrong so far, what they register once they are loaded.
+    """Audit a wheel: first its metadata, then its libraries, and then their ops once loaded.
+
+    A failed step ends the audit.
 
     Args:
         context: of the reuse.
         root: of the source tree.
-        plan: of a build for the device, which says what is needed.
-        machine: that the kernels are for.
-        location: of the wheel, path or address.
-        sha256: that it must have.
-        inherited: the variables that a child which loads the libraries starts from.
-        stand_ins: see :func:`vllm_build.reuse.foreign.foreign_audit.of_libraries`.
+        plan: of a build for the device; it tells which libraries and ops are needed.
+        machine: the machine that the kernels are for.
+        location: path or address of the wheel.
+        sha256: required sha256 of the wheel; None accepts any.
+        inherited: environment variables of the child process that loads the libraries.
+        stand_ins: as in :func:`vllm_build.reuse.foreign.foreign_audit.check_libraries`.
 
     Raises:
-        ConfigurationError: the location is no wheel.
-        FetchError: it cannot be had. RefusedError: it is not sound, or a build of this project.
+        ConfigurationError: the location is not a wheel.
+        FetchError: the wheel cannot be fetched. RefusedError: it failed a check of its integrity,
+            or is a build of this project.
     """
-    result = foreign_audit.Audit()
+    result = Audit()
     with foreign_wheel.ForeignWheel(context, location, sha256) as wheel:
         wheel.read()
         picks, missing = foreign_wheel.pick(plan.extensions, wheel.found, machine.cpu_flags)
-        foreign_audit.of_metadata(result, wheel.facts, missing, picks)
+        foreign_audit.check_metadata(result, wheel.facts, missing, picks)
         if result.failed:
             return Audited(location, wheel.facts, {}, result)
         fetched = wheel.libraries(picks)
     with context.cache.incoming() as folder:
         files = {}
         for number, one in enumerate(picks.picks):
-            # Python imports a module by its file's name; the cache has names of its own.
+            # Python imports a module by its file name, which the cache does not keep.
             link = folder / str(number) / one.library.file.rpartition("/")[2]
             link.parent.mkdir()
             try:
@@ -116,7 +119,7 @@ def audit(
             except OSError:  # a file system without links
                 shutil.copyfile(fetched[one.library.file], link)
             files[link] = one
-        foreign_audit.of_libraries(
+        foreign_audit.check_libraries(
             result,
             files,
             wheel.facts,
@@ -133,47 +136,47 @@ def audit(
 
 
 def with_every_output(settings: Settings) -> Settings:
-    """Settings for a plan with FlashAttention, which a wheel brings and a build has only when it is asked for."""
+    """Settings for a plan with FlashAttention, which is optional in a build but in every wheel."""
     return dataclasses.replace(settings, flash_attention_set=settings.flash_attention_set or "full")
 
 
 def require(found: Audited, mode: str, *, table: bool = True) -> None:
-    """Refuse what failed the audit.
+    """Refuse a wheel that failed the audit.
 
     Args:
         found: the wheel.
         mode: value of VLLM_PRECOMPILED_FOREIGN.
-        table: put the whole table into the message, for whoever has not seen it.
+        table: put the whole table into the message; False if the user has already seen it.
 
     Raises:
-        RefusedError: a line of the audit is against it.
+        RefusedError: a row of the audit rules the wheel out.
     """
     rows, remedy = (
         found.audit.failed + found.audit.unseen,
-        "compile this tree, or take a wheel that fits this machine and this torch",
+        "compile this tree, or use a wheel that fits this machine and this torch",
     )
     if not rows and mode != INCOMPLETE:
-        rows = [row for row in found.audit.rows if row.verdict == foreign_audit.LACKING]
+        rows = [row for row in found.audit.rows if row.verdict == LACKING]
         remedy = (
-            f"compile this tree, or set VLLM_PRECOMPILED_FOREIGN={INCOMPLETE}: what is "
-            "lacking then is an error where it is called"
+            f"compile this tree, or set VLLM_PRECOMPILED_FOREIGN={INCOMPLETE}: calling a missing "
+            "op is then an error"
         )
     if rows:
         raise RefusedError(
             "foreign",
             found.where,
             (
-                f"{found.title} does not pass the audit, by {len(rows)} of {len(found.audit.rows)} "
-                "lines"
+                f"{found.title} does not pass the audit: {len(rows)} of "
+                f"{len(found.audit.rows)} checks failed"
             )
             + (f":\n{found.audit.text()}" if table else ""),
-            expected="libraries that can stand in for a build of this tree",
+            expected="libraries that can replace a build of this tree",
             remedy=remedy,
         )
 
 
 def record(found: Audited, device: str) -> bytes:
-    """What is written beside the libraries: ``vllm/_build_info/foreign.json``, which :mod:`vllm.build_info` reads."""
+    """The content of ``vllm/_build_info/foreign.json``, which :mod:`vllm.build_info` reads."""
     libraries = {
         one.extension.rpartition(".")[2]: {
             "file": one.library.file,
@@ -196,13 +199,13 @@ def record(found: Audited, device: str) -> bytes:
 
 
 def usable(found: Audited) -> list[Pick]:
-    """Libraries that are taken: a Python module that lacks a function is not."""
+    """The libraries that are used. A Python module that lacks a function is not."""
     return [one for one in found.files.values() if one.extension not in found.audit.unusable]
 
 
 @dataclass(frozen=True)
 class ForeignReuse:
-    """A reuse of an audited wheel; to be used as :class:`vllm_build.reuse.preparation.Reuse` is."""
+    """A reuse of an audited wheel, with the interface of ``vllm_build.reuse.preparation.Reuse``."""
 
     decisions: tuple[Decision, ...]
     context: Context
@@ -217,7 +220,7 @@ class ForeignReuse:
         return f"audit of {self.found.title}:\n{self.found.audit.text()}\n"
 
     def fetch(self) -> dict[str, Path]:
-        """The libraries and the record, in the cache, by their places below the folder that holds ``vllm``."""
+        """Path below the folder that holds ``vllm`` -> cached file, for libraries and record."""
         taken = usable(self.found)
         files = {one.library.file: path for path, one in self.found.files.items() if one in taken}
         return {
@@ -229,7 +232,7 @@ class ForeignReuse:
 
 
 @contextmanager
-def prepared(
+def prepare(
     root: Path,
     settings: Settings,
     context: Context,
@@ -237,17 +240,17 @@ def prepared(
     machine: Machine,
     needed: Sequence[Wanted],
 ) -> Iterator[ForeignReuse]:
-    """Audit the wheel of ``VLLM_PRECOMPILED_WHEEL_LOCATION``, and refuse it or offer its files.
+    """Audit the wheel that ``VLLM_PRECOMPILED_WHEEL_LOCATION`` names, and offer its files.
 
     Raises:
-        ConfigurationError: no location is set.
-        FetchError: the wheel cannot be had. RefusedError: it does not pass.
+        ConfigurationError: the variable is unset.
+        FetchError: the wheel cannot be fetched. RefusedError: it does not pass the audit.
     """
     location = settings.precompiled_location
     if not location:
         raise ConfigurationError(
-            "VLLM_PRECOMPILED_FOREIGN is set, and no wheel is named",
-            expected="VLLM_PRECOMPILED_WHEEL_LOCATION: an official wheel is never looked for",
+            "VLLM_PRECOMPILED_FOREIGN is set, but no wheel is named",
+            expected="VLLM_PRECOMPILED_WHEEL_LOCATION, because no official wheel is searched for",
             remedy="set it, or unset VLLM_PRECOMPILED_FOREIGN",
         )
     if settings.precompiled_key and not settings.precompiled_sha256:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An official vLLM wheel: what it says of itself, and which of its libraries stand in for ours.
+"""Official vLLM wheels: their metadata, and the choice of libraries that replace ours.
 
-Such a wheel has no record of its kernels. Its ``RECORD`` has the sha256 of each member, which is
-what members are checked against.
+Such a wheel has no record of its kernels. Its members are checked against the sha256 in its
+``RECORD``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 #: Module names that official wheels have instead of ours, best first.
 _MODULES = {"_C": ("_C_stable_libtorch", "_C"), "_moe_C": ("_moe_C_stable_libtorch", "_moe_C")}
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
-#: Official wheels for x86 CPUs have ``_C`` three times: the module, and the flags of /proc/cpuinfo
-#: that vLLM 0.32 loads it for, best first.
+#: Official wheels for x86 CPUs have ``_C`` three times. Each variant has the flags in /proc/cpuinfo
+#: that vLLM 0.32 requires to load it. Best first.
 _CPU_MODULES = (
     ("_C", _AVX512 | {"avx512_bf16"}),
     ("_C_AVX512", _AVX512),
@@ -50,13 +50,13 @@ _CPU_MODULES = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What a wheel says of itself.
+    """Facts from a wheel's metadata and file name.
 
     Attributes:
         name: of the distribution, normalised.
-        version: of it.
-        tags: of its file name.
-        torch: what it requires of torch; None when it says nothing.
+        version: of the distribution.
+        tags: in the file name.
+        torch: the requirement on torch; None if there is none.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Pick:
-    """A library of the wheel that stands in for one of ours.
+    """A library of the wheel that replaces one of our extensions.
 
     Attributes:
-        extension: our name, such as ``vllm._C``.
-        library: its file in the wheel.
-        cpu_flags: that a processor must have to run it, as /proc/cpuinfo spells them.
+        extension: name of our extension, such as ``vllm._C``.
+        library: file in the wheel.
+        cpu_flags: flags that a processor must have to run it, as /proc/cpuinfo spells them.
     """
 
     extension: str
@@ -82,29 +82,29 @@ class Pick:
 
 @dataclass(frozen=True)
 class Picks:
-    """All libraries that are taken from one wheel: what :class:`ArchiveSource` is asked for."""
+    """All libraries taken from one wheel, in the form that :class:`ArchiveSource` needs."""
 
     picks: tuple[Pick, ...]
     output: str = member_names.FOREIGN
 
     @property
     def libraries(self) -> tuple[Library, ...]:
-        """Their files."""
+        """The files of the libraries."""
         return tuple(pick.library for pick in self.picks)
 
 
 def pick(
     extensions: Iterable[PlannedExtension], found: Mapping[str, Library], cpu_flags: frozenset[str]
 ) -> tuple[Picks, tuple[str, ...]]:
-    """Choose a library for each extension that this tree has.
+    """Choose a library for each extension of this tree.
 
     Args:
         extensions: of the plan.
-        found: the wheel's libraries by their paths.
+        found: path -> library of the wheel.
         cpu_flags: of this machine.
 
     Returns:
-        The libraries, and the names of the extensions that the wheel has none for.
+        The libraries, and the names of the extensions that the wheel has no library for.
     """
     picks, missing = [], []
     for extension in extensions:
@@ -135,12 +135,9 @@ def _metadata(text: bytes, where: str) -> tuple[str, Version, Requirement | None
             for r in requirements
             if r.name == "torch" and (r.marker is None or r.marker.evaluate({"extra": ""}))
         ]
-    except (
-        ValueError,
-        UndefinedEnvironmentName,
-    ) as error:  # of packaging, and of text that is no UTF-8
+    except (ValueError, UndefinedEnvironmentName) as error:  # from packaging, and invalid UTF-8
         raise RefusedError(
-            "document", where, f"METADATA: {error}", expected="metadata of a wheel"
+            "document", where, f"METADATA: {error}", expected="a wheel's valid metadata"
         ) from error
     return name, version, here[0] if here else None
 
@@ -161,7 +158,7 @@ def _record(text: bytes, where: str) -> dict[str, Library]:
             path, digest, size = row
             method, _, value = digest.partition("=")
             sha256 = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
-            # A size of another form is no size, and int() knows more forms than this format has.
+            # int() would accept more forms than the format allows.
             library = Library(path, sha256, int(size if re.fullmatch(r"[0-9]{1,18}", size) else ""))
         except (ValueError, binascii.Error) as error:
             raise RefusedError(
@@ -172,7 +169,7 @@ def _record(text: bytes, where: str) -> dict[str, Library]:
                 "document",
                 where,
                 f"RECORD: {path} has {digest!r}",
-                expected="sha256 of each library",
+                expected="the sha256 of each library",
             )
         bounds.check_size(library.size, bounds.LIBRARY, where, path)
         found[path] = library
@@ -180,11 +177,11 @@ def _record(text: bytes, where: str) -> dict[str, Library]:
 
 
 class ForeignWheel(ArchiveSource):
-    """An official wheel by path or address; see :class:`ArchiveSource`.
+    """An official wheel, given by path or address; see :class:`ArchiveSource`.
 
     Attributes:
-        facts: what it says of itself; after :meth:`read`.
-        found: its libraries by their paths; after :meth:`read`.
+        facts: from its metadata; set by :meth:`read`.
+        found: path -> library of the wheel; set by :meth:`read`.
     """
 
     facts: Facts
@@ -194,15 +191,16 @@ class ForeignWheel(ArchiveSource):
         super().__init__(context, location, sha256)
         if not self.name.endswith(WHEEL):
             raise ConfigurationError(
-                f"{location!r} is no wheel, and VLLM_PRECOMPILED_FOREIGN is for official wheels",
+                f"{location!r} is not a wheel, and VLLM_PRECOMPILED_FOREIGN allows only wheels",
                 expected="the path or address of a wheel",
             )
 
     def read(self) -> None:
-        """Read the directory and the metadata, and no library.
+        """Read the directory and the metadata, but no library.
 
         Raises:
-            FetchError: it cannot be had. RefusedError: it is not sound, or a build of this project.
+            FetchError: the wheel cannot be fetched. RefusedError: it failed a check of its
+                integrity, or is a build of this project.
         """
         self._open()
 
@@ -211,15 +209,15 @@ class ForeignWheel(ArchiveSource):
             raise RefusedError(
                 "foreign",
                 self.where,
-                "the wheel was built here, with the libraries of an official one",
+                "this project built the wheel, with the libraries of an official one",
                 expected="the official wheel itself",
-                remedy="name that one, or install this wheel as it is",
+                remedy="name the official wheel, or install this wheel with pip",
             )
         if ours := [name for name in archive.members if member_names.output_of(name)]:
             raise RefusedError(
                 "foreign",
                 self.where,
-                f"the wheel has {ours[0]}: this project built it",
+                f"the wheel has {ours[0]}, so this project built it",
                 expected="an official wheel",
                 remedy="unset VLLM_PRECOMPILED_FOREIGN: wheels of this project are compared by "
                 "their digests",
@@ -236,7 +234,7 @@ class ForeignWheel(ArchiveSource):
                     "document",
                     self.where,
                     f"the wheel has {name} {len(members)} times",
-                    expected="a wheel",
+                    expected=f"one {name}",
                 )
             wanted[name] = members[0]
         if self._file is not None:
@@ -249,7 +247,7 @@ class ForeignWheel(ArchiveSource):
                 "platform",
                 self.where,
                 f"{error}",
-                expected="the name of a wheel, which says what it is for",
+                expected="a valid wheel name, whose tags tell the platform",
             ) from error
         name, version, torch = _metadata(texts["METADATA"], self.where)
         self.facts = Facts(name, version, tags, torch)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where kernels are looked for, and what becomes of each output."""
+"""Searches sources of kernels and decides whether each output is reused or compiled."""

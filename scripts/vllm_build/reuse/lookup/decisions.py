@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of each output: reused, compiled, or a reason to stop.
+"""Decides for each output whether it is reused or compiled, or why the build must stop.
 
 Nothing is written outside the cache.
 """
@@ -25,15 +25,15 @@ REUSE, COMPILE = "reuse", "compile"
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one output.
+    """The decision for one output.
 
     Attributes:
         wanted: the output.
         action: REUSE or COMPILE.
-        where: the kernels come from; empty when they are compiled.
-        why: in words.
-        offer: whose files are reused.
-        record: that has passed all checks.
+        where: location of the reused kernels; empty if the output is compiled.
+        why: the reason, for a log.
+        offer: has the reused files; None if the output is compiled.
+        record: of the offer; it has passed all checks.
     """
 
     wanted: Wanted
@@ -50,20 +50,20 @@ def _not_found(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> R
         "digest",
         ", ".join(source.where for source in sources),
         f"no build of {wanted.output} for {target} with the build digest {wanted.digest}",
-        expected="a build of this very tree, for this device, toolkit and architectures",
+        expected="a build of exactly this tree, for this device, toolkit and architectures",
         remedy=f"set VLLM_TARGET_DEVICE if the device is not {machine.device}; unset "
-        "VLLM_USE_PRECOMPILED to compile all, "
-        "set VLLM_PRECOMPILED_PARTIAL=1 to compile what is missing, or publish a build of this "
-        "tree (vllm-build publish)",
+        "VLLM_USE_PRECOMPILED to compile everything, set VLLM_PRECOMPILED_PARTIAL=1 to compile "
+        "what is missing, or publish a build of this tree (vllm-build publish)",
     )
 
 
 def _decide(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> Decision:
-    """The first offer that fits.
+    """Choose the first offer that fits.
 
     Raises:
-        RefusedError: an offer is not sound; or none fits, with the reason against the first.
-        FetchError: none fits, and a source could not be asked.
+        RefusedError: an offer failed a check of its integrity; or no offer fits, with the reason
+            against the first.
+        FetchError: no offer fits, and a source could not be reached.
     """
     reasons: list[RefusedError | FetchError] = []
     for source in sources:
@@ -74,7 +74,8 @@ def _decide(wanted: Wanted, sources: Sequence[Source], machine: Machine) -> Deci
             record = offer.record()
             fitness.require(record, wanted, machine, offer.where)
         except FetchError as error:
-            # Another source may have it. If none has, this one might have had it.
+            # Another source may have the output. If none has, this error comes first, because the
+            # unreachable source might have it.
             reasons.insert(0, error)
             continue
         except RefusedError as error:
@@ -95,16 +96,15 @@ def make(
     """Decide for each output.
 
     Args:
-        outputs: that this tree needs.
-        sources: in the order in which they are asked.
-        machine: that the kernels are for.
-        partial: outputs that nothing fits are compiled, not refused. What is not sound is refused
-            all the same.
+        outputs: the outputs that this tree needs.
+        sources: in the order in which they are searched.
+        machine: the machine that the kernels are for.
+        partial: compile an output if no offer fits, instead of raising an error. An offer that
+            fails a check of its integrity is an error anyway.
 
     Raises:
-        RefusedError: an output cannot be reused; the check that failed, what was found, and what to
-            do.
-        FetchError: a source could not be asked, and no other had the output.
+        RefusedError: an output cannot be reused.
+        FetchError: a source could not be reached, and no other has the output.
     """
     decisions = []
     for wanted in outputs:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels from a conda channel: found by the digits of the kernel digest in the build string, confirmed by the digest in the package."""
+"""Kernels from a conda channel.
+
+A package is found by the digits of the kernel digest in its build string. The digest in the
+package's record confirms it.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +31,18 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,200}\.conda")
 
 
 def subdir() -> str:
-    """Where channels keep packages for this machine's processor."""
+    """The folder of a channel that has packages for this machine's processor."""
     return _SUBDIRS.get(platform.machine(), f"linux-{platform.machine()}")
 
 
-def listed(base: Base, folder: str) -> dict[str, Any] | None:
-    """What the index of a channel's folder lists, by file name; None where there is no such index.
+def read_index(base: Base, folder: str) -> dict[str, Any] | None:
+    """Read the index of a channel's folder.
+
+    Returns:
+        File name -> entry; None if there is no index.
 
     Raises:
-        FetchError: it cannot be reached. RefusedError: it is malformed.
+        FetchError: the index cannot be fetched. RefusedError: it is malformed.
     """
     path = f"{folder}/repodata.json"
     data = base.read(path, bounds.REPODATA)
@@ -45,16 +52,19 @@ def listed(base: Base, folder: str) -> dict[str, Any] | None:
     packages = load_json(data, place, "the index").get("packages.conda", {})
     if not isinstance(packages, dict):
         raise RefusedError(
-            "document", place, "packages.conda is no object", expected="an index of a conda channel"
+            "document",
+            place,
+            "packages.conda is not an object",
+            expected="an index of a conda channel",
         )
     return packages
 
 
 class PackageOffer:
-    """Packages that may be the one: the record in each decides.
+    """Packages that may have the wanted build; the record in each decides.
 
     Args:
-        packages: in the order in which they are looked into; at least one.
+        packages: at least one, in the order in which they are opened.
         wanted: the output.
     """
 
@@ -64,15 +74,17 @@ class PackageOffer:
 
     @property
     def where(self) -> str:
-        """The package that was looked into last."""
+        """The location of the package that was opened last."""
         return self._source.where
 
     def record(self) -> Record:
-        """The record of the first package with the wanted digest, else of the last; conda packages are fetched whole for it.
+        """The record of the first package with the wanted digest, or else of the last package.
+
+        Conda packages are fetched whole to read it.
 
         Raises:
-            FetchError: a package cannot be had. RefusedError: it is not sound, or has no record of
-                the output.
+            FetchError: a package cannot be fetched. RefusedError: it failed a check, or has no
+                record of the output.
         """
         for source in self._packages[:-1]:
             self._source = source
@@ -87,25 +99,25 @@ class PackageOffer:
                 "missing",
                 self.where,
                 f"no record of {self._wanted.output}",
-                expected="the output that its name says",
+                expected="a record of the output that the package is named after",
             )
         return self._source.record(self._wanted.output)
 
     def announce(self, record: Record) -> None:
-        """Say that its files will be asked for."""
+        """Announce that its files will be requested."""
         self._source.announce(record)
 
     def libraries(self, record: Record) -> dict[str, Path]:
-        """The files, whole and checked, in the cache.
+        """The files, complete and checked, in the cache.
 
         Raises:
-            RefusedError: they are not what the record says.
+            FetchError: a file cannot be fetched. RefusedError: a file does not match the record.
         """
         return self._source.libraries(record)
 
 
 class Channel:
-    """A conda channel, as a folder or over http."""
+    """A conda channel in a folder or over http."""
 
     def __init__(self, base: Base) -> None:
         self.where, self._base = base.where, base
@@ -113,7 +125,7 @@ class Channel:
         self._open: list[ArchiveSource] = []
 
     def exists(self) -> bool:
-        """Whether there is a channel.
+        """Whether the location has a channel.
 
         Raises:
             FetchError: it cannot be reached. RefusedError: its index is malformed.
@@ -122,19 +134,18 @@ class Channel:
 
     def _packages(self) -> dict[str, Any] | None:
         if self._index is None:
-            self._index = listed(self._base, subdir())
+            self._index = read_index(self._base, subdir())
         return self._index
 
     def find(self, wanted: Wanted, machine: Machine) -> PackageOffer | None:
-        """The packages from the wanted sources for the machine's device; None when the channel has none.
+        """The packages for this device with the wanted kernel digest; None if there are none.
 
         Raises:
             FetchError: the channel cannot be reached. RefusedError: its index is malformed.
         """
         release = f"{machine.toolkit.major}[0-9]+" if machine.toolkit else ""
-        mark = re.compile(
-            rf"{re.escape(machine.device)}{release}_(?:.*_)?k{wanted.kernel_digest[: tree_digests.SHORT]}_.*"
-        )
+        digits = wanted.kernel_digest[: tree_digests.SHORT]
+        mark = re.compile(rf"{re.escape(machine.device)}{release}_(?:.*_)?k{digits}_.*")
         found = []
         for name, package in (self._packages() or {}).items():
             if (
@@ -153,10 +164,10 @@ class Channel:
                     "index",
                     self.where,
                     f"the index lists {excerpt(name, 100)!r} with sha256 {sha256!r}",
-                    expected="a file of this channel",
+                    expected="a plain file name and a sha256 of 64 hexadecimal digits",
                 )
             found.append((number if isinstance(number, int) else 0, name, sha256))
-        # Highest build number first, as a solver takes them.
+        # The highest build number first, as a solver prefers it.
         places = [
             (self._base.place(f"{subdir()}/{name}"), sha256)
             for _, name, sha256 in sorted(found, reverse=True)
@@ -166,6 +177,6 @@ class Channel:
         return PackageOffer(sources, wanted) if sources else None
 
     def close(self) -> None:
-        """Close the packages that were looked into."""
+        """Close the opened packages."""
         for source in self._open:
             source.__exit__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where kernels are looked for: what the settings name, each recognised for what it is."""
+"""The sources of kernels that the settings name: stores, channels, wheels and .conda files."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ class Offer(Protocol):
 
     @property
     def where(self) -> str:
-        """Where it was found."""
+        """Its location."""
 
     def record(self) -> Record:
-        """Its record, checked for itself, not yet against what is wanted."""
+        """Its record, which is well-formed but not yet compared with the wanted output."""
 
     def announce(self, record: Record, /) -> None:
-        """Say that its files will be asked for, so that several outputs of one archive come together."""
+        """Announce that its files will be requested, so that an archive's outputs come together."""
 
     def libraries(self, record: Record, /) -> dict[str, Path]:
         """Its files in the cache, each checked against the record."""
 
 
 class Source(Protocol):
-    """A place to look for kernels.
+    """A place that may have kernels.
 
     Attributes:
-        where: it lies.
+        where: its location.
     """
 
     where: str
 
     def find(self, wanted: Wanted, machine: Machine) -> Offer | None:
-        """The offer for an output; None when there is none."""
+        """The offer for an output; None if there is none."""
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close open files."""
 
 
 class Location:
-    """One wheel or ``.conda`` file: it offers every output that it has, of whatever digest."""
+    """One wheel or ``.conda`` file; it offers each of its outputs, regardless of the digest."""
 
     def __init__(self, context: Context, location: str, sha256: str | None) -> None:
         self.where, self._source = location, ArchiveSource(context, location, sha256)
 
     def find(self, wanted: Wanted, _: Machine) -> Offer | None:
-        """The offer for an output; None when the file has no such output.
+        """The offer for an output; None if the file does not have it.
 
         Raises:
-            FetchError: it cannot be had. RefusedError: it is not sound.
+            FetchError: the file cannot be fetched. RefusedError: it failed a check.
         """
         return (
             PackageOffer([self._source], wanted)
@@ -79,27 +79,30 @@ class Location:
 
 
 def recognise(context: Context, location: str, key: PublicKey | None = None) -> Source:
-    """What a word of ``VLLM_PRECOMPILED_STORES`` stands for: a store has ``store.json``, a channel has ``repodata.json``.
+    """The source at a location in ``VLLM_PRECOMPILED_STORES``.
+
+    The name of a file tells its format. A store has ``store.json``, and a channel has
+    ``repodata.json``.
 
     Args:
         context: of the reuse.
-        location: the word.
-        key: whose signature it must have; None when it may have none.
+        location: path or address.
+        key: required signer; None if the user requires no signature.
 
     Raises:
-        ConfigurationError: neither is there. FetchError: it cannot be reached.
-        RefusedError: a store of another kind, or what is signed by another than ``key``.
+        ConfigurationError: the location is none of these. FetchError: it cannot be reached.
+        RefusedError: it is another kind of store, or ``key`` does not sign it.
     """
     if file_name(location).endswith((WHEEL, CONDA)):
         if key is not None:
-            raise trust.unsigned(location, "a file by itself")
+            raise trust.unsigned(location, "a single file")
         return Location(context, location, None)
     base = Base(context, location)
     marker = base.read(store_entry.MARKER)
     if marker is not None:
         return Store(
             base,
-            trust.agreed(
+            trust.require_signer(
                 store_entry.check_marker(marker, base.place(store_entry.MARKER)), key, base.where
             ),
         )
@@ -110,36 +113,36 @@ def recognise(context: Context, location: str, key: PublicKey | None = None) -> 
         return found
     raise ConfigurationError(
         f"{location} is neither a store nor a conda channel",
-        expected=f"{store_entry.MARKER}, or {kernel_channel.subdir()}/repodata.json in it",
-        remedy="correct VLLM_PRECOMPILED_STORES, or make a store: vllm-build publish --store "
-        "FOLDER",
+        expected=f"{store_entry.MARKER} or {kernel_channel.subdir()}/repodata.json there",
+        remedy="correct VLLM_PRECOMPILED_STORES, or make a store: "
+        "vllm-build publish --store FOLDER",
     )
 
 
 def of_settings(context: Context, settings: Settings) -> list[Source]:
-    """The sources that the environment names: the location alone, else the stores in order.
+    """The sources that the settings name: only the location if it is set, else the stores in order.
 
     Raises:
-        ConfigurationError: it names none, or something else. FetchError, RefusedError: of
-            :func:`recognise`.
+        ConfigurationError: the settings name no source, or as :func:`recognise`.
+        FetchError, RefusedError: as :func:`recognise`.
     """
     if settings.precompiled_location:
         if settings.precompiled_key and not settings.precompiled_sha256:
-            raise trust.unsigned(settings.precompiled_location, "a file by itself")
+            raise trust.unsigned(settings.precompiled_location, "a single file")
         return [Location(context, settings.precompiled_location, settings.precompiled_sha256)]
     if settings.precompiled_sha256:
         raise ConfigurationError(
-            "VLLM_PRECOMPILED_SHA256 is set without the file that it is for",
-            expected="VLLM_PRECOMPILED_WHEEL_LOCATION",
-            remedy="set it as well",
+            "VLLM_PRECOMPILED_SHA256 is set, but VLLM_PRECOMPILED_WHEEL_LOCATION is not",
+            expected="VLLM_PRECOMPILED_WHEEL_LOCATION, the file with this sha256",
+            remedy="set both, or neither",
         )
     if not settings.precompiled_stores:
         raise ConfigurationError(
-            "VLLM_USE_PRECOMPILED asks for precompiled kernels, and nothing says where they are",
+            "VLLM_USE_PRECOMPILED is set, but no source of precompiled kernels is",
             expected="VLLM_PRECOMPILED_STORES (folders, http indexes, conda channels) or "
             "VLLM_PRECOMPILED_WHEEL_LOCATION (a file)",
-            remedy="set one of them, unset VLLM_USE_PRECOMPILED to compile, or "
-            "VLLM_TARGET_DEVICE=empty for the Python package alone",
+            remedy="set one of them, unset VLLM_USE_PRECOMPILED to compile, or set "
+            "VLLM_TARGET_DEVICE=empty to install only the Python package",
         )
-    key = trust.pinned(settings)
+    key = trust.load_pinned_key(settings)
     return [recognise(context, word, key) for word in settings.precompiled_stores]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and passwords for servers, as pip takes them: from ``user:password@`` in an address, percent-encoded, else from netrc."""
+"""Credentials for servers, found as pip finds them.
+
+They come from ``user:password@`` in an address, percent-encoded, or else from a netrc file.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ import netrc
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-from vllm_build.util.environ import snapshot
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 
@@ -24,18 +25,27 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """The server of an address that :func:`vllm_build.reuse.net.transport.check_url` accepts."""
+        """The server of an address that ``transport.check_url`` has accepted."""
         parts = urlsplit(url)
         return cls(parts.scheme, parts.hostname or "", parts.port or _USUAL_PORTS.get(parts.scheme))
 
     def trusts(self, other: Origin) -> bool:
-        """Whether what is sent to this server may be sent to ``other``: the same one, or itself over https on the usual ports."""
+        """Whether credentials for this server may be sent to ``other``.
+
+        They may if ``other`` is the same server, or the same host over https where this one is
+        http, both on the default ports.
+        """
         upgraded = (self.scheme, self.port, other.scheme, other.port) == ("http", 80, "https", 443)
         return self == other or (self.host == other.host and upgraded)
 
 
 def split(url: str) -> tuple[str, str | None]:
-    """An address without its user part, and the value of ``Authorization`` for it; None where it has no user part."""
+    """Split the credentials from an address.
+
+    Returns:
+        The address without its user part, and the value of ``Authorization``; None if the address
+        has no user part.
+    """
     parts = urlsplit(url)
     info, at, host = parts.netloc.rpartition("@")
     if not at:
@@ -45,19 +55,21 @@ def split(url: str) -> tuple[str, str | None]:
 
 
 def basic(user: str, password: str) -> str:
-    """The value of ``Authorization`` (RFC 7617)."""
+    """The value of ``Authorization`` for basic authentication (RFC 7617)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
-def from_netrc(host: str) -> str | None:
-    """The value of ``Authorization`` for a host, from ``NETRC`` or ``~/.netrc``; None where there is none.
+def from_netrc(host: str, file: str) -> str | None:
+    """The value of ``Authorization`` for a host; None if the netrc file has no entry for it.
 
-    A file that cannot be read or is malformed counts as absent, as it does for pip: it belongs to
-    other programs.
+    An unreadable or malformed file counts as absent, as in pip, because other programs own it.
+
+    Args:
+        host: the server's name.
+        file: path of the netrc file; empty means ``~/.netrc``.
     """
-    chosen = snapshot().get("NETRC")
     try:
-        path = Path(chosen) if chosen else Path("~/.netrc").expanduser()
+        path = Path(file) if file else Path("~/.netrc").expanduser()
         if not path.is_file():
             return None
         found = netrc.netrc(str(path)).authenticators(host)
@@ -66,16 +78,17 @@ def from_netrc(host: str) -> str | None:
     return basic(found[0], found[2] or "") if found else None
 
 
-def authorization(url: str, first: str) -> tuple[str, dict[str, str]]:
-    """The address to ask, without its user part, and the headers that log in there.
+def authorization(url: str, first: str, netrc_file: str) -> tuple[str, dict[str, str]]:
+    """The address to request, without its user part, and the headers that log in there.
 
     Args:
-        url: of this request: the first, or where a redirect led.
-        first: the address that the user named. Its name and password are for its server only: a
-            redirect elsewhere does not carry them.
+        url: address of this request: ``first``, or the target of a redirect.
+        first: address that the user named. Its credentials are for its server only; a redirect to
+            another server does not carry them.
+        netrc_file: as ``file`` of :func:`from_netrc`.
     """
     address, value = split(url)
     if value is None and Origin.of(first).trusts(Origin.of(url)):
         value = split(first)[1]
-    value = value or from_netrc(Origin.of(url).host)
+    value = value or from_netrc(Origin.of(url).host, netrc_file)
     return address, {"Authorization": value} if value else {}

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A remote file to read from as from one on disk: what is read and not here is fetched by ranges, in parts that outlive the process."""
+"""A remote file that reads like a local one.
+
+Bytes that are read are fetched by range requests. They are kept in parts that other processes can
+resume.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +26,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from vllm_build.reuse.net.download import Progress
+    from vllm_build.reuse.net.http_answer import Validator
     from vllm_build.reuse.net.reuse_cache import Cache
-    from vllm_build.reuse.net.transport import Transport, Validator
+    from vllm_build.reuse.net.transport import Transport
 
-#: The end of an archive that is asked for first: the directory of a wheel with some thousand
-#: members, in one request with all else that has to be known of the file. A thousandth of a wheel
-#: with kernels for GPUs.
+#: Bytes at the end of an archive that the first request asks for. They contain the directory of a
+#: wheel with some thousand members, so this request tells all that has to be known about the file.
+#: It is a thousandth of a wheel with GPU kernels.
 TAIL = 256 * bounds.KIB
 
 
@@ -35,12 +40,12 @@ class RemoteFile(io.RawIOBase):
     """A remote file of a server that honours ranges.
 
     Attributes:
-        url: where it lies.
-        validator: the version that all requests are for.
+        url: its address.
+        validator: its version, which all requests ask for.
         size: in bytes.
-        key: a name for this version of this file; None where the server says nothing that would
-            tell two versions apart.
-        requests: how many were made, without repeated attempts.
+        key: identifies this version of this file; None if the server sends nothing that tells two
+            versions apart.
+        requests: number of requests made, without repeated attempts.
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class RemoteFile(io.RawIOBase):
         self._position = 0
 
     def keep(self, begin: int, data: bytes) -> None:
-        """Take in bytes that are here already."""
+        """Keep bytes that have already been fetched."""
         path = self._path(self._private, begin, begin + len(data))
         path.write_bytes(data)
         self._parts[begin, begin + len(data)] = path
@@ -71,22 +76,22 @@ class RemoteFile(io.RawIOBase):
         return folder / f"{(self.key or 'unnamed')[:32]}-{begin}-{end}"
 
     def fetch(self, needed: Iterable[request_windows.Window], *, shared: bool = False) -> None:
-        """Fetch what of these windows is not here yet, several at once.
+        """Fetch the missing bytes of these windows, with several requests in parallel.
 
         Args:
-            needed: first byte and the byte after the last of each.
-            shared: keep it where another process finds it, and go on where one broke off; the
-                caller holds the lock of ``key``.
+            needed: offset of the first byte of each window, and of the byte after its last.
+            shared: keep the parts where other processes find them, and resume theirs; the caller
+                holds the lock of ``key``.
 
         Raises:
-            FetchError: a request failed; what has arrived is kept. RefusedError: the file changed.
+            FetchError: a request failed; the bytes that have arrived are kept. RefusedError: the
+                file changed.
         """
         missing: list[request_windows.Window] = []
-        for begin, end in request_windows.merged(needed):
+        for begin, end in request_windows.merge(needed):
             missing += self._without_parts(begin, min(end, self.size))
-        # Two requests of the three that are made when all goes well are for this, and one where the
-        # directory needed one.
-        asked = request_windows.requests(
+        # A file gets REQUESTS requests in all. One or two of them have fetched the directory.
+        asked = request_windows.plan_requests(
             missing, streams=max(1, request_windows.REQUESTS - self.requests)
         )
         self.requests += len(asked)
@@ -94,7 +99,7 @@ class RemoteFile(io.RawIOBase):
         stopped = threading.Event()
         with ThreadPoolExecutor(request_windows.STREAMS) as pool:
             try:
-                # A signal while a thread starts would leave that thread unknown to the pool, which
+                # If a signal arrived while a thread starts, the pool would not know the thread and
                 # could not wait for it.
                 with signals.deferred():
                     jobs = [
@@ -103,8 +108,8 @@ class RemoteFile(io.RawIOBase):
                     ]
                 wait(jobs)
             except BaseException:
-                # A signal reaches the main thread alone; the others would go on to the end of the
-                # file.
+                # A signal interrupts only the main thread. The others would fetch everything to the
+                # end.
                 stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -118,7 +123,7 @@ class RemoteFile(io.RawIOBase):
                 raise CancelledError
 
         path = self._path(folder, begin, end)
-        download.window(self._transport, self.url, path, begin, end, self.validator, progress)
+        download.fetch_window(self._transport, self.url, path, begin, end, self.validator, progress)
         self._parts[begin, end] = path
 
     def _without_parts(self, begin: int, end: int) -> list[request_windows.Window]:
@@ -130,19 +135,23 @@ class RemoteFile(io.RawIOBase):
         return [window for window in [*left, (begin, end)] if window[0] < window[1]]
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def tell(self) -> int:
-        """The position."""
+        """The position of the next read."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position; before the beginning is an error of the archive, as on disk."""
+        """Move the position.
+
+        Raises:
+            OSError: the new position is negative, as for a local file.
+        """
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise OSError(22, "negative seek position")
@@ -150,7 +159,11 @@ class RemoteFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Buffer) -> int:
-        """Fill the buffer from the position on, from the parts, after fetching what they lack; short at the end of the file alone."""
+        """Read into the buffer, fetching missing bytes; short only at the end of the file.
+
+        Raises:
+            FetchError: as :meth:`fetch`. RefusedError: as :meth:`fetch`, or the read is too large.
+        """
         view = memoryview(buffer)
         begin, end = self._position, min(self._position + len(view), self.size)
         if begin >= end:
@@ -170,37 +183,60 @@ class RemoteFile(io.RawIOBase):
         return count
 
     def forget(self) -> None:
-        """Remove the parts: they are used up, or they are not what they should be."""
+        """Remove the parts: they are no longer needed, or they are wrong."""
         for path in self._parts.values():
             path.unlink(missing_ok=True)
         self._parts.clear()
 
 
+def open_ranged(
+    transport: Transport, url: str, folders: tuple[Path, Path], progress: Progress
+) -> tuple[RemoteFile | None, Validator]:
+    """Open a remote file; None instead of it if the server ignores ranges.
+
+    Args:
+        transport: makes the requests.
+        url: http or https.
+        folders: for parts of this process, and for parts that other processes can resume.
+        progress: told of each piece.
+
+    Returns:
+        The file and its version.
+
+    Raises:
+        FetchError, RefusedError: as :func:`vllm_build.reuse.net.download.ask`.
+        AbsentError: no such file.
+    """
+    validator, begin, data = download.fetch_tail(transport, url, TAIL)
+    if validator.size is not None:
+        bounds.check_size(validator.size, bounds.ARCHIVE, url, "the file")
+    if data is None or validator.size is None:
+        return None, validator
+    progress(len(data))
+    file = RemoteFile(transport, url, validator, validator.size, folders, progress)
+    file.requests = 1
+    file.keep(begin, data)
+    return file, validator
+
+
 def open_remote(
     transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress
 ) -> RemoteFile | Path:
-    """The remote file to read from, or, where the server ignores ranges, the path of a copy.
+    """Open a remote file; if the server ignores ranges, fetch a copy and return its path.
 
     Args:
-        transport: how to ask.
+        transport: makes the requests.
         url: http or https.
         cache: for copies, and for parts of downloads.
-        folder: for parts whose version has no name, which nobody else can use.
+        folder: for parts of a file without a key, which no other process can use.
         progress: told of each piece.
 
     Raises:
-        FetchError, RefusedError: of the transport. AbsentError: no such file.
+        FetchError, RefusedError: as :func:`vllm_build.reuse.net.download.ask`.
+        AbsentError: no such file.
     """
-    validator, begin, data = download.tail(transport, url, TAIL)
-    if validator.size is not None:
-        bounds.check_size(validator.size, bounds.ARCHIVE, url, "the file")
-    if data is not None and validator.size is not None:
-        progress(len(data))
-        file = RemoteFile(
-            transport, url, validator, validator.size, (folder, cache.root / "parts"), progress
-        )
-        file.requests = 1
-        file.keep(begin, data)
+    file, validator = open_ranged(transport, url, (folder, cache.root / "parts"), progress)
+    if file is not None:
         return file
     with cache.alone(key_of("copy", url)):
         return cache.recall(_copy_key(url, validator)) or _copy(
@@ -220,17 +256,17 @@ def _copy(
     progress: Progress,
     sha256: str | None = None,
 ) -> Path:
-    """The caller holds a lock that everybody takes who may want the same part."""
+    """Fetch a whole file; the caller holds the lock that guards the part."""
 
     def place(validator: Validator) -> Path:
-        # Another file where the sha256 is known: another lock guards it.
+        # If the sha256 is known, the part has another name, because another lock guards it.
         return (
             cache.part(key_of("copy", url, validator, sha256))
             if validator.condition
             else folder / "copy"
         )
 
-    part, validator = download.whole(transport, url, place, progress=progress)
+    part, validator = download.fetch_whole(transport, url, place, progress=progress)
     found = sha256_of(part)
     if sha256 and found != sha256:
         part.unlink()
@@ -243,18 +279,19 @@ def _copy(
 def copy_of(
     transport: Transport, url: str, cache: Cache, folder: Path, progress: Progress, sha256: str
 ) -> Path:
-    """A whole copy of a remote file in the cache; one that is there needs no request.
+    """The path of a whole copy in the cache; makes no request if the cache has the file.
 
     Args:
-        transport: how to ask.
+        transport: makes the requests.
         url: http or https.
-        cache: that receives the copy.
-        folder: for the download of a version that has no name.
+        cache: receives the copy.
+        folder: for the download of a file without a key.
         progress: told of each piece.
-        sha256: that the file must have.
+        sha256: required sha256 of the file.
 
     Raises:
-        FetchError, RefusedError: of the transport, or another sha256. AbsentError: no such file.
+        FetchError: as :func:`vllm_build.reuse.net.download.ask`. RefusedError: the same, or the
+            file has another sha256. AbsentError: no such file.
     """
     with cache.alone(sha256):
         return cache.find(sha256) or _copy(transport, url, cache, folder, progress, sha256)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests fetch the needed parts of a remote file: few, side by side, and with little that is not needed."""
+"""Plans the requests for parts of a remote file: few, parallel, and with few surplus bytes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Bytes that are not needed, for each that is, which a request less is worth.
+#: Surplus bytes, as a share of the needed bytes, that may be fetched to save requests.
 WASTE = 0.01
-#: Requests at once, and requests a file when its members lie close together. More would gain little
-#: on one line, and servers count them.
+#: Maximum number of parallel requests, and number of requests for a file whose members lie close
+#: together. More requests would gain little on one line, and servers limit them.
 STREAMS, REQUESTS = 4, 3
 
 Window = tuple[int, int]
 
 
-def merged(windows: Iterable[Window]) -> list[Window]:
-    """The same bytes as windows that neither touch nor overlap, in order; empty ones vanish."""
+def merge(windows: Iterable[Window]) -> list[Window]:
+    """Merge windows that touch or overlap; the result is sorted and has no empty windows."""
     result: list[Window] = []
     for begin, end in sorted(window for window in windows if window[0] < window[1]):
         if result and begin <= result[-1][1]:
@@ -29,26 +29,26 @@ def merged(windows: Iterable[Window]) -> list[Window]:
 
 
 def total(windows: Iterable[Window]) -> int:
-    """Bytes in windows that do not overlap."""
+    """The number of bytes in windows that do not overlap."""
     return sum(end - begin for begin, end in windows)
 
 
-def requests(
+def plan_requests(
     needed: Iterable[Window], *, waste: float = WASTE, streams: int = 2, least: int = 1 << 20
 ) -> list[Window]:
-    """What to ask for so that all needed bytes come.
+    """Choose the windows to request so that all needed bytes arrive.
 
-    The smallest gaps are asked for as well, down to ``streams`` requests and as long as they cost
-    no more than ``waste`` of what is needed. A large request is cut in the middle while there are
-    fewer than ``streams``, so that they run side by side.
+    If there are more than ``streams`` windows, the smallest gaps are requested too, as long as they
+    add no more than ``waste`` to the needed bytes. If there are fewer, the largest window is halved
+    until there are ``streams``, so that the requests run in parallel.
 
     Args:
-        needed: first byte and the byte after the last of each part.
-        waste: share of the needed bytes that may be fetched in vain.
-        streams: requests to aim for.
-        least: bytes below which a request is not cut.
+        needed: offset of the first byte of each part, and of the byte after its last.
+        waste: surplus bytes that may be fetched, as a share of the needed bytes.
+        streams: number of requests to aim for.
+        least: windows with fewer bytes are not halved.
     """
-    windows = merged(needed)
+    windows = merge(needed)
     budget = total(windows) * waste
     while len(windows) > streams:
         gap, at = min((windows[i + 1][0] - windows[i][1], i) for i in range(len(windows) - 1))

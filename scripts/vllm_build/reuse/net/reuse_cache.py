@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's cache of reused files: by content, shared by all checkouts and by processes that run at the same time.
+"""The user's cache of reused files, addressed by content.
 
-``blobs/`` holds whole files by sha256; they are hashed again whenever one is used. ``parts/`` holds
-what a broken download left, under a name that says of which version of which file it is a part.
-``refs/`` says which blob the copy of a remote file is, so that it is not fetched twice. A file gets
-its name only when it is whole, so a process that dies leaves nothing that another would take.
+All checkouts and all running processes share it. ``blobs/`` has complete files, named by sha256. A
+blob is hashed again each time it is used. ``parts/`` has what interrupted downloads left; the name
+of a part identifies the remote file and its version. ``refs/`` maps remote files to blobs, so that
+none is fetched twice. A file gets its final name only when it is complete, so other processes never
+use what a killed process left.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _DAY = 86_400
 
 
 def key_of(*facts: object) -> str:
-    """A name for what the facts describe, hexadecimal."""
+    """A hexadecimal key for the given facts."""
     return hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one folder of the cache holds: its name, the number of files, and their bytes."""
+    """A folder of the cache: its name, the number of its files, and their size in bytes."""
 
     folder: str
     files: int
@@ -50,12 +51,12 @@ class Cache:
         self.root = root or paths.cache_root() / "reuse"
 
     def _claim(self) -> None:
-        """Make sure that the folder is ours: ``clean`` removes all files in it."""
+        """Make sure that the folder is ours, because ``clean`` removes all files in it."""
         removal.claim(self.root, "the cache of reused files", (*_FOLDERS, "locks"), _FOLDERS)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Nothing is cleaned during the block."""
+        """Keep ``clean`` from running during the block."""
         self._claim()
         with disk_errors(self.root), locks.waiting(self.root / "locks" / "in-use", shared=True):
             for folder in _FOLDERS:
@@ -64,16 +65,17 @@ class Cache:
 
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:
-        """Hold the right to fetch what ``key`` names; whoever waited finds it in the cache.
+        """Hold the lock for fetching the file that ``key`` identifies.
 
-        Keys share a small number of locks.
+        A process that waited for the lock finds the file in the cache. Keys share a small number
+        of locks.
         """
         with locks.waiting(self.root / "locks" / key[:2]):
             yield
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """A folder for files that are not whole yet; removed at the end."""
+        """A folder for incomplete files, removed after the block."""
         with removal.temporary(self.root / "incoming", "") as folder:
             yield folder
 
@@ -81,9 +83,9 @@ class Cache:
         return self.root / "blobs" / sha256[:2] / sha256
 
     def find(self, sha256: str) -> Path | None:
-        """The file with this content; None when the cache does not have it.
+        """The file with this sha256; None if the cache does not have it.
 
-        A damaged one is removed.
+        A damaged file is removed.
         """
         path = self._blob(sha256)
         if not path.is_file():
@@ -91,34 +93,38 @@ class Cache:
         if sha256_of(path) != sha256:
             path.unlink(missing_ok=True)
             return None
-        # `clean` goes by the time of last use.
+        # `clean` decides by the time of last use.
         os.utime(path)
         return path
 
     def add_bytes(self, data: bytes) -> Path:
-        """Keep what is in memory; returns its place."""
+        """Add bytes; returns the path of their file in the cache."""
         with self.incoming() as folder:
             file = folder / "bytes"
             file.write_bytes(data)
             return self.add(file, hashlib.sha256(data).hexdigest())
 
     def add(self, file: Path, sha256: str) -> Path:
-        """Move a whole file, whose sha256 the caller has computed, in; returns its place."""
+        """Move a complete file into the cache; the caller has computed its sha256.
+
+        Returns:
+            The path of the file in the cache.
+        """
         target = self._blob(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
         return target
 
     def part(self, key: str) -> Path:
-        """Where a download that may break off is kept."""
+        """The path of a download that may be interrupted."""
         return self.root / "parts" / key
 
     def remember(self, key: str, sha256: str) -> None:
-        """Note which content ``key`` stands for."""
+        """Record that ``key`` identifies the file with this sha256."""
         write_text(self.root / "refs" / key, sha256 + "\n")
 
     def recall(self, key: str) -> Path | None:
-        """The file that ``key`` stands for, when it is known and here."""
+        """The file that ``key`` identifies; None if it is unknown or not in the cache."""
         try:
             sha256 = (self.root / "refs" / key).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
@@ -126,7 +132,7 @@ class Cache:
         return self.find(sha256) if SHA256.fullmatch(sha256) else None
 
     def usage(self) -> list[Usage]:
-        """What the cache holds, by folder."""
+        """The number and size of the files in each folder."""
         found = []
         for folder in _FOLDERS:
             sizes = [path.stat().st_size for path in _files(self.root / folder)]
@@ -134,11 +140,14 @@ class Cache:
         return found
 
     def clean(self, older_than_days: float = 0.0) -> Usage:
-        """Remove what has not been used for so long; returns what was removed.
+        """Remove files that have not been used for ``older_than_days``; 0 removes all.
+
+        Returns:
+            What was removed.
 
         Raises:
-            BusyError: another process uses the cache. ConfigurationError: the folder holds
-                something else than a cache.
+            BusyError: another process uses the cache. ConfigurationError: the folder is not a
+                cache.
         """
         self._claim()
         count = size = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every step of a reuse needs: the cache, the way to ask servers, and who is told of progress."""
+"""What every step of a reuse needs: the cache, the transport and the progress callback."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.transport import Transport
 from vllm_build.reuse.records import bounds
 from vllm_build.reuse.records.refusal import RefusedError
-from vllm_build.util import paths
+from vllm_build.util import places
 from vllm_build.util.errors import ConfigurationError, FetchError
 from vllm_build.util.files import NotRegularError, TooLargeError, read_bytes, sha256_of
 
 if TYPE_CHECKING:
     from vllm_build.reuse.net.download import Progress
+    from vllm_build.settings.build_settings import Settings
 
 
 class Meter:
-    """Counts bytes, and says at the end how many came and how fast: what a log needs, and all that pip's environment can show.
+    """Counts received bytes and summarises them for a log: pip's environment can show no more.
 
     Args:
-        also: is told as well: a bar.
+        also: another callback that is told of each piece, such as a progress bar.
     """
 
     def __init__(self, also: Progress | None = None) -> None:
@@ -39,31 +40,42 @@ class Meter:
             self._also(size)
 
     def summary(self) -> str:
-        """Such as ``fetched 12.3 MB in 1.2 s (10.3 MB/s)``."""
+        """A line such as ``fetched 12.3 MB in 1.2 s (10.3 MB/s)``."""
         took = max(time.monotonic() - self._begin, 1e-3)
         return (
             f"fetched {self.size / 1e6:.1f} MB in {took:.1f} s ({self.size / 1e6 / took:.1f} MB/s)"
         )
 
     def report(self) -> None:
-        """Print the summary to stderr, unless nothing was fetched."""
+        """Print the summary to stderr if anything was fetched."""
         if self.size:
             sys.stderr.write(self.summary() + "\n")
 
 
 @dataclass(frozen=True)
 class Context:
-    """See the module."""
+    """The shared state of one reuse.
+
+    Attributes:
+        cache: receives every reused file.
+        transport: makes the requests.
+        progress: told of each received piece.
+    """
 
     cache: Cache = field(default_factory=Cache)
     transport: Transport = field(default_factory=Transport)
     progress: Progress = field(default_factory=Meter)
 
+    @classmethod
+    def of_settings(cls, settings: Settings, progress: Progress | None = None) -> Context:
+        """A context whose requests use the passwords in the user's netrc file."""
+        return cls(transport=Transport(netrc=settings.netrc), progress=progress or Meter())
+
     def store(self, file: Path, sha256: str, where: str, what: str) -> Path:
-        """Move a file into the cache if it is what it should be.
+        """Move a file with the expected sha256 into the cache.
 
         Raises:
-            RefusedError: it has another sha256; the file is removed.
+            RefusedError: the file has another sha256; it is removed.
         """
         found = sha256_of(file)
         if found != sha256:
@@ -73,17 +85,17 @@ class Context:
 
 
 def local_path(location: str) -> Path | None:
-    """The path that a location means; None for http and https.
+    """The path of a local location; None for http and https.
 
     Raises:
-        ConfigurationError: an address of another kind.
+        ConfigurationError: the location is an address with another scheme.
     """
     try:
         parts = urlsplit(location)
     except ValueError as error:
         raise ConfigurationError(
-            f"{location!r} is no address: {error}",
-            expected="a path, or an address with https, http or file",
+            f"{location!r} is not an address: {error}",
+            expected="a path, or an https, http or file address",
         ) from error
     if parts.scheme in ("http", "https"):
         return None
@@ -91,28 +103,28 @@ def local_path(location: str) -> Path | None:
         return Path(unquote(parts.path))
     if "://" in location:
         raise ConfigurationError(
-            f"{location!r} is no address that kernels are taken from",
-            expected="a path, or an address with https, http or file",
+            f"{location!r} has a scheme that kernels cannot be fetched with",
+            expected="a path, or an https, http or file address",
         )
-    return paths.expanded(location, "the location")
+    return places.expanded(location, "the location")
 
 
 def file_name(location: str) -> str:
-    """Last part of a path or an address."""
+    """The last part of a path or an address."""
     path = local_path(location)
     return path.name if path else unquote(urlsplit(location).path).rsplit("/", 1)[-1]
 
 
 def refusal_of(error: NotRegularError, where: str) -> RefusedError:
-    """The refusal of a folder, FIFO, socket or device where a store, or an address, has a file."""
+    """The error for a folder, FIFO, socket or device where a regular file is expected."""
     return RefusedError("file-kind", where, str(error.strerror), expected="a regular file")
 
 
 def small_file(path: Path, limit: int = bounds.DOCUMENT) -> bytes | None:
-    """A small file whole; None when there is none.
+    """Read a small file; None if it does not exist.
 
     Raises:
-        FetchError: it cannot be read. RefusedError: it is larger than ``limit``, or no regular
+        FetchError: it cannot be read. RefusedError: it is larger than ``limit``, or not a regular
             file.
     """
     try:
@@ -126,4 +138,4 @@ def small_file(path: Path, limit: int = bounds.DOCUMENT) -> bytes | None:
     except NotRegularError as error:
         raise refusal_of(error, str(path)) from error
     except OSError as error:
-        raise FetchError(f"{path}: {error.strerror}", expected="a file that can be read") from error
+        raise FetchError(f"{path}: {error.strerror}", expected="a readable file") from error

@@ -1,148 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP request at a time, with a range, a validator, and no trust.
+"""Single HTTP requests, with a range and a validator; every answer is checked.
 
-urllib of the standard library: this runs in pip's isolated build environment, where a client of our
-own choice would be one more download before the first byte, and three requests a file gain nothing
-from a pool of connections. It honours the proxy variables and checks certificates.
+This runs in pip's isolated build environment, so it uses urllib of the standard library: another
+client would be one more download before the first byte, and with three requests per file a
+connection pool gains nothing. urllib honours the proxy variables and checks certificates.
 """
 
 from __future__ import annotations
 
 import http.client
-import re
-import time
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from vllm_build.reuse.net import login
-from vllm_build.reuse.records import bounds
+from vllm_build.reuse.net import http_answer, login
+from vllm_build.reuse.net.http_answer import BrokenError
 from vllm_build.reuse.records.refusal import RefusedError
 from vllm_build.util.errors import FetchError
 from vllm_build.util.redaction import excerpt, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from vllm_build.reuse.net.http_answer import Answer, Validator
 
-_CHUNK = 1 << 18
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
-_PARTIAL, _UNSATISFIABLE = 206, 416
+_UNSATISFIABLE = 416
 _LOGIN = (401, 403, 407)
-#: Answers that the next attempt may not get.
+#: Status codes that the next attempt may not get.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
-
-
-class BrokenError(Exception):
-    """The connection broke, stalled, or the server was busy: worth another attempt."""
 
 
 class AbsentError(Exception):
-    """The server says that there is no such file."""
+    """The server has no such file."""
 
 
-@dataclass(frozen=True)
-class Validator:
-    """What tells one version of a remote file from another; None where the server does not say."""
-
-    etag: str | None
-    modified: str | None
-    size: int | None
-
-    @property
-    def condition(self) -> str | None:
-        """The value for ``If-Range`` (RFC 9110, 13.1.5), which takes no weak tag."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
-
-    def same(self, other: Validator) -> bool:
-        """Whether nothing that both versions say differs."""
-        pairs = ((self.etag, other.etag), (self.modified, other.modified), (self.size, other.size))
-        return all(a == b for a, b in pairs if a is not None and b is not None)
+class LoginError(FetchError):
+    """The server wants credentials, or other ones."""
 
 
 class _Plain(urllib.request.HTTPRedirectHandler):
-    """Redirects are answers here: where they may lead is ours to decide."""
+    """Follows no redirect: ``Transport`` decides where a redirect may lead."""
 
     def http_error_302(self, *_: Any, **__: Any) -> None:
-        """Leave it to the handler that raises: this one would parse the new address, and follow it."""
+        """Do nothing, so that the default handler raises HTTPError for the redirect."""
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-@dataclass
-class Answer:
-    """A response whose body has not been read.
-
-    Attributes:
-        url: that answered, after redirects.
-        first: offset of the body's first byte in the file.
-        length: of the body; None when the server does not say.
-        ranged: whether the server honours ranges.
-        validator: of the file.
-    """
-
-    url: str
-    first: int
-    length: int | None
-    ranged: bool
-    validator: Validator
-    response: Any
-    slowest: float
-
-    def chunks(self, limit: int) -> Iterator[bytes]:
-        """The body, piece by piece.
-
-        Raises:
-            BrokenError: it ends early, stalls or trickles.
-            RefusedError: it is longer than ``limit``.
-        """
-        begin, got = time.monotonic(), 0
-        while True:
-            try:
-                # read1: what has arrived, at once, so that a broken connection loses nothing.
-                chunk = self.response.read1(_CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise BrokenError(
-                    f"{self.url}: {str(error) or type(error).__name__} after {got} bytes"
-                ) from error
-            if not chunk:
-                break
-            got += len(chunk)
-            if self.length is not None and got > self.length:
-                raise RefusedError(
-                    "size",
-                    self.url,
-                    f"the server sends more than the {self.length} bytes it announced",
-                    expected="no more",
-                )
-            if got > limit:
-                raise RefusedError(
-                    "size-limit",
-                    self.url,
-                    "the server does not end",
-                    expected=f"at most {limit} bytes",
-                )
-            yield chunk
-            if (took := time.monotonic() - begin) > self.slowest and got < took * bounds.KIB:
-                raise BrokenError(f"{self.url}: {got} bytes in {took:.0f} s")
-        if self.length is not None and got < self.length:
-            raise BrokenError(
-                f"{self.url}: the connection ended after {got} of {self.length} bytes"
-            )
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self.response.close()
-
-
 def check_url(url: str, before: str | None = None) -> None:
-    """Refuse addresses that are not http or https, or that leave https.
+    """Refuse addresses that are not http or https, and redirects from https to http.
+
+    Args:
+        url: the address.
+        before: the address that redirected there; None for the first address.
 
     Raises:
-        RefusedError: the address, or the one that a redirect leads to, is refused.
+        RefusedError: the address is refused.
     """
     old = urlsplit(before).scheme if before else None
     try:
@@ -161,12 +77,12 @@ def check_url(url: str, before: str | None = None) -> None:
         check,
         before or url,
         f"the address {excerpt(url)!r}",
-        expected="https, or http that http led to",
+        expected="an https address, or an http address that https did not redirect to",
     )
 
 
 def _joined(url: str, target: str) -> str:
-    """The address that a redirect leads to.
+    """The target of a redirect, as an absolute address.
 
     Raises:
         RefusedError: as :func:`check_url`.
@@ -181,32 +97,37 @@ def _joined(url: str, target: str) -> str:
 
 @dataclass(frozen=True)
 class Transport:
-    """How to ask.
+    """Makes requests.
 
     Attributes:
-        timeout: seconds without a byte that count as a broken connection.
-        attempts: in a row without a new byte before giving up.
-        pause: seconds before the second attempt; doubles with each.
+        timeout: seconds without a byte after which a connection counts as broken.
+        attempts: failed attempts in a row after which :mod:`~vllm_build.reuse.net.download` gives
+            up.
+        pause: seconds before the second attempt; doubles with each further one.
+        netrc: path of the netrc file with passwords; empty means ``~/.netrc``.
+        certificates: path of a file with the trusted certificates; empty means the system's.
     """
 
     timeout: float = 30.0
     attempts: int = 4
     pause: float = 0.5
+    netrc: str = ""
+    certificates: str = ""
 
     def ask(
         self, url: str, window: str | None = None, validator: Validator | None = None
     ) -> Answer:
-        """One request.
+        """Make one request.
 
         Args:
             url: http or https.
-            window: of a ``Range`` header, such as ``0-99`` or ``-65536``; None for the whole file.
-            validator: the version that the answer must be of.
+            window: range of bytes, such as ``0-99`` or ``-65536``; None for the whole file.
+            validator: required version of the file; None accepts any.
 
         Raises:
-            BrokenError: worth another attempt. AbsentError: no such file.
-            FetchError: the server refuses. RefusedError: the answer is not what was asked for, or
-                of another version.
+            BrokenError: another attempt may succeed. AbsentError: no such file.
+            FetchError: the server refuses. RefusedError: the answer does not match the request, or
+                the file has another version.
         """
         headers = {"Accept-Encoding": "identity", "User-Agent": "vllm-build"}
         if window:
@@ -215,17 +136,28 @@ class Transport:
                 headers["If-Range"] = validator.condition
         response, final = self._open(url, headers)
         try:
-            return self._answer(response, url, final, window, validator)
+            return http_answer.read(response, url, final, window, validator, 2 * self.timeout)
         except BaseException:
             response.close()
             raise
 
+    def _opener(self) -> urllib.request.OpenerDirector:
+        if not self.certificates:
+            return urllib.request.build_opener(_Plain)
+        try:
+            context = ssl.create_default_context(cafile=self.certificates)
+        except OSError as error:
+            raise FetchError(
+                f"{self.certificates}: {error}", expected="a file with trusted certificates"
+            ) from error
+        return urllib.request.build_opener(_Plain, urllib.request.HTTPSHandler(context=context))
+
     def _open(self, url: str, headers: dict[str, str]) -> tuple[Any, str]:
-        opener = urllib.request.build_opener(_Plain)
+        opener = self._opener()
         check_url(url)
         now = url
         for _ in range(_MOST_REDIRECTS + 1):
-            address, secret = login.authorization(now, url)
+            address, secret = login.authorization(now, url, self.netrc)
             request = urllib.request.Request(address, headers=headers)  # noqa: S310 - check_url
             for name, value in secret.items():
                 request.add_unredirected_header(name, value)
@@ -242,7 +174,7 @@ class Transport:
                     "scheme",
                     url,
                     f"the address {excerpt(now)!r}: {redact(str(error))}",
-                    expected="an address as RFC 3986 spells it",
+                    expected="a valid address (RFC 3986)",
                 ) from error
             except (OSError, http.client.HTTPException) as error:
                 raise BrokenError(
@@ -252,29 +184,8 @@ class Transport:
             "redirect",
             url,
             f"more than {_MOST_REDIRECTS} redirects",
-            expected="an address that answers",
+            expected=f"at most {_MOST_REDIRECTS}",
         )
-
-    def _answer(
-        self, response: Any, url: str, final: str, window: str | None, validator: Validator | None
-    ) -> Answer:
-        headers = response.headers
-        if (encoding := headers.get("Content-Encoding", "identity")).lower() != "identity":
-            raise RefusedError(
-                "encoding",
-                url,
-                f"the server sends the encoding {encoding!r}",
-                expected="the file's own bytes",
-            )
-        said = headers.get("Content-Length", "")
-        length = int(said) if re.fullmatch(r"[0-9]{1,18}", said) else None
-        first, total, ranged = 0, length, response.status == _PARTIAL
-        if ranged:
-            first, length, total = _range(headers.get("Content-Range", ""), window, url)
-        found = Validator(headers.get("ETag"), headers.get("Last-Modified"), total)
-        if validator is not None and not found.same(validator):
-            raise changed(url, validator, found)
-        return Answer(final, first, length, ranged, found, response, 2 * self.timeout)
 
 
 def _status(code: int, url: str) -> Exception:
@@ -286,50 +197,17 @@ def _status(code: int, url: str) -> Exception:
         return RefusedError(
             "range",
             url,
-            "the server has no such range: the file is empty, or shorter than it was",
-            expected="a whole file",
+            "the server does not have the requested range: "
+            "the file is empty, or shorter than before",
+            expected="a complete file",
         )
     if code in _LOGIN:
-        return FetchError(
+        return LoginError(
             f"{url}: HTTP status {code}",
             expected="a name and a password that the server accepts",
-            remedy="name them in the address, percent-encoded (https://user:password@host/...), or "
-            "in ~/.netrc",
+            remedy="add them to the address, percent-encoded (https://user:password@host/...), "
+            "or to ~/.netrc",
         )
     return FetchError(
         f"{url}: HTTP status {code}", expected="200 or 206", remedy="check the address"
     )
-
-
-def changed(url: str, before: Validator, now: Validator) -> RefusedError:
-    """The error for a file that is not the one of the first answer."""
-    return RefusedError(
-        "changed",
-        url,
-        f"the file changed between two requests, from {before} to {now}",
-        expected="one file",
-        remedy="start again",
-    )
-
-
-def _range(text: str, window: str | None, url: str) -> tuple[int, int, int]:
-    """First byte, length of the body, and size of the file, from ``Content-Range``; all checked against what was asked."""
-    match = _CONTENT_RANGE.fullmatch(text)
-    wrong = RefusedError(
-        "range",
-        url,
-        f"asked for bytes {window}, the server answered {excerpt(text, 80)!r}",
-        expected="the range that was asked for",
-    )
-    if not match or window is None:
-        raise wrong
-    first, last, total = map(int, match.groups())
-    asked, _, end = window.partition("-")
-    fits = (
-        first == max(0, total - int(end)) and last == total - 1
-        if not asked
-        else first == int(asked) and (not end or last <= int(end))
-    )
-    if not fits or not first <= last < total:
-        raise wrong
-    return first, last - first + 1, total

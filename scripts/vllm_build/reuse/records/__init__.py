@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of built outputs, read with the distrust that a file from elsewhere deserves."""
+"""Records of built outputs, parsed as untrusted input."""

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large and how many: far above every build of these kernels, far below what would fill a machine."""
+"""Limits on sizes and counts in untrusted input.
+
+Each limit is far above any build of these kernels and far below what would exhaust a machine.
+"""
 
 from __future__ import annotations
 
 from vllm_build.reuse.records.refusal import RefusedError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-#: One extension library; the largest that anybody ships is half a GiB.
+#: One extension library. The largest published one has half a GiB.
 LIBRARY = 4 * GIB
 #: All libraries of one output.
 OUTPUT = 12 * GIB
@@ -15,25 +18,25 @@ LIBRARIES = 32
 DOCUMENT = MIB
 #: A signed statement about one file, and a key.
 STATEMENT = 16 * KIB
-#: An archive's members, and the part of it that lists them.
+#: The number of an archive's members, and the size of its directory.
 MEMBERS = 100_000
 DIRECTORY = 32 * MIB
 #: An archive that is downloaded whole.
 ARCHIVE = 12 * GIB
 #: repodata.json of a channel.
 REPODATA = 512 * MIB
-#: Machine code shrinks to a third, tables to a twentieth; what shrinks to a two-hundredth is no
-#: library.
+#: Machine code compresses to a third of its size and tables to a twentieth. Nothing that compresses
+#: to a two-hundredth is a library.
 RATIO = 200
-#: Below this nothing is a bomb.
+#: Smaller files need no check of the ratio.
 HARMLESS = MIB
 
 
 def check_size(size: int, limit: int, where: str, what: str) -> None:
-    """Refuse what is larger than ``limit`` bytes.
+    """Refuse more than ``limit`` bytes.
 
     Raises:
-        RefusedError: it is.
+        RefusedError: ``size`` exceeds ``limit``, or is negative.
     """
     if not 0 <= size <= limit:
         raise RefusedError(
@@ -42,10 +45,10 @@ def check_size(size: int, limit: int, where: str, what: str) -> None:
 
 
 def check_ratio(size: int, packed: int, where: str, what: str) -> None:
-    """Refuse what unpacks to more than code and data do.
+    """Refuse a compression ratio that code and data cannot have.
 
     Raises:
-        RefusedError: ``packed`` bytes would become an implausible ``size``.
+        RefusedError: ``packed`` bytes would unpack to an implausible ``size``.
     """
     if size > HARMLESS and size > packed * RATIO:
         raise RefusedError(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a build fits this tree and this machine.
+"""Checks whether a build fits this tree and this machine.
 
-All of it is decided on the record, before a library is fetched.
+The record alone decides, before any library is fetched.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vllm_build.reuse.records.output_record import Record
     from vllm_build.target.device import Target
 
-#: ``e_machine`` of the processors that packages are made for (gABI).
+#: ELF ``e_machine`` values (gABI) of the processors that packages are built for.
 _MACHINES = {"x86_64": 62, "aarch64": 183, "ppc64le": 21, "riscv64": 243}
 _ELF_HEAD = struct.Struct("<4sBB10xHH")
 _SHARED_OBJECT, _CLASS64, _LITTLE = 3, 2, 1
@@ -32,17 +32,17 @@ _SHARED_OBJECT, _CLASS64, _LITTLE = 3, 2, 1
 
 @dataclass(frozen=True)
 class Machine:
-    """What kernels are wanted for.
+    """The machine that the kernels will run on.
 
     Attributes:
         device: as in ``VLLM_TARGET_DEVICE``.
-        toolkit: release of the device's toolkit; None where the device has none, or it is not
-            known.
-        torch: the installed torch; None when there is none.
+        toolkit: release of the device's toolkit; None if the device has none or the release is
+            unknown.
+        torch: version of the installed torch; None if there is none.
         platform: as ``sysconfig.get_platform()`` names it.
-        python_abi: of the extensions.
-        cpu_flags: instruction sets of the processor, as /proc/cpuinfo spells them; none where it
-            has no such line.
+        python_abi: the extensions' Python ABI.
+        cpu_flags: the processor's instruction sets, as /proc/cpuinfo spells them; empty if it
+            lists none.
     """
 
     device: str
@@ -55,7 +55,7 @@ class Machine:
     @classmethod
     def here(cls, target: Target) -> Machine:
         """This interpreter on this machine."""
-        # A torch that pip brought for the build alone is not the one that will load the kernels.
+        # A torch that pip installed only for the build is not the one that will load the kernels.
         torch = target.torch if target.torch is not None and not target.torch.temporary else None
         version = Version(torch.version) if torch is not None and torch.version else None
         return cls(
@@ -84,12 +84,12 @@ class Wanted:
 
     Attributes:
         output: its name.
-        digest: its build digest, which tells one build from all others: sources, device, toolkit,
-            architectures, ABI.
-        kernel_digest: of its sources alone, which is in the build strings of conda packages.
-        libraries: their paths below the folder that holds ``vllm``.
-        tree_digest: where private builds are accepted: what ``digest`` would be without this
-            environment's own flags and sources.
+        digest: its build digest, which identifies one build by its sources, device, toolkit,
+            architectures and ABI.
+        kernel_digest: digest of its sources alone; conda packages have it in their build strings.
+        libraries: paths of its libraries, relative to the folder that holds ``vllm``.
+        tree_digest: if private builds are accepted, what ``digest`` would be without this
+            environment's own flags and sources; otherwise empty.
     """
 
     output: str
@@ -100,19 +100,18 @@ class Wanted:
 
 
 def _require_digest(record: Record, wanted: Wanted, where: str) -> None:
-    """Compare the build digests; a private build is another build than its tree's.
+    """Compare the build digests. A private build differs from the build of the same tree.
 
     Raises:
-        RefusedError: check private or digest.
+        RefusedError: the check ``private`` or ``digest`` failed.
     """
     if record.private and not wanted.tree_digest:
         raise RefusedError(
             "private",
             where,
             f"{record.output} is a private build: {', '.join(record.private)}",
-            expected="a build that its sources describe, without flags or third-party sources of "
-            "somebody's own",
-            remedy="take another build; to take this one, set VLLM_PRECOMPILED_PRIVATE=1",
+            expected="a build with only the tree's own flags and third-party sources",
+            remedy="use another build, or set VLLM_PRECOMPILED_PRIVATE=1 to accept this one",
         )
     if record.digest != wanted.digest and not (
         record.private and record.tree_digest == wanted.tree_digest
@@ -120,20 +119,20 @@ def _require_digest(record: Record, wanted: Wanted, where: str) -> None:
         raise RefusedError(
             "digest",
             where,
-            f"{record.output} was built from other sources, or with other choices: build digest "
-            f"{record.digest}",
+            f"{record.output} was built from different sources or with different settings: its "
+            f"build digest is {record.digest}",
             expected=f"{wanted.digest}, the digest of this tree",
-            remedy="take a build of this very tree, or set VLLM_PRECOMPILED_PARTIAL=1 to compile "
-            "what does not match",
+            remedy="use a build of exactly this tree, or set VLLM_PRECOMPILED_PARTIAL=1 to compile "
+            "the outputs that do not match",
         )
 
 
 def require(record: Record, wanted: Wanted, machine: Machine, where: str) -> None:
-    """Compare a record with what is wanted.
+    """Compare a record with the wanted output and the machine.
 
     Raises:
-        RefusedError: the first check that fails: private, digest, device, toolkit, platform,
-            python-abi, torch, member-name.
+        RefusedError: a check failed. The checks run in this order: private, digest, device,
+            toolkit, platform, python-abi, torch, member-name.
     """
 
     def refuse(check: str, found: str, expected: str, remedy: str) -> RefusedError:
@@ -148,7 +147,7 @@ def require(record: Record, wanted: Wanted, machine: Machine, where: str) -> Non
             "device",
             f"is for {record.device}",
             machine.device,
-            "set VLLM_TARGET_DEVICE, or take a build for that device",
+            f"use a build for {machine.device}, or correct VLLM_TARGET_DEVICE",
         )
     if (record.toolkit.major if record.toolkit else None) != (
         machine.toolkit.major if machine.toolkit else None
@@ -177,17 +176,19 @@ def require(record: Record, wanted: Wanted, machine: Machine, where: str) -> Non
         odd = ", ".join(sorted(listed ^ set(wanted.libraries)))
         raise refuse(
             "member-name",
-            f"lists {', '.join(sorted(listed)) or 'nothing'}; the difference is {odd}",
+            f"lists {', '.join(sorted(listed)) or 'no library'}; the difference is {odd}",
             ", ".join(wanted.libraries),
             other,
         )
 
 
 def require_wheel_name(filename: str, where: str) -> None:
-    """Compare the tags of a wheel's file name with this interpreter; other names say nothing.
+    """Compare the tags of a wheel's file name with this interpreter.
+
+    A name that is not a valid wheel name passes: it has no tags.
 
     Raises:
-        RefusedError: no tag is one of this interpreter's.
+        RefusedError: this interpreter supports none of the tags.
     """
     try:
         tags = parse_wheel_filename(filename)[3]
@@ -204,10 +205,10 @@ def require_wheel_name(filename: str, where: str) -> None:
 
 
 def require_machine(head: bytes, where: str, file: str) -> None:
-    """Check the first bytes of a library: what a record says of its platform is worth nothing if the library is for another.
+    """Check a library's ELF header, because a record may name the wrong platform.
 
     Raises:
-        RefusedError: it is no shared library for this machine's processor.
+        RefusedError: it is not a shared library for this machine's processor.
     """
     if platform.system() != "Linux":
         return

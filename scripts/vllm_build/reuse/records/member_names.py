@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names that members of archives and indexes may have.
+"""Rules for the names of members of archives and indexes.
 
-A name decides where bytes land, so it is checked before anything else is.
+A name decides where bytes are written, so it is checked before anything else.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 _LIBRARY = re.compile(r"vllm/(?:[A-Za-z0-9_]{1,64}/){0,2}[A-Za-z0-9_]{1,64}(?:\.abi3)?\.so")
 _RECORD = re.compile(r"vllm/_build_info/([a-z0-9]+(?:-[a-z0-9]+)*)\.json")
-#: What takes the place of an output's name where the libraries are those of an official wheel.
+#: Replaces the output's name if the libraries come from an official wheel.
 FOREIGN = "foreign"
 _LONGEST = 512
 _DELETE = 0x7F
 
 
 def is_library(name: str) -> bool:
-    """Whether it is the path of an extension library below ``vllm/``."""
+    """Whether the name is the path of an extension library below ``vllm/``."""
     return _LIBRARY.fullmatch(name) is not None
 
 
 def output_of(name: str) -> str | None:
-    """The output whose record has this path, such as ``vllm-kernels``; None when it is no path of a record."""
+    """The output, such as ``vllm-kernels``, whose record has this path; None for other paths."""
     match = _RECORD.fullmatch(name)
     return match[1] if match else None
 
 
 def record_name(output: str) -> str:
-    """Path of the record of ``output``."""
+    """The path of the record of ``output``."""
     return f"vllm/_build_info/{output}.json"
 
 
 def _fault(name: str) -> tuple[str, str] | None:
     if any(ord(char) < ord(" ") or ord(char) == _DELETE for char in name) or len(name) > _LONGEST:
-        return "name", "a control character, or a name without end"
+        return "name", f"a control character, or more than {_LONGEST} characters"
     if "\\" in name:
-        return "backslash", "a backslash, which some systems take for a separator"
+        return "backslash", "a backslash, which is a separator on some systems"
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         return "absolute-path", "an absolute path"
     parts = name.removesuffix("/").split("/")
@@ -58,8 +58,8 @@ def check(found: Iterable[str], where: str) -> None:
     """Check all names of one archive.
 
     Raises:
-        RefusedError: a name leads out of the folder, is no plain path, or stands there twice, if
-            only on systems that ignore case.
+        RefusedError: a name leads out of the folder, is not a plain relative path, or occurs
+            twice; names that differ only in case count as equal.
     """
     seen: dict[str, str] = {}
     for name in found:
@@ -76,7 +76,7 @@ def check(found: Iterable[str], where: str) -> None:
             raise RefusedError(
                 kind,
                 where,
-                f"the members {seen[folded]!r} and {name!r} have one place",
-                expected="one member for each name, in any case",
+                f"the members {seen[folded]!r} and {name!r} have the same path",
+                expected="distinct names, ignoring case",
             )
         seen[folded] = name

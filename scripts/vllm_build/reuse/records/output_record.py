@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of one built output, ``vllm/_build_info/<output>.json``, read with the distrust that a file from elsewhere deserves."""
+"""The record of one built output, ``vllm/_build_info/<output>.json``, parsed as untrusted input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Library:
-    """One file: its path below the folder that holds ``vllm``, its sha256 and its size in bytes."""
+    """A library: its path relative to the folder that holds ``vllm``, sha256 and size in bytes."""
 
     file: str
     sha256: str
@@ -28,7 +28,7 @@ class Library:
 
 
 class Listed(Protocol):
-    """Libraries that are asked for together, under the name of an output."""
+    """Libraries that are requested together, under the name of an output."""
 
     @property
     def output(self) -> str:
@@ -41,21 +41,20 @@ class Listed(Protocol):
 
 @dataclass(frozen=True)
 class Record:
-    """What one output is.
+    """The facts about one output.
 
     Attributes:
         output: its name.
         digest: the build digest, 64 hexadecimal digits.
-        device: that it was built for.
+        device: the device it was built for.
         toolkit: release of the device's toolkit; None for devices without one.
         platform: as ``sysconfig.get_platform()`` names it.
         python_abi: ``abi3``, or an interpreter's SOABI.
-        torch: the lowest torch release.
+        torch: the lowest supported torch release.
         libraries: its files.
-        text: the record's own bytes.
-        private: the flags and sources that its tree does not have; empty for a build that the tree
-            describes.
-        tree_digest: the build digest that it would have without these.
+        text: the bytes of the record.
+        private: flags and sources that are not the tree's own; empty unless the build is private.
+        tree_digest: the build digest without the flags and sources in ``private``.
     """
 
     output: str
@@ -72,33 +71,40 @@ class Record:
 
 
 def load_json(data: bytes, where: str, what: str) -> dict[str, Any]:
-    """A JSON object from elsewhere.
+    """Parse an untrusted JSON object.
 
     Raises:
-        RefusedError: it is none, or too large.
+        RefusedError: ``data`` is not a JSON object, or is too large.
     """
     bounds.check_size(len(data), bounds.REPODATA, where, what)
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise RefusedError(
-            "document", where, f"{what} is no JSON: {error}", expected="one JSON object"
+            "document", where, f"{what} is not JSON: {error}", expected="one JSON object"
         ) from error
     if not isinstance(document, dict):
-        raise RefusedError("document", where, f"{what} is no object", expected="one JSON object")
+        raise RefusedError(
+            "document", where, f"{what} is not an object", expected="one JSON object"
+        )
     return document
 
 
+# util/record_reader.py does not fit. It reads TOML files of the tree, names their lines, and raises
+# ConfigurationError. An untrusted document is JSON, often without a file or lines. Every mistake in
+# it must be a RefusedError, which callers handle by its check; values must be excerpted before they
+# reach a message; sizes and counts need an upper bound; and unknown keys must pass, because a later
+# tree may add some.
 class Reader:
-    """Takes typed values out of a document; what is missing or of another kind is refused by name."""
+    """Typed access to an untrusted JSON document; a missing or malformed value is refused."""
 
     def __init__(self, document: Any, where: str, what: str) -> None:
         if not isinstance(document, dict):
-            raise RefusedError("document", where, f"{what} is no object", expected="an object")
+            raise RefusedError("document", where, f"{what} is not an object", expected="an object")
         self.document, self.where, self.what = document, where, what
 
     def fail(self, key: str, expected: str) -> RefusedError:
-        """The error for a value that is not what it must be."""
+        """The error for a missing or malformed value."""
         return RefusedError(
             "document",
             self.where,
@@ -107,10 +113,10 @@ class Reader:
         )
 
     def text(self, key: str) -> str:
-        """A text that is not empty."""
+        """A non-empty string."""
         value = self.document.get(key)
         if not isinstance(value, str) or not value:
-            raise self.fail(key, "a text")
+            raise self.fail(key, "a non-empty string")
         return value
 
     def sha256(self, key: str) -> str:
@@ -129,7 +135,7 @@ class Reader:
         return value
 
     def version(self, key: str) -> Version:
-        """A version as PEP 440 defines it."""
+        """A version (PEP 440)."""
         try:
             return Version(self.text(key))
         except InvalidVersion as error:
@@ -139,7 +145,7 @@ class Reader:
         """A list with at most ``limit`` items."""
         value = self.document.get(key)
         if not isinstance(value, list) or len(value) > limit:
-            raise self.fail(key, f"a list, at most {limit} long")
+            raise self.fail(key, f"a list of at most {limit} items")
         return value
 
 
@@ -155,10 +161,11 @@ def _library(entry: Any, where: str, number: int) -> Library:
 
 
 def parse(data: bytes, output: str, where: str) -> Record:
-    """The record of ``output``.
+    """Parse the record of ``output``.
 
     Raises:
-        RefusedError: it is malformed, of another output, or lists what no output has.
+        RefusedError: it is malformed, describes another output, or lists files that are not
+            extension libraries.
     """
     bounds.check_size(len(data), bounds.DOCUMENT, where, "the record")
     reader = Reader(load_json(data, where, "the record"), where, "the record")
@@ -176,20 +183,20 @@ def parse(data: bytes, output: str, where: str) -> Record:
         tuple(reader.items("private", bounds.LIBRARIES)) if "private" in reader.document else ()
     )
     if not all(isinstance(name, str) for name in private):
-        raise reader.fail("private", "a list of texts")
+        raise reader.fail("private", "a list of strings")
     return Record(
         output,
         reader.sha256("build_digest"),
         reader.text("device"),
-        # Written by builds of this and later trees; a record without them is of an older one, which
-        # no check can clear.
         None if reader.document.get("toolkit") is None else reader.version("toolkit"),
+        # Records of older trees have no platform, Python ABI or torch release. They are refused,
+        # because nothing else says which machine they are for.
         reader.text("platform"),
         reader.text("python_abi"),
         reader.version("torch_target"),
         libraries,
         data,
         private,
-        # A record of an older tree, which knew no private builds.
+        # Older trees had no private builds, and their records no such key.
         reader.sha256("tree_digest") if "tree_digest" in reader.document else "",
     )

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error of every check: which one failed, on what, what was found, and what to do."""
+"""The error that every failed check raises."""
 
 from __future__ import annotations
 
 from vllm_build.util.errors import IntegrityError
 
-#: Checks of whether a sound build is one for this tree and this machine. Another build may still
-#: fit, or a compiler make one.
+#: Checks that compare a sound build with this tree and this machine. If one fails, another build
+#: may fit, or the output can be compiled.
 FITNESS = ("private", "digest", "platform", "python-abi", "torch", "device", "toolkit")
 
 
 class RefusedError(IntegrityError):
-    """Kernels were not reused.
+    """A check failed, so the kernels were not reused.
 
     Attributes:
-        check: the name of the check that failed.
+        check: the name of the failed check.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class RefusedError(IntegrityError):
             expected=expected,
             remedy=remedy
             or (
-                "take the kernels from a source that you trust, or unset VLLM_USE_PRECOMPILED to "
+                "use kernels from a source that you trust, or unset VLLM_USE_PRECOMPILED to "
                 "compile them"
             ),
         )
@@ -33,5 +33,5 @@ class RefusedError(IntegrityError):
 
     @property
     def unfit(self) -> bool:
-        """Whether the files are sound and only made for something else."""
+        """Whether the files are sound, but built for another tree or machine."""
         return self.check in FITNESS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels from a store: a folder, or the same files over http."""
+"""Kernels from a store, which is a folder or the same files over http."""
 
 from __future__ import annotations
 
@@ -24,51 +24,58 @@ if TYPE_CHECKING:
 
 
 class Base:
-    """The files of a store or a channel, by their paths below it."""
+    """Reads the files of a store or a channel by their paths below its root."""
 
     def __init__(self, context: Context, location: str) -> None:
         self.context, self.where = context, location.rstrip("/")
         self.folder = local_path(location)
 
     def place(self, path: str) -> str:
-        """Path or address of a file."""
+        """The path or address of a file."""
         return str(self.folder / path) if self.folder is not None else f"{self.where}/{path}"
 
     def read(self, path: str, limit: int = bounds.DOCUMENT) -> bytes | None:
-        """A small file whole; None when there is none.
+        """Read a small file; None if it does not exist.
 
         Raises:
-            FetchError: it cannot be had. RefusedError: it is larger than ``limit``.
+            FetchError: it cannot be fetched or read. RefusedError: it is larger than ``limit``.
         """
         if self.folder is not None:
             return small_file(self.folder / path, limit)
-        return download.small(self.context.transport, self.place(path), limit)
+        return download.fetch_small(self.context.transport, self.place(path), limit)
 
     def member(self, file: store_entry.File) -> Path:
-        """A member by its sha256, as :meth:`file`."""
+        """A member, found by its sha256; see :meth:`file`."""
         return self.file(store_entry.member_path(file.sha256), file)
 
     def file(self, path: str, file: store_entry.File) -> Path:
-        """What an index lists as ``file`` and has at ``path``: checked, in the cache.
+        """Copy a file that an index lists into the cache, and check it.
+
+        Args:
+            path: of the file, below the root.
+            file: the index's entry.
+
+        Returns:
+            The file in the cache.
 
         Raises:
-            FetchError: it cannot be had. RefusedError: it is not what the index says.
+            FetchError: it cannot be fetched or read. RefusedError: it does not match the entry.
         """
         try:
             with self.context.cache.incoming() as folder:
                 found = self._fetch(path, file, folder)
         except (AbsentError, FileNotFoundError) as error:
             raise FetchError(
-                f"{self.place(path)}: there is no such file, and the index lists it as {file.name}",
-                expected="a store that has what it lists",
-                remedy="publish the build again; `vllm-build store check` shows what is missing",
+                f"{self.place(path)}: no such file; the index lists it as {file.name}",
+                expected="a store with all files that its index lists",
+                remedy="publish the build again; `vllm-build store check` lists all missing files",
             ) from error
         if (size := found.stat().st_size) != file.size:
             raise RefusedError(
                 "size",
                 self.place(path),
                 f"{file.name} has {size} bytes",
-                expected=f"{file.size}, as the index says",
+                expected=f"{file.size} bytes, as the index says",
             )
         return found
 
@@ -87,13 +94,13 @@ class Base:
             if found := context.cache.find(file.sha256):
                 return found
             source, copy = self.folder / path, folder / "member"
-            # Before it is copied: a file of another size can be of any.
+            # Checked before copying, because a file of the wrong size may be huge.
             if (size := source.stat().st_size) != file.size:
                 raise RefusedError(
                     "size",
                     str(source),
                     f"{file.name} has {size} bytes",
-                    expected=f"{file.size}, as the index says",
+                    expected=f"{file.size} bytes, as the index says",
                 )
             try:
                 with disk_errors(folder):
@@ -104,13 +111,13 @@ class Base:
 
 
 class StoreOffer:
-    """One build that a store has.
+    """A build in a store.
 
     Args:
-        base: of the store.
+        base: files of the store.
         found: the document of the build's digest.
         build: the build.
-        archive: that has its files; None where the store has them one by one.
+        archive: the archive that has its files; None if the store has them as members.
     """
 
     def __init__(
@@ -129,10 +136,11 @@ class StoreOffer:
         )
 
     def record(self) -> Record:
-        """The record, which the index must agree with.
+        """Read the record, and compare it with the index.
 
         Raises:
-            FetchError: it cannot be had. RefusedError: it is malformed, or contradicts the index.
+            FetchError: it cannot be fetched. RefusedError: it is malformed, or contradicts the
+                index.
         """
         data = self._base.member(self._build.record).read_bytes()
         result = output_record.parse(data, self._entry.output, self.where)
@@ -142,20 +150,20 @@ class StoreOffer:
                 "index",
                 self.where,
                 "the index and the record list different files",
-                expected="the files of the record",
+                expected="the same files in both",
             )
         return result
 
     def announce(self, record: Record) -> None:
-        """Say that its files will be asked for."""
+        """Announce that its files will be requested."""
         if self._archive is not None:
             self._archive.announce(record)
 
     def libraries(self, wanted: Record) -> dict[str, Path]:
-        """The files, whole and checked, in the cache.
+        """The files, complete and checked, in the cache.
 
         Raises:
-            FetchError: they cannot be had. RefusedError: they are not what the record says.
+            FetchError: a file cannot be fetched. RefusedError: a file does not match the record.
         """
         if self._archive is not None:
             return self._archive.libraries(wanted)
@@ -167,11 +175,11 @@ class StoreOffer:
 
 
 class Store:
-    """A store of the layout that :mod:`vllm_build.reuse.stores.store_entry` describes.
+    """A store with the layout that :mod:`vllm_build.reuse.stores.store_entry` describes.
 
     Args:
-        base: its files.
-        signer: whose statements are asked for; None for a store without.
+        base: files of the store.
+        signer: key that must have signed its documents; None for a store without signatures.
     """
 
     def __init__(self, base: Base, signer: PublicKey | None = None) -> None:
@@ -179,11 +187,11 @@ class Store:
         self._archives: dict[str, ArchiveSource] = {}
 
     def find(self, wanted: Wanted, machine: Machine) -> StoreOffer | None:
-        """The build of a digest that fits the machine best; None when the store has none.
+        """The build of a digest that fits the machine best; None if the store has none.
 
         Raises:
-            FetchError: the store cannot be reached. RefusedError: its index is malformed, or not
-                signed as it must be.
+            FetchError: the store cannot be reached. RefusedError: its document is malformed, or
+                ``signer`` has not signed it.
         """
         path = store_entry.digest_path(wanted.digest)
         data = self._base.read(path)
@@ -203,14 +211,14 @@ class Store:
             for build in found.builds
             if (build.platform, build.python_abi) == (machine.platform, machine.python_abi)
         ]
-        # One for something else is offered as well: the check that refuses it says what it is for.
+        # A build for another machine is offered too; the check that refuses it says what it is for.
         build = (fitting or found.builds)[0]
         return StoreOffer(
             self._base, found, build, self._archive(build.archive) if build.archive else None
         )
 
     def _archive(self, file: store_entry.File) -> ArchiveSource:
-        """One for all outputs that are in it."""
+        """The archive, opened once for all outputs in it."""
         place = self._base.place(store_entry.archive_path(file.sha256, file.name))
         if place not in self._archives:
             self._archives[place] = ArchiveSource(
@@ -219,6 +227,6 @@ class Store:
         return self._archives[place]
 
     def close(self) -> None:
-        """Close the archives that were looked into."""
+        """Close the opened archives."""
         for archive in self._archives.values():
             archive.__exit__()

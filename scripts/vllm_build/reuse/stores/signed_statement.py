@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed statements about files of a store: in-toto Statement v1 in a DSSE envelope with one Ed25519 signature.
+"""Signed statements about files of a store.
 
-A statement names its subject by path and sha256, so it says nothing about any other bytes, and
-nothing about the same bytes elsewhere. It holds no time: the same document signed twice gives the
-same statement.
+A statement is an in-toto Statement v1 in a DSSE envelope with one Ed25519 signature. It names its
+subject by path and sha256, so it is valid only for these bytes at this path. It contains no time,
+so signing the same document twice gives the same statement.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 TYPE = "https://in-toto.io/Statement/v1"
 #: https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md
 PAYLOAD = "application/vnd.in-toto+json"
-#: Ours: `output` and `buildDigest` of a document, docs/precompiled.md.
+#: This project's predicate: `output` and `buildDigest` of a document (docs/precompiled.md).
 KERNELS = "https://github.com/vllm-project/vllm/attestations/kernels/v1"
-#: CEP 27: one subject, the package under its file name; no predicate, since a store is no channel
-#: that it could name.
+#: CEP 27. Its one subject is the package under its file name. It has no predicate, because that
+#: would name a channel, and a store is not one.
 PUBLISH = "https://schemas.conda.org/attestations-publish-1.schema.json"
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What is said.
+    """A statement about a file.
 
     Attributes:
         name: of the subject.
         sha256: of the subject.
         kind: the type of the predicate.
-        predicate: what is said of the subject beside that.
+        predicate: further facts about the subject.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Statement:
 
     @property
     def path(self) -> str:
-        """Where it lies in a store."""
+        """The path of the statement in a store."""
         return store_entry.attestation_path(self.sha256)
 
     def payload(self) -> bytes:
-        """The statement itself."""
+        """The statement as JSON, without the envelope."""
         document: dict[str, Any] = {
             "_type": TYPE,
             "subject": [{"name": self.name, "digest": {"sha256": self.sha256}}],
@@ -69,7 +69,7 @@ class Statement:
 
 
 def of_document(output: str, digest: str, data: bytes) -> Statement:
-    """About the document of a digest, which names every file by its sha256."""
+    """The statement about the document of a digest, which names every file by its sha256."""
     name = store_entry.digest_path(digest)
     return Statement(
         name, hashlib.sha256(data).hexdigest(), KERNELS, {"output": output, "buildDigest": digest}
@@ -77,15 +77,15 @@ def of_document(output: str, digest: str, data: bytes) -> Statement:
 
 
 def of_package(package: store_entry.File) -> Statement:
-    """About a conda package, as CEP 27 has it."""
+    """The statement about a conda package (CEP 27)."""
     return Statement(package.name, package.sha256, PUBLISH)
 
 
 def sign(statement: Statement, key: SigningKey) -> str:
-    """The envelope.
+    """Sign a statement; returns its envelope as JSON.
 
     Raises:
-        ConfigurationError: of :func:`vllm_build.reuse.stores.signer_keys.library`.
+        ConfigurationError: as :func:`vllm_build.reuse.stores.signer_keys.library`.
     """
     envelope = signer_keys.library().dsse.Envelope(statement.payload(), PAYLOAD, {})
     envelope.sign(key.signer)
@@ -93,52 +93,58 @@ def sign(statement: Statement, key: SigningKey) -> str:
 
 
 def verify(data: bytes | None, expected: Statement, key: PublicKey, where: str) -> None:
-    """Check that an envelope holds what is expected, signed by ``key``; fields that in-toto does not know are ignored, as it demands.
+    """Check that an envelope has the expected statement and a signature by ``key``.
+
+    Fields that in-toto does not define are ignored, as its specification demands.
 
     Args:
-        data: the envelope; None when there is none.
+        data: the envelope; None if it is missing.
         expected: the statement.
         key: of the signer.
-        where: it lies.
+        where: location of the envelope.
 
     Raises:
-        RefusedError: it is malformed, signed by another key or not at all, or says something else.
-        ConfigurationError: of :func:`vllm_build.reuse.stores.signer_keys.library`.
+        RefusedError: the envelope is missing, malformed, signed by another key or not signed, or
+            has another statement.
+        ConfigurationError: as :func:`vllm_build.reuse.stores.signer_keys.library`.
     """
     if data is None:
         raise RefusedError(
             "signature",
             where,
-            f"there is no statement about {expected.name}, whose sha256 is {expected.sha256}",
-            expected=f"one that the key {key.keyid} signed",
-            remedy="the file was changed, or never signed: ask the signer; `vllm-build store "
+            f"there is no statement about {expected.name} with sha256 {expected.sha256}",
+            expected=f"a statement signed with the key {key.keyid}",
+            remedy="the file was changed or never signed: ask the signer; `vllm-build store "
             "check` verifies a whole store",
         )
     bounds.check_size(len(data), bounds.STATEMENT, where, "the statement")
-    payload = _signed(load_json(data, where, "the statement"), key, where)
+    payload = _verified_payload(load_json(data, where, "the statement"), key, where)
     _compare(load_json(payload, where, "the payload of the statement"), expected, where)
 
 
-def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
-    """The payload of an envelope, once its signature is verified."""
+def _verified_payload(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
+    """Verify the signature of an envelope, and return its payload."""
     reader = Reader(document, where, "the statement")
     if (kind := reader.text("payloadType")) != PAYLOAD:
         raise RefusedError(
-            "statement", where, f"the envelope holds {excerpt(kind, 100)!r}", expected=PAYLOAD
+            "statement",
+            where,
+            f"the envelope has the payload type {excerpt(kind, 100)!r}",
+            expected=PAYLOAD,
         )
     if len(found := reader.items("signatures", bounds.MEMBERS)) != 1:
         raise RefusedError(
             "signature",
             where,
             f"the statement has {len(found)} signatures",
-            expected=f"one, of the key {key.keyid}",
+            expected=f"one signature, by the key {key.keyid}",
         )
     one = Reader(found[0], where, "the signature")
     if (keyid := one.text("keyid")) != key.keyid:
         raise RefusedError(
             "signature",
             where,
-            f"the statement is signed by the key {excerpt(keyid, 100)!r}",
+            f"the statement is signed with the key {excerpt(keyid, 100)!r}",
             expected=key.keyid,
         )
     plain = {
@@ -153,8 +159,8 @@ def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
         raise RefusedError(
             "document",
             where,
-            f"the statement is not in base64: {error}",
-            expected="payload and sig in base64",
+            f"the statement is not valid base64: {error}",
+            expected="base64 in payload and sig",
         ) from error
     try:
         envelope.verify([key.key()], 1)
@@ -162,8 +168,8 @@ def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
         raise RefusedError(
             "signature",
             where,
-            "the signature is not one of these bytes",
-            expected=f"that of the key {keyid}",
+            "the signature does not match the statement",
+            expected=f"the signature of these bytes by the key {keyid}",
         ) from error
     payload: bytes = envelope.payload
     return payload
@@ -172,13 +178,16 @@ def _signed(document: dict[str, Any], key: PublicKey, where: str) -> bytes:
 def _compare(said: dict[str, Any], expected: Statement, where: str) -> None:
     if (kind := said.get("_type")) != TYPE:
         raise RefusedError(
-            "statement", where, f"the payload is of type {excerpt(str(kind), 100)!r}", expected=TYPE
+            "statement",
+            where,
+            f"the payload has the type {excerpt(str(kind), 100)!r}",
+            expected=TYPE,
         )
     if (kind := said.get("predicateType")) != expected.kind:
         raise RefusedError(
             "statement",
             where,
-            f"the predicate is of type {excerpt(str(kind), 100)!r}",
+            f"the predicate has the type {excerpt(str(kind), 100)!r}",
             expected=expected.kind,
         )
     subjects = said.get("subject")
@@ -202,6 +211,6 @@ def _compare(said: dict[str, Any], expected: Statement, where: str) -> None:
         raise RefusedError(
             "statement",
             where,
-            f"the predicate says {excerpt(str(found), 300)}",
+            f"the predicate is {excerpt(str(found), 300)}",
             expected=str(expected.predicate),
         )

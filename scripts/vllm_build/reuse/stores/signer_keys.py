@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ed25519 keys of signers, from PEM files and from a store's own words.
+"""Ed25519 keys of signers, read from PEM files and from ``store.json``.
 
-The arithmetic and the envelopes are securesystemslib's, imported where a signature is made or
-checked: nothing else needs it.
+securesystemslib does the cryptography and the envelopes. It is imported only to make or check a
+signature.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from vllm_build.util.redaction import excerpt
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: For pip's build environments. It is what in-toto's and TUF's own tools sign with, and has DSSE;
-#: `crypto` is pyca/cryptography, which reads PEM. Tried with 1.0, the first with a stable
-#: interface.
+#: For pip's build environments. The tools of in-toto and TUF sign with this library, and it
+#: implements DSSE. The extra `crypto` is pyca/cryptography, which reads PEM. Tested with 1.0, the
+#: first release with a stable interface.
 REQUIREMENT = "securesystemslib[crypto]>=1.0"
 VARIABLE = "VLLM_PRECOMPILED_KEY"
 _KIND = "ed25519"
@@ -37,7 +37,15 @@ _HOW = (
 
 @dataclass(frozen=True)
 class Library:
-    """Modules: of envelopes, of keys, of securesystemslib's errors, of PEM files, and of cryptography's errors."""
+    """The modules of securesystemslib and cryptography.
+
+    Attributes:
+        dsse: envelopes.
+        signer: keys.
+        errors: exceptions of securesystemslib.
+        pem: reads PEM files.
+        pem_errors: exceptions of cryptography.
+    """
 
     dsse: Any
     signer: Any
@@ -47,7 +55,7 @@ class Library:
 
 
 def library() -> Library:
-    """What makes and checks signatures.
+    """Import the library that makes and checks signatures.
 
     Raises:
         ConfigurationError: it is not installed.
@@ -63,8 +71,7 @@ def library() -> Library:
         return Library(*map(importlib.import_module, names))
     except ImportError as error:
         raise ConfigurationError(
-            "signatures are made and checked with securesystemslib, which this Python does not "
-            f"have ({error})",
+            f"signatures need securesystemslib, which cannot be imported ({error})",
             expected=f"the package {REQUIREMENT}",
             remedy="pip install 'securesystemslib[crypto]'",
         ) from error
@@ -81,20 +88,20 @@ class PublicKey:
 
     @property
     def keyid(self) -> str:
-        """Its name: the sha256 of its canonical JSON (TUF specification, section 4.2)."""
+        """The key's id: the sha256 of its canonical JSON (TUF specification, section 4.2)."""
         return hashlib.sha256(
             json.dumps(self._fields(), sort_keys=True, separators=(",", ":")).encode()
         ).hexdigest()
 
     def declared(self) -> dict[str, Any]:
-        """As ``store.json`` has it."""
+        """The key as it appears in ``store.json``."""
         return {"keyid": self.keyid, **self._fields()}
 
     def key(self) -> Any:
-        """As securesystemslib has it.
+        """The key as an object of securesystemslib.
 
         Raises:
-            ConfigurationError: of :func:`library`.
+            ConfigurationError: as :func:`library`.
         """
         return library().signer.SSlibKey(self.keyid, **self._fields())
 
@@ -104,8 +111,8 @@ class SigningKey:
     """A private key.
 
     Attributes:
-        public: what verifies its signatures.
-        signer: as securesystemslib has it.
+        public: the public key, which verifies its signatures.
+        signer: an object of securesystemslib.
     """
 
     public: PublicKey
@@ -113,10 +120,10 @@ class SigningKey:
 
 
 def parse(document: Any, where: str) -> PublicKey:
-    """The key that a store declares.
+    """Parse the key that a store declares.
 
     Raises:
-        RefusedError: it is malformed, or of another algorithm than Ed25519.
+        RefusedError: it is malformed, or not an Ed25519 key.
     """
     reader = Reader(document, where, "the signer of the store")
     kind = (reader.text("keytype"), reader.text("scheme"))
@@ -134,8 +141,8 @@ def parse(document: Any, where: str) -> PublicKey:
         raise RefusedError(
             "signature",
             where,
-            f"the store declares a signer {excerpt(reader.text('keyid'), 64)!r}",
-            expected=f"{found.keyid}, the id of its key",
+            f"the store declares a signer with the key id {excerpt(reader.text('keyid'), 64)!r}",
+            expected=f"{found.keyid}, the id of that key",
         )
     return found
 
@@ -145,55 +152,57 @@ def _read(path: Path, what: str) -> bytes:
         return read_bytes(path, bounds.STATEMENT)
     except OSError as error:
         raise ConfigurationError(
-            f"{what}: {path}: {error.strerror}", expected="a PEM file that can be read", remedy=_HOW
+            f"{what}: {path}: {error.strerror}", expected="a readable PEM file", remedy=_HOW
         ) from error
 
 
 def _another(what: str, path: Path, found: str, half: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{what}: {path} {found}", expected=f"the {half} half of an Ed25519 key, PEM", remedy=_HOW
+        f"{what}: {path} {found}", expected=f"an Ed25519 {half} key in PEM format", remedy=_HOW
     )
 
 
-def load_public(path: Path, what: str = VARIABLE) -> PublicKey:
-    """A public key from a PEM file.
+def load_public(path: Path, named: str = VARIABLE) -> PublicKey:
+    """Load a public key from a PEM file.
 
     Args:
         path: of the file.
-        what: named it: a variable, an option.
+        named: variable or option that names the file.
 
     Raises:
-        ConfigurationError: it holds none, or one of another algorithm; or of :func:`library`.
+        ConfigurationError: the file is unreadable or has no public Ed25519 key; or as
+            :func:`library`.
     """
-    used, data = library(), _read(path, what)
+    used, data = library(), _read(path, named)
     if b"PRIVATE KEY" in data:
         raise _another(
-            what, path, "holds a private key, which belongs to its signer alone", "public"
+            named, path, "has a private key, which only its signer should have", "public"
         )
     try:
         key = used.signer.SSlibKey.from_crypto(used.pem.load_pem_public_key(data))
     except (ValueError, used.pem_errors.UnsupportedAlgorithm) as error:
-        raise _another(what, path, "holds no public key that signs", "public") from error
+        raise _another(named, path, "has no public key for signatures", "public") from error
     if key.keytype != _KIND:
-        raise _another(what, path, f"holds a key for {key.keytype}", "public")
+        raise _another(named, path, f"has a key for {key.keytype}", "public")
     return PublicKey(key.keyval["public"])
 
 
-def load_private(path: Path, what: str = "--key") -> SigningKey:
-    """A private key from a PEM file, without a password.
+def load_private(path: Path, named: str = "--key") -> SigningKey:
+    """Load a private key from an unencrypted PEM file.
 
     Raises:
-        ConfigurationError: as :func:`load_public`.
+        ConfigurationError: the file is unreadable, encrypted or has no private Ed25519 key; or as
+            :func:`library`.
     """
-    used, data = library(), _read(path, what)
+    used, data = library(), _read(path, named)
     try:
         signer = used.signer.CryptoSigner(used.pem.load_pem_private_key(data, None))
     except TypeError as error:
         raise _another(
-            what, path, "is encrypted, and nobody may be there to ask for the password", "private"
+            named, path, "is encrypted, and publishing asks for no password", "private"
         ) from error
     except (ValueError, used.pem_errors.UnsupportedAlgorithm) as error:
-        raise _another(what, path, "holds no private key that signs", "private") from error
+        raise _another(named, path, "has no private key for signatures", "private") from error
     if signer.public_key.keytype != _KIND:
-        raise _another(what, path, f"holds a key for {signer.public_key.keytype}", "private")
+        raise _another(named, path, f"has a key for {signer.public_key.keytype}", "private")
     return SigningKey(PublicKey(signer.public_key.keyval["public"]), signer)

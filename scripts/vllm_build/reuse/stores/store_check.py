@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verifies a whole store: every document, every file, every sha256, every signature, and that nothing lies there that no document names."""
+"""Verifies a whole store.
+
+Every document, file, sha256 and signature is checked, and files that no document names are listed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers of digests, files and their bytes; what is wrong; files that nothing refers to; id of the key that verified statements."""
+    """The result of a check.
+
+    Attributes:
+        digests: number of documents.
+        files: number of files that they name.
+        size: of these files, in bytes.
+        problems: a message for each problem.
+        unused: files that no document names.
+        signer: id of the key that verified the statements; None if none was used.
+    """
 
     digests: int
     files: int
@@ -41,23 +53,23 @@ class _Check:
         self.problems: list[str] = []
         self.used: dict[str, int] = {}
 
-    def document(self, path: Path) -> None:
+    def check_document(self, path: Path) -> None:
         where = path.relative_to(self.folder).as_posix()
         try:
             if not SHA256.fullmatch(path.stem) or path.suffix != ".json":
                 raise RefusedError(
-                    "index", where, "its name is no digest", expected="<build digest>.json"
+                    "index", where, "its name is not a digest", expected="<build digest>.json"
                 )
             data = small_file(path) or b""
             output = Reader(load_json(data, where, "the index"), where, "the index").text("output")
-            self._signed(signed_statement.of_document(output, path.stem, data))
+            self._check_signed(signed_statement.of_document(output, path.stem, data))
             for build in store_entry.parse(data, output, path.stem, where).builds:
-                self._build(build, output, path.stem, where)
+                self._check_build(build, output, path.stem, where)
         except VllmBuildError as error:
             self.problems.append(error.message)
 
-    def _build(self, build: store_entry.Build, output: str, digest: str, where: str) -> None:
-        self._file(store_entry.member_path(build.record.sha256), build.record)
+    def _check_build(self, build: store_entry.Build, output: str, digest: str, where: str) -> None:
+        self._check_file(store_entry.member_path(build.record.sha256), build.record)
         found = output_record.parse(
             small_file(self.folder / store_entry.member_path(build.record.sha256)) or b"",
             output,
@@ -78,28 +90,28 @@ class _Check:
             raise RefusedError(
                 "index",
                 where,
-                f"it and the record of {member_names.record_name(output)} contradict one another",
+                f"it contradicts the record {member_names.record_name(output)}",
                 expected="the same facts",
             )
         if build.archive is None:
             for library in build.libraries:
-                self._file(store_entry.member_path(library.sha256), library)
+                self._check_file(store_entry.member_path(library.sha256), library)
             return
         path = store_entry.archive_path(build.archive.sha256, build.archive.name)
-        self._file(path, build.archive)
+        self._check_file(path, build.archive)
         if build.archive.name.endswith(CONDA):
-            self._signed(signed_statement.of_package(build.archive))
+            self._check_signed(signed_statement.of_package(build.archive))
         with ArchiveSource(self.context, str(self.folder / path)) as source:
             if output not in source.outputs() or source.record(output).text != found.text:
                 raise RefusedError(
                     "index",
                     where,
-                    f"{path} has another record of {output}",
+                    f"{path} has a different record of {output}",
                     expected="the record that the index names",
                 )
             source.libraries(found)
 
-    def _signed(self, about: Statement) -> None:
+    def _check_signed(self, about: Statement) -> None:
         if self.signer is not None:
             place = self.folder / about.path
             signed_statement.verify(
@@ -107,17 +119,19 @@ class _Check:
             )
             self.used[about.path] = place.stat().st_size
 
-    def _file(self, path: str, file: store_entry.File) -> None:
+    def _check_file(self, path: str, file: store_entry.File) -> None:
         place = self.folder / path
         if not place.is_file() or place.is_symlink():
             raise RefusedError(
-                "missing", path, f"no such file: {file.name}", expected="a plain file"
+                "missing", path, f"no such file: {file.name}", expected="a regular file"
             )
         self.used[path] = place.stat().st_size
         if self.used[path] != file.size:
-            raise RefusedError("size", path, f"{self.used[path]} bytes", expected=f"{file.size}")
+            raise RefusedError(
+                "size", path, f"it has {self.used[path]} bytes", expected=f"{file.size} bytes"
+            )
         if (found := sha256_of(place)) != file.sha256:
-            raise RefusedError("sha256", path, f"sha256 {found}", expected=file.sha256)
+            raise RefusedError("sha256", path, f"it has sha256 {found}", expected=file.sha256)
 
 
 def check(folder: Path, context: Context, key: PublicKey | None = None) -> Report:
@@ -125,35 +139,36 @@ def check(folder: Path, context: Context, key: PublicKey | None = None) -> Repor
 
     Args:
         folder: the store.
-        context: whose cache the archives' members go through.
-        key: of the signer; None takes the one that the store declares, if it does.
+        context: its cache receives the archives' members.
+        key: of the signer; None means the key that the store declares, if it declares one.
 
     Raises:
-        ConfigurationError: it is no store, or nothing here can verify signatures.
+        ConfigurationError: ``folder`` is not a store, or the library that verifies signatures is
+            not installed.
     """
     marker = small_file(folder / store_entry.MARKER)
     if marker is None:
         raise ConfigurationError(
-            f"{folder} is no store",
+            f"{folder} is not a store",
             expected=f"a folder with {store_entry.MARKER}",
-            remedy="vllm-build publish --store FOLDER",
+            remedy="correct the path, or make a store: vllm-build publish --store FOLDER",
         )
     run, parts = _Check(folder, context), ["members", "archives", "attestations"]
     try:
         declared = store_entry.check_marker(marker, str(folder))
-        run.signer = trust.agreed(declared, key or declared, str(folder), "--key")
+        run.signer = trust.require_signer(declared, key or declared, str(folder), "--key")
     except RefusedError as error:
         run.problems.append(error.message)
-        parts.remove("attestations")  # Nobody has looked at them.
+        parts.remove("attestations")  # They cannot be checked, so they are not listed as unused.
     if run.signer is not None:
-        signer_keys.library()  # Its absence is no fault of the store's.
+        signer_keys.library()  # Fails here if it is missing, which is not a problem of the store.
     there = sorted((folder / "digests").iterdir()) if (folder / "digests").is_dir() else []
-    # A publisher that was killed may have left one, and one that runs now may be writing one. The
-    # next publisher removes it.
+    # A killed publisher may have left an unfinished document, or a running one may be writing it.
+    # The next publisher removes those that were left.
     documents = [path for path in there if not store_entry.is_unfinished(path)]
     with context.cache.in_use():
         for path in documents:
-            run.document(path)
+            run.check_document(path)
     there = [
         path for part in parts for path in sorted((folder / part).rglob("*")) if not path.is_dir()
     ]

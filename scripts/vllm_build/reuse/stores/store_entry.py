@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layout of a store, and its one document for each digest.
+"""The layout of a store, and the documents of its digests.
 
 ::
 
-    store.json                              what this folder is
-    digests/<build digest>.json             what was built from these sources with these choices
-    members/<2 digits>/<sha256>             records, and libraries that came from a folder
+    store.json                              marks the folder as a store
+    digests/<build digest>.json             the builds with this digest
+    members/<2 digits>/<sha256>             records, and libraries that were published from a folder
     archives/<2 digits>/<sha256>/<name>     wheels and .conda files
-    attestations/<2 digits>/<sha256>.json   of a signed store: who says so, of the document or .conda file with this sha256
+    attestations/<2 digits>/<sha256>.json   signed stores only: the signed statement about the
+                                            document or .conda file with this sha256
 
-No document names a place: every path follows from a sha256, so an index cannot point elsewhere. The
-same tree serves from a disk and, as static files, over http.
+Documents contain no paths. Every path follows from a sha256, so an index cannot point outside the
+store. The same files work on a disk and, served as static files, over http.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _MOST_BUILDS = 256
 
 
 def digest_path(digest: str) -> str:
-    """Where the document of a digest lies."""
+    """The path of the document of a digest."""
     return f"digests/{digest}.json"
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a publisher that was killed left this file: the marker or a document under a temporary name."""
+    """Whether a killed publisher left this file, the marker or a document, unfinished."""
     name = unfinished(path.name)
     return name is not None and (
         name == MARKER
@@ -54,28 +55,34 @@ def is_unfinished(path: Path) -> bool:
 
 
 def member_path(sha256: str) -> str:
-    """Where a member lies."""
+    """The path of a member."""
     return f"members/{sha256[:2]}/{sha256}"
 
 
 def archive_path(sha256: str, name: str) -> str:
-    """Where an archive lies."""
+    """The path of an archive."""
     return f"archives/{sha256[:2]}/{sha256}/{name}"
 
 
 def attestation_path(sha256: str) -> str:
-    """Where the statement about a file lies."""
+    """The path of the statement about a file."""
     return f"attestations/{sha256[:2]}/{sha256}.json"
 
 
 def marker_text(signer: PublicKey | None) -> str:
-    """``store.json`` of a store; with its signer when it has one."""
+    """The content of ``store.json``; it declares the signer if there is one."""
     return json.dumps({**MARK, "signer": signer.declared()} if signer else MARK) + "\n"
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a store: its name (a member's path, an archive's file name), sha256 and size in bytes."""
+    """A file of a store.
+
+    Attributes:
+        name: a member's path in the package, or an archive's file name.
+        sha256: of the file.
+        size: in bytes.
+    """
 
     name: str
     sha256: str
@@ -84,7 +91,15 @@ class File:
 
 @dataclass(frozen=True)
 class Build:
-    """One build of a digest: for which platform and Python ABI, its record and libraries, and the archive that has them, if one does."""
+    """One build of a digest.
+
+    Attributes:
+        platform: as ``sysconfig.get_platform()`` names it.
+        python_abi: ``abi3``, or an interpreter's SOABI.
+        record: its record.
+        libraries: its libraries.
+        archive: the archive that has the libraries; None if the store has them as members.
+    """
 
     platform: str
     python_abi: str
@@ -95,7 +110,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Entry:
-    """All builds of one output from one digest."""
+    """All builds of one output with one digest."""
 
     output: str
     digest: str
@@ -122,17 +137,20 @@ class Entry:
 
 
 def check_marker(data: bytes, where: str) -> PublicKey | None:
-    """The signer that a store declares; None when it is not signed.
+    """Parse ``store.json``.
+
+    Returns:
+        The signer that the store declares; None if it is not signed.
 
     Raises:
-        RefusedError: it is no store of this layout, or its signer is malformed.
+        RefusedError: it does not mark a store of this layout, or its signer is malformed.
     """
     document = load_json(data, where, MARKER)
     signed = "signer" in document
     signer = document.pop("signer", None)
     if document != MARK:
         raise RefusedError(
-            "index", where, f"{MARKER} is of another kind of store", expected=json.dumps(MARK)
+            "index", where, f"{MARKER} marks another kind of store", expected=json.dumps(MARK)
         )
     return signer_keys.parse(signer, where) if signed else None
 
@@ -156,7 +174,7 @@ def _build(entry: Any, output: str, where: str) -> Build:
             "index",
             where,
             f"a build has the members {excerpt(', '.join(f.name for f in files))}",
-            expected="one record, and libraries",
+            expected="one record, and otherwise libraries",
         )
     archive = None
     if (given := reader.document.get("archive")) is not None:
@@ -165,18 +183,18 @@ def _build(entry: Any, output: str, where: str) -> Build:
             raise RefusedError(
                 "index",
                 where,
-                f"the index names the file {excerpt(archive.name, 100)!r}",
-                expected="a wheel or .conda file of this store",
+                f"the index names the archive {excerpt(archive.name, 100)!r}",
+                expected="the plain file name of a wheel or .conda file",
             )
     return Build(reader.text("platform"), reader.text("python_abi"), records[0], libraries, archive)
 
 
 def parse(data: bytes, output: str, digest: str, where: str) -> Entry:
-    """The document of ``digest``.
+    """Parse the document of ``digest``.
 
     Raises:
-        RefusedError: it is malformed, of another digest or output, or names what is not of this
-            store.
+        RefusedError: it is malformed, has another digest or output, or has names that no file of a
+            store has.
     """
     bounds.check_size(len(data), bounds.DOCUMENT, where, "the index")
     reader = Reader(load_json(data, where, "the index"), where, "the index")
@@ -185,8 +203,8 @@ def parse(data: bytes, output: str, digest: str, where: str) -> Entry:
         raise RefusedError(
             "index",
             where,
-            f"the index is of {said}",
-            expected=f"{(SCHEMA, output, digest)}, for which it was asked",
+            f"the index has schema, output and digest {said}",
+            expected=f"{(SCHEMA, output, digest)}",
         )
     builds = tuple(_build(item, output, where) for item in reader.items("builds", _MOST_BUILDS))
     if not builds:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds what was built to a store.
+"""Adds builds to a store.
 
-The document of a digest is written last: a publisher that dies leaves files nobody refers to.
+The document of a digest is written last, so a killed publisher leaves only unreferenced files.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vllm_build.reuse.archives.archive_source import CONDA, WHEEL, ArchiveSource
 from vllm_build.reuse.net.reuse_context import Context, small_file
 from vllm_build.reuse.records import bounds, member_names, output_record
 from vllm_build.reuse.records.refusal import RefusedError
-from vllm_build.reuse.stores import signed_statement, store_entry, trust
-from vllm_build.util import locks, removal
+from vllm_build.reuse.stores import signed_statement, store_entry, store_folder, trust
+from vllm_build.util import locks
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.files import disk_errors, sha256_of, write_text
 
@@ -35,13 +35,13 @@ def _file(name: str, path: Path) -> store_entry.File:
 
 
 class Publisher:
-    """A store that is open for additions by one process.
+    """Adds builds to a store, for one process at a time.
 
     Args:
         folder: of the store.
-        incoming: for files that are not whole yet, on the store's disk.
-        key: that signs; None for a store without signatures.
-        private: private builds are added.
+        incoming: folder for incomplete files, on the store's disk.
+        key: signs the documents; None for a store without signatures.
+        private: accept private builds.
     """
 
     def __init__(
@@ -50,10 +50,15 @@ class Publisher:
         self.folder, self._incoming, self._key, self._private = folder, incoming, key, private
 
     def put(self, source: Path, path: str, sha256: str) -> None:
-        """Copy a file to its place, whole or not at all.
+        """Copy a file into the store, completely or not at all.
+
+        Args:
+            source: the file.
+            path: its place in the store.
+            sha256: of the file, computed before.
 
         Raises:
-            RefusedError: the file changed while it was copied. ResourceError: the disk is full.
+            RefusedError: the file has changed since. ResourceError: the disk is full.
         """
         target = self.folder / path
         if target.is_file() and sha256_of(target) == sha256:
@@ -62,14 +67,14 @@ class Publisher:
         with disk_errors(self.folder), source.open("rb") as stream, copy.open("wb") as out:
             shutil.copyfileobj(stream, out, 1 << 20)
             out.flush()
-            # The document that names this file must not survive a power cut that the file does not.
+            # After a power failure, no document may name a file that is lost.
             os.fsync(out.fileno())
         if (found := sha256_of(copy)) != sha256:
             raise RefusedError(
                 "sha256",
                 str(source),
-                f"it has sha256 {found}",
-                expected=f"{sha256}, as a moment ago",
+                f"it changed while it was copied, and now has sha256 {found}",
+                expected=sha256,
                 remedy="publish it again",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,21 +82,29 @@ class Publisher:
         copy.replace(target)
 
     def add(self, found: Record, files: dict[str, Path], archive: Path | None) -> bool:
-        """Add one build; returns whether the store did not have it.
+        """Add one build.
+
+        Args:
+            found: its record.
+            files: path of each library -> file; unused if there is an archive.
+            archive: wheel or ``.conda`` file that has the libraries; None to add them one by one.
+
+        Returns:
+            Whether the build is new to the store.
 
         Raises:
-            RefusedError: the store has another build of the same digest, platform and ABI; or its
-                document is malformed, or not signed in a signed store; or the build is private, and
-                such builds are not added.
+            RefusedError: the store has a different build with the same digest, platform and ABI;
+                its document is malformed or, in a signed store, not signed; or the build is private
+                and private builds are not accepted.
         """
         if found.private and not self._private:
             raise RefusedError(
                 "private",
                 found.output,
                 f"it is a private build: {', '.join(found.private)}",
-                expected="a build that its sources describe: others cannot tell what this one "
-                "contains",
-                remedy="build again without these; or vllm-build publish --private",
+                expected="a build with only the tree's own flags and third-party sources, because "
+                "others cannot tell what a private build contains",
+                remedy="build again without these, or use vllm-build publish --private",
             )
         text = self._incoming / "record.json"
         text.write_bytes(found.text)
@@ -117,8 +130,8 @@ class Publisher:
             raise RefusedError(
                 "published",
                 str(self.folder),
-                f"the store has another build of {found.output} from the digest {found.digest}",
-                expected="the same bytes from the same digest: the store keeps what it has",
+                f"the store has a different build of {found.output} with the digest {found.digest}",
+                expected="the same bytes for the same digest: a store never replaces a build",
                 remedy=f"publish to another store, or remove {path} first",
             )
         self.put(text, store_entry.member_path(kept.sha256), kept.sha256)
@@ -141,9 +154,10 @@ class Publisher:
         return True
 
     def _attest(self, about: Statement) -> None:
-        """Sign, in a store that is signed.
+        """Write a signed statement, if the store is signed.
 
-        A file has its statement before a document names it, and a document before it is there.
+        The statement about a file is written before any document that names the file, and the
+        statement about a document before the document.
         """
         if self._key is not None:
             envelope = self._incoming / "statement.json"
@@ -155,8 +169,8 @@ class Publisher:
         if data is None:
             return ()
         if self._key is not None:
-            # What is added to a document is signed with all that it had: that must be the signer's
-            # already.
+            # The new signature covers the builds that the document already has, so the same key
+            # must have signed these.
             about = signed_statement.of_document(found.output, found.digest, data)
             place = self.folder / about.path
             signed_statement.verify(
@@ -166,82 +180,37 @@ class Publisher:
 
 
 @contextmanager
-def opened(folder: Path, key: SigningKey | None, *, private: bool = False) -> Iterator[Publisher]:
-    """A store, made when there is none, for the only publisher at the time; others wait.
+def open_store(
+    folder: Path, key: SigningKey | None, *, private: bool = False
+) -> Iterator[Publisher]:
+    """Open a store for one publisher, or create it; other publishers wait.
+
+    Args:
+        folder: of the store.
+        key: signs the documents; None for a store without signatures.
+        private: accept private builds.
 
     Raises:
-        ConfigurationError: the folder holds something else, or a store that ``key`` does not sign.
-            RefusedError: a store of another kind.
+        ConfigurationError: the folder has other files, or the store has another signer than
+            ``key``. RefusedError: it is another kind of store.
     """
     marker = folder / store_entry.MARKER
-    _require_store_or_empty(folder)
+    store_folder.require_store_or_empty(folder)
     with disk_errors(folder), locks.waiting(folder / ".lock"):
-        # Again, as the folder can have changed while the lock was waited for.
-        _require_store_or_empty(folder)
+        # Checked again, because the folder may have changed while this process waited.
+        store_folder.require_store_or_empty(folder)
         if (data := small_file(marker)) is not None:
             declared = store_entry.check_marker(data, str(marker))
             trust.require_publisher(
                 folder, declared, key, empty=not any((folder / "digests").glob("*.json"))
             )
-        # First of all: it is what says that "incoming" is the store's.
+        # Written first, because it proves that "incoming" belongs to the store.
         write_text(marker, store_entry.marker_text(key.public if key else None))
-        _remove_unfinished(folder)
+        store_folder.remove_unfinished(folder)
         (folder / "incoming").mkdir()
         with tempfile.TemporaryDirectory(dir=folder / "incoming") as incoming:
             yield Publisher(folder, Path(incoming), key, private=private)
-        _remove_unfinished(folder)
-
-
-def _require_store_or_empty(folder: Path) -> None:
-    if not folder.exists():
-        if folder.is_symlink():
-            raise ConfigurationError(
-                f"{folder} is a symbolic link to {folder.readlink()}, which does not exist",
-                expected="a store, or a folder that is new or empty",
-                remedy="make the folder that the link leads to, or name another one with --store",
-            )
-        return
-    if not folder.is_dir():
-        raise ConfigurationError(
-            f"{folder} is a file",
-            expected="a store, or a folder that is new or empty",
-            remedy="name another folder with --store",
-        )
-    if (folder / store_entry.MARKER).exists():
-        return
-    # What a publisher makes before the marker, and the marker under its temporary name.
-    others = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.name != ".lock" and not path.name.startswith(f".{store_entry.MARKER}.")
-    )
-    if others:
-        raise ConfigurationError(
-            f"{folder} holds something else than a store: {removal.some(others)}",
-            expected="a store, or a folder that is new or empty",
-            remedy="name another folder",
-        )
-
-
-def _is_store(folder: Path) -> bool:
-    data = small_file(folder / store_entry.MARKER)
-    if data is None:
-        return False
-    # Raises where it is something else; the signer does not matter here.
-    store_entry.check_marker(data, str(folder / store_entry.MARKER))
-    return True
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what publishers that were killed left; the lock of the store is held."""
-    removal.remove_tree(folder / "incoming", below=folder, proof=_is_store)
-    for place in (folder, folder / "digests"):
-        for path in (
-            [path for path in place.iterdir() if store_entry.is_unfinished(path)]
-            if place.is_dir()
-            else []
-        ):
-            removal.remove_tree(path, below=folder, proof=_is_store)
+        store_folder.remove_unfinished(folder)
 
 
 def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:
@@ -253,7 +222,7 @@ def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:
             continue
         if output == member_names.FOREIGN:
             raise ConfigurationError(
-                f"the kernels in {root} are those of an official wheel",
+                f"the kernels in {root} come from an official wheel",
                 expected="kernels built from a tree",
                 remedy="build them first",
             )
@@ -267,15 +236,15 @@ def _from_folder(publisher: Publisher, root: Path) -> dict[str, bool]:
                 raise RefusedError(
                     "sha256",
                     str(root),
-                    f"{library.file} is not the file of its record",
-                    expected=library.sha256,
+                    f"{library.file} does not match its record",
+                    expected=f"sha256 {library.sha256}",
                     remedy="build again",
                 )
         done[f"{output} {found.digest}"] = publisher.add(found, files, None)
     if not done:
         raise ConfigurationError(
             f"{root} has no built kernels",
-            expected="vllm/_build_info/*.json beside the libraries",
+            expected="libraries, and their records in vllm/_build_info/*.json",
             remedy="build them first",
         )
     return done
@@ -290,7 +259,7 @@ def _from_archive(publisher: Publisher, path: Path, context: Context) -> dict[st
     if not done:
         raise ConfigurationError(
             f"{path} has no record of kernels",
-            expected="vllm/_build_info/*.json in it",
+            expected="vllm/_build_info/*.json in the file",
             remedy="name a wheel or package with kernels",
         )
     return done
@@ -304,32 +273,32 @@ def publish(
     *,
     private: bool = False,
 ) -> dict[str, bool]:
-    """Add a wheel, a ``.conda`` file, or the kernels that lie in a folder, to the store ``folder``.
+    """Add the kernels of a wheel, a ``.conda`` file or a folder to the store ``folder``.
 
     Args:
-        built: a wheel, a ``.conda`` file, or a folder that holds ``vllm/_build_info``: a tree after
-            an editable build, ``site-packages``.
+        built: a wheel, a ``.conda`` file, or a folder with ``vllm/_build_info``, such as a tree
+            after an editable build or ``site-packages``.
         folder: the store.
-        context: whose cache the archive's members go through.
-        key: that signs; a signed store asks for its own each time.
-        private: private builds are added.
+        context: its cache receives the archive's members.
+        key: signs the documents; a signed store needs its signer's key each time.
+        private: accept private builds.
 
     Returns:
-        For each ``<output> <digest>`` whether it is new.
+        ``<output> <digest>`` -> whether the build is new to the store.
 
     Raises:
-        ConfigurationError: there is nothing to publish, or the folder is no store, or one that
-            ``key`` does not sign.
-        RefusedError: what was built is not sound, or contradicts what the store has.
+        ConfigurationError: there is nothing to publish, ``folder`` is not a store, or the store
+            has another signer than ``key``.
+        RefusedError: the kernels failed a check, or the store has different ones.
     """
     built = built.absolute()
     if not built.is_dir() and not built.name.endswith((WHEEL, CONDA)):
         raise ConfigurationError(
             f"{built} cannot be published",
             expected="a wheel, a .conda file, or a folder with built kernels",
-            remedy="correct the path; without one, this tree's kernels are published",
+            remedy="correct the path, or omit it to publish this tree's kernels",
         )
-    with opened(folder.absolute(), key, private=private) as publisher:
+    with open_store(folder.absolute(), key, private=private) as publisher:
         if built.is_dir():
             return _from_folder(publisher, built)
         return _from_archive(publisher, built, context)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds CUDA: a runfile or distribution install, conda's packages, NVIDIA's wheels."""
+"""Finds CUDA: a runfile's or distribution's installation, conda's packages, NVIDIA's wheels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
-#: Folders of a conda prefix (and of NVIDIA's own installers) that hold headers and libraries of one
-#: platform.
+#: Folders with the headers and libraries of one platform, in a conda prefix and in NVIDIA's
+#: installations.
 TARGETS = ("targets/x86_64-linux", "targets/sbsa-linux")
-#: Where NVIDIA's installers put it. No place to look by itself: what a user did not put on PATH was
-#: not chosen; a hint where none is found.
+#: The place where NVIDIA's installers put it. It is only a hint for the message if no toolkit is
+#: found: a toolkit that is not on PATH was not chosen by the user.
 USUAL = Path("/usr/local/cuda")
 _RELEASE = r"release ([0-9]+\.[0-9]+)"
 _MARKER = Path("include", "cuda_runtime.h")
@@ -39,7 +39,7 @@ def _with_headers(folder: Path) -> Path | None:
 
 
 def _own_root(nvcc: Path) -> Path | None:
-    """The folder that nvcc says it belongs to: the one way to see through a wrapper script.
+    """The toolkit's folder as nvcc reports it, the only way that works for a wrapper script.
 
     ``--dryrun`` runs nothing.
     """
@@ -53,22 +53,21 @@ def _own_root(nvcc: Path) -> Path | None:
 
 
 def _root(nvcc: Path, settings: Settings) -> Path:
-    """The folder with CUDA's headers that belongs to ``nvcc``; without any headers the folder above its ``bin``."""
-    beside = nvcc.parent.parent
-    # nvcc may be a link into the toolkit, and it may be a link to a compiler cache: both folders
-    # are worth a look.
-    for folder in (beside, nvcc.resolve().parent.parent):
+    """The folder with CUDA's headers for ``nvcc``, else the folder above its ``bin``."""
+    above = nvcc.parent.parent
+    # nvcc may be a link into the toolkit or a link to a compiler cache, so check both folders.
+    for folder in (above, nvcc.resolve().parent.parent):
         if found := _with_headers(folder):
             return found
     if (told := _own_root(nvcc)) and (found := _with_headers(told)):
         return found
     # In a conda build nvcc is in the build environment and the headers are in the host environment.
     prefixes = [path for _, path in toolkit_search.conda_prefixes(settings)]
-    if beside in prefixes:
+    if above in prefixes:
         for prefix in prefixes:
             if found := _with_headers(prefix):
                 return found
-    return beside
+    return above
 
 
 def _conda(settings: Settings) -> Iterator[tuple[str, Path]]:
@@ -90,7 +89,10 @@ def _wheels() -> Iterator[tuple[str, Path]]:
 
 
 def find_cuda(settings: Settings) -> Toolkit | None:
-    """CUDA from ``CUDA_HOME``, ``CUDA_PATH``, ``PATH``, a conda environment, NVIDIA's wheels; None when none of them has nvcc.
+    """Find CUDA; None if no place has nvcc.
+
+    The places are, in this order: ``CUDA_HOME``, ``CUDA_PATH``, ``PATH``, a conda environment,
+    NVIDIA's wheels.
 
     Raises:
         ToolchainError: nvcc does not work, is older than 11.8, or is not where a variable says.

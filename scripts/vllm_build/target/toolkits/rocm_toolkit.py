@@ -22,7 +22,7 @@ from vllm_build.util.errors import ToolchainError
 if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
-#: Where AMD's packages put it on every distribution; its programs are rarely on PATH.
+#: The place where AMD's packages put it on every distribution. Its programs are rarely on PATH.
 USUAL = Path("/opt/rocm")
 _VARIABLE = "ROCM_HOME"
 _RELEASE = re.compile(r"\s*([0-9]+\.[0-9]+(\.[0-9]+)?)")
@@ -54,7 +54,7 @@ def _read_release(root: Path) -> Version | None:
 
 
 def _in_conda(settings: Settings) -> Candidate | None:
-    """hipcc of a conda environment, or the clang of one that has HIP's headers."""
+    """Hipcc of a conda environment, or the clang of one that has HIP's headers."""
     prefixes = toolkit_search.conda_prefixes(settings)
     found = toolkit_search.in_folders(prefixes, "bin/hipcc")
     with_hip = [
@@ -64,10 +64,10 @@ def _in_conda(settings: Settings) -> Candidate | None:
 
 
 def find_rocm(settings: Settings) -> Toolkit | None:
-    """ROCm from ``ROCM_HOME``, ``ROCM_PATH``, ``PATH``, a conda environment, wheels, ``/opt/rocm``.
+    """Find ROCm; None if no place has a compiler for HIP.
 
-    Returns:
-        None when none of them has a compiler for HIP.
+    The places are, in this order: ``ROCM_HOME``, ``ROCM_PATH``, ``PATH``, a conda environment, its
+    wheels, ``/opt/rocm``.
 
     Raises:
         ToolchainError: neither ``.info/version`` nor hipcc names a release, ROCm is older than 5.7

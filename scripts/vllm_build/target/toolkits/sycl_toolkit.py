@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
-#: Where Intel's installers put it.
+#: The place where Intel's installers put it.
 USUAL = Path("/opt/intel/oneapi")
 _VARIABLE = "CMPLR_ROOT"
 
@@ -36,7 +36,10 @@ def _installed(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 
 def find_sycl(settings: Settings) -> Toolkit | None:
-    """The compiler from ``CMPLR_ROOT``, ``PATH``, a conda environment, ``ONEAPI_ROOT``, ``/opt/intel/oneapi``; None when none has icpx.
+    """Find the compiler; None if no place has icpx.
+
+    The places are, in this order: ``CMPLR_ROOT``, ``PATH``, a conda environment, ``ONEAPI_ROOT``,
+    ``/opt/intel/oneapi``.
 
     Raises:
         ToolchainError: icpx does not work, or is not where ``CMPLR_ROOT`` says.

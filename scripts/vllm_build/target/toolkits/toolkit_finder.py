@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the accelerator toolkits: CUDA, ROCm and the oneAPI compiler for SYCL.
 
-Each is looked for in the same order: the variables that name it, ``PATH``, the conda environments
-of the build, wheels, its usual place. What a variable names must be there; elsewhere an absent
-compiler means "not found", and one that does not work is an error wherever it is.
+All are searched for in the same order: the variables that name the toolkit, ``PATH``, the conda
+environments of the build, wheels, its usual place. If a variable names a toolkit, it must exist;
+elsewhere a missing compiler means "not found". A compiler that does not work is always an error.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _WANTED = {
 
 
 def find(device: str, settings: Settings) -> Toolkit | None:
-    """The toolkit of ``device``; None when there is none or the device needs none.
+    """The toolkit of ``device``; None if there is none or the device needs none.
 
     Raises:
-        ToolchainError: there is one and it is broken, too old, or not where a variable says.
+        ToolchainError: the toolkit is broken, too old, or not where a variable says.
     """
     finder = FINDERS.get(device)
     return finder(settings) if finder else None
@@ -67,17 +67,17 @@ def require(device: str, settings: Settings) -> Toolkit:
     """
     found = find(device, settings)
     if found is None:
-        what, variable, program = _WANTED[device]
+        wanted, variable, program = _WANTED[device]
         usual = device == "cuda" and (cuda_toolkit.USUAL / "bin" / "nvcc").is_file()
         there = (
-            f"set {variable}={cuda_toolkit.USUAL}, where one is"
+            f"set {variable}={cuda_toolkit.USUAL}, which contains a toolkit"
             if usual
             else f"install it and set {variable} or PATH"
         )
         raise ToolchainError(
-            f"no toolkit for device {device} was found: neither {variable} nor PATH, a conda "
-            f"environment or a wheel has {program}",
-            expected=what,
+            f"no toolkit for device {device} was found: {variable}, PATH, conda environments and "
+            f"wheels have no {program}",
+            expected=wanted,
             remedy=f"{there}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no "
             "toolkit)",
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the finders share: candidates, a compiler that is asked for its version, floors."""
+"""Functions of all finders: find a compiler, run it for its version, check the oldest release."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
-#: Seconds for a compiler to say its version; over a network file system the first call may take a
-#: while, a hung one must not hang a build.
+#: Seconds that a compiler may take to print its version. The first call over a network file system
+#: may be slow, but a compiler that hangs must not hang the build.
 TIMEOUT = 60
 _NAMES = {"cuda": "CUDA", "rocm": "ROCm", "sycl": "oneAPI"}
 
 
 @dataclass(frozen=True)
 class Toolkit:
-    """A toolkit that was found and answers.
+    """A toolkit whose compiler was found and works.
 
     Attributes:
         kind: ``cuda``, ``rocm`` or ``sycl``.
         version: its release, such as 12.9.
-        root: the folder that holds its ``include`` and libraries; in a conda prefix
+        root: the folder with its ``include`` and libraries; in a conda prefix
             ``targets/<platform>``.
-        compiler: nvcc, hipcc or icpx, by the path it was found under.
-        reason: why this one, in words.
+        compiler: the path under which nvcc, hipcc or icpx was found.
+        reason: why this toolkit was chosen, in words.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Toolkit:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A compiler that exists, and why it is looked at."""
+    """A compiler that exists, and the reason for considering it."""
 
     compiler: Path
     reason: str
@@ -67,18 +67,18 @@ def is_program(path: Path) -> bool:
 
 
 def named(
-    variables: Sequence[tuple[str, Path | None]], programs: Sequence[str], what: str
+    variables: Sequence[tuple[str, Path | None]], programs: Sequence[str], toolkit: str
 ) -> Candidate | None:
     """The compiler of the first variable that is set.
 
     Args:
-        variables: names and values, first wins.
-        programs: paths of the compiler relative to the folder that a variable names, any of them.
-        what: the toolkit, for messages.
+        variables: names and values; the first one that is set counts.
+        programs: possible paths of the compiler, relative to the folder that a variable names.
+        toolkit: the toolkit's name in messages.
 
     Raises:
-        ToolchainError: the folder has no such program: what was asked for is not silently replaced
-            by another toolkit.
+        ToolchainError: the folder has no such program. Another toolkit must not silently replace
+            the requested one.
     """
     for name, home in variables:
         if home is None:
@@ -89,20 +89,20 @@ def named(
         state = "does not exist" if not home.is_dir() else f"has no {programs[0]} that can be run"
         raise ToolchainError(
             f"{name}={home} {state}",
-            expected=f"the folder of {what}",
-            remedy=f"set {name} to the folder that holds {programs[0]}, or unset it",
+            expected=f"the folder of {toolkit}",
+            remedy=f"set {name} to the folder that contains {programs[0]}, or unset it",
         )
     return None
 
 
 def on_path(program: str, settings: Settings) -> Candidate | None:
-    """The program that a shell would run."""
+    """The program that a shell would run; None if it is not on PATH."""
     found = shutil.which(program, path=settings.search_path)
     return Candidate(Path(found).absolute(), f"{program} on PATH") if found else None
 
 
 def conda_prefixes(settings: Settings) -> list[tuple[str, Path]]:
-    """The environments of a conda build, the active one, and this interpreter's when conda made it."""
+    """The environments of a conda build, the active one, and a conda interpreter's own."""
     found = [
         ("BUILD_PREFIX", settings.build_prefix),
         ("PREFIX", settings.host_prefix),
@@ -114,7 +114,7 @@ def conda_prefixes(settings: Settings) -> list[tuple[str, Path]]:
 
 
 def site_folders() -> list[Path]:
-    """Where pip puts wheels for this interpreter, and what is on its import path."""
+    """The folders into which pip installs for this interpreter, and its import path."""
     folders = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path]
     return list(dict.fromkeys(Path(folder) for folder in folders if folder))
 
@@ -132,7 +132,7 @@ def in_folders(
 def _broken(compiler: Path, problem: str, variable: str) -> NoReturn:
     raise ToolchainError(
         f"{compiler} {problem}",
-        expected=f"'{compiler.name} --version' names a release",
+        expected=f"'{compiler.name} --version' prints a release",
         remedy=f"repair that installation, set {variable} to another one, or choose a device that "
         "needs none (VLLM_TARGET_DEVICE=cpu)",
     )
@@ -171,11 +171,11 @@ def ask(compiler: Path, pattern: str, variable: str) -> Version:
 
     Args:
         compiler: the program.
-        pattern: regular expression whose first group is the version.
-        variable: what the remedy tells the user to set.
+        pattern: a regular expression whose first group is the version.
+        variable: the variable that the remedy names.
 
     Raises:
-        ToolchainError: it cannot be run, fails, hangs, or prints nothing that matches.
+        ToolchainError: the compiler cannot be run, fails, hangs, or prints no version.
     """
     printed = output_of(compiler, ["--version"], variable)
     if match := re.search(pattern, printed):
@@ -185,7 +185,7 @@ def ask(compiler: Path, pattern: str, variable: str) -> Version:
 
 
 def at_least(toolkit: Toolkit, floor: Version, variable: str) -> Toolkit:
-    """``toolkit`` when it is new enough.
+    """Return ``toolkit`` if it is new enough.
 
     Raises:
         ToolchainError: it is older than ``floor``.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts programs and ends them: nothing that a build started outlives it."""
+"""Starts and ends programs: no process that a build started outlives it."""

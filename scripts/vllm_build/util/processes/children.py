@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way to start a program: nothing that a build started goes on without it, or without its locks.
+"""Starts programs; no other module of the library does.
 
-A program runs below a supervisor (see ``supervisor`` for why), in a session of its own. It ends
-with everything it started when the block that uses it is left early, when this process is killed,
-and at a second signal without delay.
+A program runs under a supervisor in a separate session (``supervisor`` explains why). The program
+and everything it started end if the ``with`` block is left early or this process is killed. A
+second signal ends them at once. Until then, the supervisor holds the locks of the build.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _PYTHON = sys.executable
 _SUPERVISOR = [_PYTHON, "-I", "-S", "-B", str(Path(__file__).with_name("supervisor.py"))]
 _ALIVE: set[Child] = set()
 
-#: A module of this library, whichever way its folder was found, in an interpreter that reads none
-#: of the user's PYTHON… variables.
+#: Runs a module of this library in an interpreter that reads none of the user's PYTHON… variables,
+#: regardless of how the library's folder was found.
 _MODULE = (
     "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
@@ -36,7 +36,10 @@ _MODULE = (
 
 
 def isolated_python(*arguments: str) -> list[str]:
-    """The command line of this interpreter, without the user's PYTHON… variables, site-packages and current folder."""
+    """The command line of this interpreter in isolated mode.
+
+    It ignores PYTHON… variables, the user's site-packages and the current folder.
+    """
     return [_PYTHON, "-I", "-X", "utf8", *(["-B"] if sys.dont_write_bytecode else []), *arguments]
 
 
@@ -46,14 +49,15 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 def without_python(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` without the variables that steer the caller's Python: another interpreter, in another prefix, must not obey them."""
+    """Remove the PYTHON… variables: they are not meant for an interpreter in another prefix."""
     return {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
 
 
 class Child(subprocess.Popen[Any]):
-    """A program below its supervisor.
+    """A program under its supervisor.
 
-    Use it in a ``with`` block: an exception in the block ends the program and all that it started.
+    Use it in a ``with`` block: an exception in the block ends the program and everything that it
+    started.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Child(subprocess.Popen[Any]):
         """Start ``command``.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: the program cannot be started.
         """
         held = locks.held()
         self._control, theirs = socket.socketpair()
@@ -112,15 +116,15 @@ class Child(subprocess.Popen[Any]):
             return  # the supervisor has ended, and the session with it
 
     def terminate(self) -> None:
-        """Ask everything in the session to end, and kill what has not after some seconds."""
+        """Ask all processes of the session to end, and after some seconds kill the others."""
         self._order(b"T")
 
     def kill(self) -> None:
-        """Kill everything in the session."""
+        """Kill all processes of the session."""
         self._order(b"K")
 
     def end(self) -> None:
-        """End the program and all that it started, and wait for that."""
+        """End the program and everything that it started, and wait until they have ended."""
         self.terminate()
         self.wait()
         for stream in (self.stdin, self.stdout, self.stderr):
@@ -159,18 +163,18 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``command`` to its end and return its status and output, as ``subprocess.run`` does.
 
-    What is not UTF-8 is decoded to a mark.
+    Bytes that are not UTF-8 become replacement characters.
 
     Args:
         command: the program and its arguments.
-        env: the whole environment; default: this process's.
-        cwd: where it runs.
-        given: what it reads from standard input; default: nothing.
-        timeout: seconds after which it is ended with all that it started.
+        env: the complete environment; default: this process's.
+        cwd: the folder to run in.
+        given: the text on its standard input; default: nothing.
+        timeout: seconds after which the program and everything that it started are ended.
         merged: standard error goes into ``stdout``, in the order of writing.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
         subprocess.TimeoutExpired: it did not end in time.
     """
     with Child(
@@ -188,10 +192,10 @@ def run(
 def run_for_bytes(
     command: Sequence[str], *, cwd: str | os.PathLike[str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """As ``run``, for output that is no text.
+    """As ``run``, for output that is not text.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
     """
     with Child(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pip with the machine's settings for reaching an index, and with no other setting of the machine.
+"""Runs pip with only those of the user's settings that say how to reach an index.
 
-Users configure pip for their own environments: constraints, ``user``, ``target``,
-``require-virtualenv``, ``only-binary`` and many more, by files and by variables. What this project
-fetches and installs is locked and goes to its own folders, so those settings can only break it.
-Index addresses, proxies, certificates and time limits are different: without them nothing arrives.
-This module reads the effective values of the latter and hands only them to pip. An empty variable
-such as ``PIP_CONSTRAINT=`` would not do: pip ignores it, and the value of the configuration file
-stays.
+Users configure pip for their own environments, by files and by variables: constraints, ``user``,
+``target``, ``require-virtualenv``, ``only-binary`` and many more. This project fetches and installs
+locked files into its own folders, so those settings can only break it. Index addresses, proxies,
+certificates and time limits are different: pip may reach no index without them. This module reads
+the effective values of these options and passes only them to pip. Clearing a variable, as in
+``PIP_CONSTRAINT=``, is not enough: pip ignores an empty variable and uses the value from the
+configuration file.
 
 The Makefile runs this file as a program before anything is installed, so it imports only the
 standard library.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     #: Runs a command in an environment and returns its status and output; see ``children.run``.
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
-#: Options that say where an index is and how it is reached, or where pip keeps what it downloaded.
+#: Options that say where an index is and how to reach it, or where pip keeps its downloads.
 KEPT = (
     "index-url",
     "pypi-url",
@@ -65,7 +65,7 @@ def _variable(option: str) -> str:
 
 
 def _run(command: Sequence[str], *, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """As ``children.run``, for this file as a program, which has only the standard library."""
+    """As ``children.run``; this file as a program imports only the standard library."""
     return subprocess.run(
         command,
         env=env,
@@ -78,26 +78,25 @@ def _run(command: Sequence[str], *, env: Mapping[str, str]) -> subprocess.Comple
 
 
 def _with_home(env: Mapping[str, str]) -> dict[str, str]:
-    """``env`` with a HOME: pip ends with a traceback where it finds none, as for a user id without an account."""
+    """Add a HOME if the user id has no account: without either, pip ends with a traceback."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        # The name that Debian gives the home of accounts without one: nothing is read or kept
-        # there.
+        # Debian's name for the home of accounts without one: pip reads and writes nothing there.
         return {"HOME": "/nonexistent", **env}
     return dict(env)
 
 
 def _config(arguments: Sequence[str], environ: Mapping[str, str], run: Run) -> str:
     kept = {_variable(option) for option in KEPT} | {"PIP_CONFIG_FILE"}
-    # Without PYTHONPATH and the like, which must not put another pip or its modules first.
+    # PYTHONPATH and similar variables could put another pip or its modules first.
     env = {
         name: value
         for name, value in environ.items()
         if not name.startswith(("PIP_", "PYTHON")) or name in kept
     }
-    # Zero also overrules a configuration file that makes pip quiet or verbose, either of which
-    # changes what it prints.
+    # Zero also overrides a configuration file that makes pip quiet or verbose. Both change pip's
+    # output.
     env |= {
         "PIP_QUIET": "0",
         "PIP_VERBOSE": "0",
@@ -114,7 +113,7 @@ def _config(arguments: Sequence[str], environ: Mapping[str, str], run: Run) -> s
 
 
 def settings(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[str, str]:
-    """The effective values of the kept options for pip's ``command``, by option; ``run`` runs pip.
+    """The effective values of the kept options for pip's ``command``; ``run`` runs pip.
 
     Raises:
         PipConfigurationError: pip cannot read a configuration file.
@@ -128,8 +127,8 @@ def settings(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[
     for section in ("global", command, ":env:"):
         for option in KEPT:
             values = found.get(f"{section}.{option}", set())
-            # `pip config list` sorts files by name; only `pip config get` says which of several
-            # files wins.
+            # `pip config list` sorts files by name. Only `pip config get` shows which of several
+            # files takes precedence.
             value = (
                 _config(["get", f"{section}.{option}"], environ, run).rstrip("\n")
                 if len(values) > 1
@@ -141,10 +140,10 @@ def settings(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[
 
 
 def environment(command: str, environ: Mapping[str, str], run: Run = _run) -> dict[str, str]:
-    """The environment for pip's ``command``: the machine's way to its index, and no other setting of pip.
+    """The environment for pip's ``command``, with only the kept options of pip.
 
     Args:
-        command: such as ``install``; a configuration file has sections for commands.
+        command: such as ``install``; a configuration file has a section per command.
         environ: the environment to start from.
         run: runs pip; the library passes ``children.run``.
 
@@ -160,15 +159,15 @@ def environment(command: str, environ: Mapping[str, str], run: Run = _run) -> di
 
 
 def main() -> None:
-    """Become pip."""
+    """Replace this process by pip."""
     arguments = sys.argv[1:]
     command = next((argument for argument in arguments if not argument.startswith("-")), "install")
     try:
         env = environment(command, os.environ)
     except PipConfigurationError as error:
         sys.exit(
-            f"pip's configuration cannot be read: {error}\nremedy: correct the file (pip config "
-            "debug lists where pip looks)"
+            f"pip's configuration cannot be read: {error}\n"
+            "remedy: correct the file (pip config debug lists the files that pip reads)"
         )
     os.execve(sys.executable, [sys.executable, "-I", "-m", "pip", *arguments], env)  # noqa: S606 - no shell is the point
 

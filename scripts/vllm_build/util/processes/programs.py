@@ -12,16 +12,19 @@ from vllm_build.util.errors import ToolchainError
 
 
 def look_for(name: str) -> str | None:
-    """The path of a program: beside this interpreter first (a virtual environment's bin), then on PATH; None when it is in neither."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which(name)
+    """The path of a program; None if it is not found.
+
+    The folder of this interpreter (a virtual environment's ``bin``) takes precedence over PATH.
+    """
+    own = Path(sys.executable).parent / name
+    return str(own) if own.is_file() and os.access(own, os.X_OK) else shutil.which(name)
 
 
 def find_program(name: str) -> str:
-    """As :func:`look_for`.
+    """The path of a program, as :func:`look_for` finds it.
 
     Raises:
-        ToolchainError: it is in neither place.
+        ToolchainError: it is not found.
     """
     found = look_for(name)
     if not found:

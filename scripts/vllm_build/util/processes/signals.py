@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals that end a build arrive as one exception, so that ``finally`` blocks run, children are ended and temporary files go.
+"""Turns the signals that end a build into an exception.
 
-The first SIGINT, SIGTERM, SIGHUP or SIGQUIT raises :class:`Interrupted` in the main thread. The
-second kills what still runs without waiting for it to end by itself; the third ends this process at
-once, and the children's supervisors see that (see ``supervisor``).
+``finally`` blocks then run, end the children and remove temporary files. The first SIGINT, SIGTERM,
+SIGHUP or SIGQUIT raises :class:`Interrupted` in the main thread. The second kills the children
+without waiting for them. The third ends this process at once, and the children's supervisors then
+end the children (see ``supervisor``).
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LOOK_SECONDS = 0.5
-#: A terminal's Ctrl-C and Ctrl-\, a batch system's or `timeout`'s request, a closed terminal.
+#: Ctrl-C (SIGINT) and Ctrl-\ (SIGQUIT) in a terminal, the request of a batch system or of `timeout`
+#: (SIGTERM), and a closed terminal (SIGHUP).
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked this process to end.
 
-    As a ``KeyboardInterrupt`` it passes ``except Exception``, and asyncio knows it.
+    As a ``KeyboardInterrupt`` it is not caught by ``except Exception``, and asyncio handles it.
 
     Attributes:
-        number: the signal.
+        number: the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -42,18 +44,18 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
     def document(self) -> dict[str, object]:
-        """What ``--json`` says of it, in the form of every other failure."""
+        """The failure as the ``--json`` document has it."""
         return {
             "error": "Interrupted",
             "exit_code": self.status,
             "message": str(self),
             "expected": None,
-            "remedy": "start the command again",
+            "remedy": "run the command again",
         }
 
 
 class _Handler:
-    """What has arrived so far, and whether it may be raised now."""
+    """The signals that have arrived so far, and whether they may raise an exception now."""
 
     def __init__(self) -> None:
         self.installed = False
@@ -77,8 +79,8 @@ class _Handler:
         elif self.received == 2:  # noqa: PLR2004 - the second one
             self.hurry()
         else:
-            # With the status of the first, which is what ended the build: whoever closes a terminal
-            # sends SIGHUP, and SIGTERM after it.
+            # The status is that of the first signal, which ended the build. Closing a terminal
+            # sends SIGHUP and then SIGTERM.
             os._exit(128 + self.first)
 
 
@@ -91,29 +93,29 @@ def on_second(action: Callable[[], None]) -> None:
 
 
 def install() -> None:
-    """Raise :class:`Interrupted` from now on, for the rest of this process: for its entry point.
+    """Raise :class:`Interrupted` for signals until this process ends; its entry point calls this.
 
     Raises:
-        Interrupted: a signal was waiting.
+        Interrupted: a signal was pending.
     """
     _handler.installed = True
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handler)
-    # Those that arrived while the command began (``__main__``) arrive now.
+    # ``__main__`` blocked the signals. Pending ones arrive now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def settle() -> None:
-    """Raise nothing any more: how this process ends has been decided, and is being written down."""
+    """Raise no exception for later signals: the result is decided and is being written."""
     _handler.settled = True
 
 
 def ignore() -> None:
-    """Let nothing but SIGKILL end this process before its own end, which is at hand.
+    """Ignore all signals except SIGKILL while this process ends.
 
-    The interpreter puts back the default actions before it has ended, and a signal would still
-    change the exit status.
+    The interpreter restores the default actions before it has ended, so a signal could still change
+    the exit status.
     """
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
@@ -123,8 +125,8 @@ def ignore() -> None:
 def raised() -> Iterator[None]:
     """Raise :class:`Interrupted` in the block when a signal arrives.
 
-    Inside another such block, and outside the main thread, it changes nothing. Signals that the
-    caller ignores (``nohup``, a shell's background jobs) stay ignored.
+    This has no effect inside another such block or outside the main thread. Signals that the caller
+    ignores (``nohup``, a shell's background jobs) stay ignored.
     """
     if _handler.installed or threading.current_thread() is not threading.main_thread():
         yield
@@ -144,13 +146,17 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def ending(what: str) -> Iterator[None]:
-    """For a library call of a program that is not ours, such as pip or ``setup.py``: a signal ends that program with its documented status.
+    """End the process with the documented status when a signal arrives in the block.
 
-    Where ``raised`` is in force already, its owner does that.
+    This is for library calls by other programs, such as pip or ``setup.py``. Inside a ``raised``
+    block it leaves the exception to that block.
+
+    Args:
+        what: the interrupted work, for the message.
 
     Raises:
-        SystemExit: with 128 and the signal's number. KeyboardInterrupt: Ctrl-C, as everywhere in
-            Python.
+        SystemExit: a signal arrived; the status is 128 plus its number.
+        KeyboardInterrupt: Ctrl-C, as everywhere in Python.
     """
     outer = _handler.installed
     with raised():
@@ -160,11 +166,11 @@ def ending(what: str) -> Iterator[None]:
             if outer:
                 raise
             if interrupt.number == signal.SIGINT:
-                raise KeyboardInterrupt from None  # the interpreter knows the exact class only
+                raise KeyboardInterrupt from None  # the interpreter handles only the exact class
             _say_end(what, interrupt)
             raise SystemExit(interrupt.status) from None
         except SystemExit as end:
-            # setuptools turns every KeyboardInterrupt into its own end, with status 1.
+            # setuptools turns every KeyboardInterrupt into a SystemExit with status 1.
             if outer or not isinstance(end.__context__, Interrupted):
                 raise
             _say_end(what, end.__context__)
@@ -172,7 +178,7 @@ def ending(what: str) -> Iterator[None]:
 
 
 def _say_end(what: str, interrupt: Interrupted) -> None:
-    from vllm_build.util.redaction import say  # noqa: PLC0415 -- the command line installs the handlers before it imports more
+    from vllm_build.util.redaction import say  # noqa: PLC0415 -- handlers are installed first
 
     with suppress(OSError):
         say(f"\nerror: {what} was {interrupt}\n")
@@ -180,10 +186,11 @@ def _say_end(what: str, interrupt: Interrupted) -> None:
 
 @contextmanager
 def ending_with_parent() -> Iterator[None]:
-    """Send SIGTERM to this process when the one that started it has gone, for hooks whose only purpose is the answer to that process.
+    """Send SIGTERM to this process when its parent has ended.
 
-    By looking now and then, as the kernel's own PR_SET_PDEATHSIG means the thread that started this
-    process: one of a front end's pool may end long before the front end.
+    This is for hooks that only compute a result for the parent. A thread polls, because the
+    kernel's PR_SET_PDEATHSIG reacts to the end of the thread that started this process. In a front
+    end with a thread pool, that thread may end long before the front end.
     """
     parent, done = os.getppid(), threading.Event()
 
@@ -204,7 +211,10 @@ def ending_with_parent() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold a signal back until the end of the block: for steps that must not be cut in two, such as starting a child and noting it down."""
+    """Defer a signal until the end of the block.
+
+    This is for steps that must not be interrupted, such as starting a child and recording it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

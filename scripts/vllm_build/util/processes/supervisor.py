@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one program for ``children`` and sees to it that nothing of the program outlives the build.
+"""Runs one program for ``children``, and ends all its processes when the build ends.
 
-A program of its own: ``python -I -S``.
+This file is a program: ``python -I -S``.
 
-Why a process in between. A build that is killed (SIGKILL, the kernel out of memory) runs no code
-any more, and nothing that the kernel offers ends a whole tree of processes with its parent:
-PR_SET_PDEATHSIG is tied to the parent's thread, is lost at an exec with other privileges, and is
-not inherited by grandchildren. Process groups do not hold the tree together: Ninja starts every
-compiler in a group of its own. A session does: the program and all that it starts stay in the
-supervisor's session unless they leave it on purpose, as the servers of compiler caches do, which
-other builds use as well.
+A build that is killed (by SIGKILL, or because memory ran out) cannot clean up, and no feature of
+the kernel ends a whole tree of processes with its parent. PR_SET_PDEATHSIG is tied to the parent's
+thread, is lost at an exec with other privileges, and is not inherited by grandchildren. Process
+groups do not cover the tree: Ninja starts every compiler in a new group. A session does: the
+program and its descendants stay in the supervisor's session unless they leave it on purpose, as the
+servers of compiler caches do, which other builds use too.
 
-So the supervisor leads a session, and holds one end of a socket whose other end only the build has.
-The kernel closes that end with the build, however it ended; the supervisor then ends its session.
-It also holds the build's locks, as descriptors that the program does not
-get: a folder stays locked until the last process that might write to it has gone.
+The supervisor therefore leads a session and holds one end of a socket; only the build has the other
+end. The kernel closes that end when the build ends for any reason, and the supervisor then ends its
+session. It also holds the build's locks, as descriptors that the program does not get, so a folder
+stays locked until the last process that might write to it has ended.
 
-    arguments: descriptor of the socket, descriptors of locks (with commas, may be empty), the
-    program and its arguments it sends:  "S" when the program has started, or "E<errno>" when it
-    cannot be started it reads:  "T" end the session, with time to clean up; "K" kill it; end of
-    file: the build is gone, as "T"
+Arguments:
+    the descriptor of the socket; the descriptors of locks (separated by commas, may be empty); the
+    program and its arguments
 
-Its own end is that of the program: the same exit status, or the same signal.
+It sends:
+    ``S`` when the program has started, or ``E<errno>`` if it cannot be started
+
+It reads:
+    ``T``: end the session, with time to clean up; ``K``: kill it; end of file: the build has ended,
+    which means ``T``
+
+The supervisor ends as the program does: with the same exit status or by the same signal.
 """
 
 from __future__ import annotations
@@ -37,12 +42,12 @@ try:
     import ctypes
 
     _LIBC = ctypes.CDLL(None)
-except (ImportError, OSError):  # an interpreter that was built without libffi
+except (ImportError, OSError):  # the interpreter was built without libffi
     _LIBC = None  # type: ignore[assignment]
 
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 5.0
-#: Seconds that what the program left running has to end by itself: the reader of a pipe, for one.
+#: Seconds that the program's remaining processes, such as the reader of a pipe, get to end.
 _LEFT = 2.0
 _POLL = 0.02
 _PR_SET_PDEATHSIG = 1
@@ -50,23 +55,23 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def _content(path: str) -> bytes:
-    # pathlib would double the time that a supervisor takes to start.
+    # Importing pathlib would double a supervisor's start time.
     with open(path, "rb") as stream:  # noqa: PTH123 - as above
         return stream.read()
 
 
 def members(session: int) -> list[int]:
-    """Processes of a session other than its leader, without those that have ended and wait to be reaped."""
+    """The running processes of a session, without its leader and without zombies."""
     found = []
-    for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of names, of which only the text is needed
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of names; paths are not needed
         if not entry.isdigit() or int(entry) == session:
             continue
         try:
             text = _content(f"/proc/{entry}/stat")
         except OSError:
             continue
-        # The name, in parentheses, may hold anything. After it: state, parent, process group,
-        # session.
+        # The name, in parentheses, may contain any character. The fields after it are state,
+        # parent, process group and session.
         fields = text.rpartition(b")")[2].split()
         if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
             found.append(int(entry))
@@ -74,20 +79,20 @@ def members(session: int) -> list[int]:
 
 
 def _environment() -> dict[bytes, bytes]:
-    """What this process was given, byte for byte: Python itself may have added LC_CTYPE to ``os.environ``."""
+    """The environment that this process got; Python may have added LC_CTYPE to ``os.environ``."""
     entries = _content("/proc/self/environ").split(b"\0")
     return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
 
 
 def _start(command: list[str], ignored: list[int]) -> tuple[int, int]:
-    """Start the program; returns its process id, and 0 or why it cannot be started (errno)."""
+    """Start the program; returns its process id, and 0 or the errno of the failed start."""
     environment, parent = _environment(), os.getpid()
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            # For the case that somebody kills the supervisor; the program is its direct child, and
-            # it has one thread.
+            # Ends the program if the supervisor is killed. This is reliable here: the program is a
+            # direct child of the supervisor, which has one thread.
             if _LIBC is not None:
                 _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:
@@ -113,7 +118,7 @@ def _tell(processes: list[int], number: int) -> None:
 
 
 class _Session:
-    """The program, and everything else in this session."""
+    """The program and all other processes of this session."""
 
     def __init__(self, control: int, child: int) -> None:
         self.control = control
@@ -122,7 +127,7 @@ class _Session:
         self.killing = False
 
     def reap(self) -> bool:
-        """Take note of the program's end; says whether it has ended."""
+        """Collect the program's exit status; returns whether it has ended."""
         if self.status is None:
             pid, status = os.waitpid(self.child, os.WNOHANG)
             if pid:
@@ -130,14 +135,19 @@ class _Session:
         return self.status is not None
 
     def order(self) -> bytes:
-        """What the build says: ``b""`` when it is gone."""
+        """Read the build's order; ``b""`` if the build has ended."""
         try:
             return os.read(self.control, 16)
         except ConnectionResetError:
             return b""
 
     def end(self, grace: float, *, ask: bool = True) -> None:
-        """Return when the session is empty: ask its processes to end, wait for ``grace`` seconds, then kill."""
+        """Ask the session's processes to end, kill them after ``grace`` seconds, and wait.
+
+        Args:
+            grace: the seconds between SIGTERM and SIGKILL.
+            ask: send SIGTERM; otherwise only wait for that time.
+        """
         deadline = time.monotonic() + grace
         asked = not ask
         heard = True
@@ -159,7 +169,7 @@ class _Session:
 
 
 def _wait(session: _Session, woken: int) -> None:
-    """Return when the program has ended, or when it and the rest of the session have been ended by order."""
+    """Wait until the program has ended, or until the session was ended by order or signal."""
     while not session.reap():
         ready, _, _ = select.select([session.control, woken], [], [])
         numbers = os.read(woken, 64) if woken in ready else b""
@@ -171,7 +181,7 @@ def _wait(session: _Session, woken: int) -> None:
 
 
 def main() -> int:
-    """Run the program to its end; returns its exit status, or ends by the signal that ended the program."""
+    """Run the program; returns its exit status, or ends by the signal that ended the program."""
     control, locks, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     for descriptor in (control, *map(int, filter(None, locks.split(",")))):
         os.set_inheritable(descriptor, False)
@@ -183,13 +193,12 @@ def main() -> int:
         if number not in ignored:
             signal.signal(number, lambda *_: None)
     child, failed = _start(command, ignored)
-    with contextlib.suppress(
-        BrokenPipeError
-    ):  # the build is gone already; what follows sees the same
+    # A broken pipe means that the build has ended. The code below detects that too.
+    with contextlib.suppress(BrokenPipeError):
         os.write(control, f"E{failed}".encode() if failed else b"S")
     session = _Session(control, child)
     _wait(session, woken)
-    # What the program left behind in its session would go on without anybody who waits for it.
+    # Nothing waits for the processes that the program left in its session.
     session.end(_LEFT, ask=False)
     while not session.reap():
         time.sleep(_POLL)
@@ -203,5 +212,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Without the interpreter's own end: there is nothing to tidy, and the build waits.
+    # Skip the interpreter's shutdown: there is nothing to clean up, and the build is waiting.
     os._exit(main())

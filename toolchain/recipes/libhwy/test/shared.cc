@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kernel for every instruction set that the compiler knows, one of which runs.
+// A kernel that is compiled for every instruction set and dispatched at run time.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "shared.cc"
 #include <hwy/foreach_target.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes on the CPU and finds no GPU.
+// Checks that PyTorch computes on the CPU and finds no GPU.
 #include <torch/cuda.h>
 #include <torch/torch.h>
 

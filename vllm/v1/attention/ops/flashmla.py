@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over a cache of latent rows (DeepSeek-AI, "DeepSeek-V2", 2024), as upstream's FlashMLA backend calls it.
+"""Attention over a cache of latent rows, as upstream's FlashMLA backend calls it.
 
-Importing this needs neither torch nor the compiled library. What this build lacks is refused where
-it is asked for: sparse attention, caches of float8, prefill.
+Source: DeepSeek-AI, "DeepSeek-V2", 2024. Importing this module needs neither torch nor the compiled
+    library. Sparse attention, float8 caches and prefill are not built; calls that need them raise.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ _LIBRARY = "_flashmla_C"
 
 @dataclass
 class FlashMLASchedMeta:
-    """How a batch is cut, from the first call on that has it: for calls with the same lengths, numbers of queries and heads, and mask.
+    """The division of a batch into parts, made by the first call that uses this object.
+
+    It can be reused for calls with the same lengths, numbers of queries and heads, and mask.
 
     Attributes:
-        have_initialized: whether there was a call.
-        config: what the first call was about.
+        have_initialized: whether the first call has been made.
+        config: sizes and mask of the first call.
         tile_scheduler_metadata: [parts, 8] int32, made by the kernels.
-        num_splits: [sequences + 1] int32: how many pieces the sequences before this one are cut
-            into.
+        num_splits: [sequences + 1] int32: the number of parts of all earlier sequences.
     """
 
     @dataclass
     class Config:
-        """Sizes that a cut is for: sequences, queries of each, heads, rows of a page, heads of the cache; and the mask.
+        """Sizes and mask that a division is valid for.
 
-        The others are of what this build lacks: False and None.
+        The sizes are: sequences, queries per sequence, heads, rows of a page, heads of the cache.
+        The other fields belong to features that are not built; they are False or None.
         """
 
         b: int
@@ -55,15 +57,16 @@ class FlashMLASchedMeta:
 
 
 def get_mla_metadata(*_args: Any, **_kwargs: Any) -> tuple[FlashMLASchedMeta, None]:
-    """An empty :class:`FlashMLASchedMeta`, which the first call of :func:`flash_mla_with_kvcache` fills, and None.
+    """Return an empty :class:`FlashMLASchedMeta` and None.
 
-    Arguments are those of upstream's earlier releases, and of no effect.
+    The first call of :func:`flash_mla_with_kvcache` fills it. The arguments are those of upstream's
+    earlier releases and are ignored.
     """
     return FlashMLASchedMeta(), None
 
 
 def is_flashmla_dense_supported() -> tuple[bool, str | None]:
-    """Whether :func:`flash_mla_with_kvcache` runs here, on the current CUDA device; and why not."""
+    """Whether :func:`flash_mla_with_kvcache` runs on the current CUDA device, and if not, why."""
     if _LIBRARY not in _ops.available():
         return (
             False,
@@ -72,7 +75,7 @@ def is_flashmla_dense_supported() -> tuple[bool, str | None]:
                 f"{build_info.how_to_get(_ops.LIBRARIES[_LIBRARY].component)}"
             ),
         )
-    import torch  # noqa: PLC0415 - only here does anything need it
+    import torch  # noqa: PLC0415 - importing this module must not import torch
 
     if not torch.cuda.is_available():
         return False, "torch finds no CUDA device"
@@ -83,7 +86,7 @@ def is_flashmla_dense_supported() -> tuple[bool, str | None]:
 
 
 def is_flashmla_sparse_supported() -> tuple[bool, str | None]:
-    """False, and that sparse attention is not built."""
+    """Return False and the reason: sparse attention is not built."""
     return False, "sparse attention is not built"
 
 
@@ -112,40 +115,43 @@ def flash_mla_with_kvcache(
     extra_topk_length: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention of a few new tokens of each sequence over its paged cache, whose rows are keys and, in front, values.
+    """Attention of a few new tokens of each sequence over its paged cache.
+
+    A row of the cache is a key, and its first elements are the value.
 
     Args:
         q: [sequences, queries, heads, 576], bfloat16 or float16.
-        k_cache: [pages, 64, 1, 576] of q's dtype; rows begin at multiples of 16 bytes, and those
-            behind the end of a sequence may hold anything.
-        block_table: [sequences, pages of the longest one] int32.
-        cache_seqlens: [sequences] int32: rows of each sequence, those of the queries included.
+        k_cache: [pages, 64, 1, 576] of q's dtype. Rows begin at multiples of 16 bytes. Rows after
+            the end of a sequence may contain anything.
+        block_table: [sequences, pages of the longest sequence] int32.
+        cache_seqlens: [sequences] int32: rows of each sequence, including those of the queries.
         head_dim_v: 512.
-        tile_scheduler_metadata: from :func:`get_mla_metadata`; filled by the first call. It serves
-            others with the same ``cache_seqlens``.
+        tile_scheduler_metadata: from :func:`get_mla_metadata`; the first call fills it. It can be
+            reused with the same ``cache_seqlens``.
         num_splits: None.
-        softmax_scale: of the scores; None means 1 / sqrt(576).
+        softmax_scale: factor of the scores; None means 1 / sqrt(576).
         causal: whether query i of n sees all rows but the last n - 1 - i.
-        is_fp8_kvcache: False, as are the next ones None: not built.
+        is_fp8_kvcache: False. This and the following None arguments belong to features that are not
+            built.
         indices: None.
         attn_sink: None.
         extra_k_cache: None.
         extra_indices_in_kvcache: None.
         topk_length: None.
         extra_topk_length: None.
-        out: where to write the result, contiguous.
+        out: contiguous tensor to write the result to.
 
     Returns:
         [sequences, queries, heads, 512] of q's dtype, and the natural logarithms of the sums of
-        exponentials, [sequences, heads, queries] float32. A query that sees no row gives zeros and
-        infinity.
+        exponentials, [sequences, heads, queries] float32. For a query that sees no row, these are
+        zeros and infinity.
 
     Raises:
         ImportError: the library is not installed.
-        NotImplementedError: sparse attention or a cache of float8.
-        RuntimeError: shapes or dtypes that the kernels do not take.
-        TypeError: ``tile_scheduler_metadata`` or ``num_splits`` is something else.
-        ValueError: the metadata is that of calls of other sizes, or ``block_table`` or
+        NotImplementedError: sparse attention or a float8 cache is requested.
+        RuntimeError: the kernels do not support the shapes or dtypes.
+        TypeError: ``tile_scheduler_metadata`` or ``num_splits`` has another type.
+        ValueError: the metadata is for calls with other sizes, or ``block_table`` or
             ``cache_seqlens`` is missing.
     """
     lacking = {
@@ -160,23 +166,23 @@ def flash_mla_with_kvcache(
     named = [name for name, value in lacking.items() if value is not None]
     if named:
         raise NotImplementedError(
-            f"{', '.join(named)}: sparse attention and caches of float8 are not built, expected "
+            f"{', '.join(named)}: sparse attention and float8 caches are not built, expected "
             "dense attention"
         )
     if not isinstance(tile_scheduler_metadata, FlashMLASchedMeta):
         raise TypeError(
             f"tile_scheduler_metadata is of type {type(tile_scheduler_metadata).__name__}, "
-            "expected what get_mla_metadata() returns first"
+            "expected the first result of get_mla_metadata()"
         )
     if num_splits is not None:
         raise TypeError(
-            f"num_splits is of type {type(num_splits).__name__}, expected None: it is in "
-            "tile_scheduler_metadata"
+            f"num_splits is of type {type(num_splits).__name__}, expected None: "
+            "tile_scheduler_metadata contains it"
         )
     if block_table is None or cache_seqlens is None:
         raise ValueError(
-            "block_table or cache_seqlens is missing, expected both: they say where the rows of a "
-            "sequence are"
+            "block_table or cache_seqlens is missing, expected both: they locate the rows of a "
+            "sequence"
         )
     meta, config = tile_scheduler_metadata, _config(q, k_cache, causal)
     if meta.have_initialized and meta.config != config:

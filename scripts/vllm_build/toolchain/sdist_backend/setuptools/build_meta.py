@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build backend that tells pip what ``PKG-INFO`` says and runs nothing of the project.
+"""Build backend that reads an sdist's metadata from ``PKG-INFO`` and runs no code of the project.
 
-pip asks every sdist for its metadata, also when it is only to download it. Projects answer by
-running their ``setup.py``, which may want torch or a compiler; here the sources are wanted, and
-nothing of theirs is to run. :func:`vllm_build.toolchain.pypi.download_sdist` puts the folder above
-this package first on the path of that one pip.
+pip asks the build backend for the metadata of every sdist, even if it only downloads it. That would
+run the project's ``setup.py``, which may need torch or a compiler. We need only the sources, and
+must not run their code. :func:`vllm_build.toolchain.pypi.download_sdist` puts the folder above this
+package first on the path of the pip that it starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WHEEL = "Wheel-Version: 1.0\nGenerator: vllm-build\nRoot-Is-Purelib: true\nTag:
 
 
 def get_requires_for_build_wheel(config_settings: object = None) -> list[str]:
-    """Nothing is needed to read a file."""
+    """Require nothing: the metadata is read from a file."""
     del config_settings
     return []
 
@@ -25,7 +25,10 @@ def get_requires_for_build_wheel(config_settings: object = None) -> list[str]:
 def prepare_metadata_for_build_wheel(
     metadata_directory: str, config_settings: object = None
 ) -> str:
-    """The metadata of the sdist in the current folder; returns the name of the ``.dist-info`` folder."""
+    """Write the metadata of the sdist in the current folder.
+
+    Returns the name of the ``.dist-info`` folder.
+    """
     del config_settings
     text = Path("PKG-INFO").read_bytes()
     said = message_from_bytes(text)
@@ -38,7 +41,7 @@ def prepare_metadata_for_build_wheel(
     return folder.name
 
 
-#: What pip takes for a project that names no backend.
+#: pip uses this object for a project that names no backend.
 __legacy__ = SimpleNamespace(
     get_requires_for_build_wheel=get_requires_for_build_wheel,
     prepare_metadata_for_build_wheel=prepare_metadata_for_build_wheel,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the kernels into libtorch and, where that has their device, computes with them, without torch's Python part.
+"""Loads the kernels into libtorch and computes with them if libtorch supports their device.
 
-Any interpreter can do this, also one that no torch was built for: the calls go through the C
-functions that libtorch's stable ABI consists of (``torch/csrc/stable/c/shim.h``), so a wrong name,
-argument count or argument type is an error of the dispatcher.
+This does not use torch's Python part, so it runs under any interpreter, even one without a torch
+build. The calls go through the C functions of libtorch's stable ABI
+(``torch/csrc/stable/c/shim.h``), so the dispatcher reports a wrong name, argument count or argument
+type.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
-#: The stable ABI's version that the calls below are written for: 2.13, major in the highest byte.
+#: The version of the stable ABI that the calls below use: 2.13, major in the highest byte.
 ABI_VERSION = (2 << 56) | (13 << 48)
 FLOAT32, INT64, CPU = 6, 4, 0
-#: Relative; float32 arithmetic in another order stays well below.
+#: Maximum relative error. Reordering float32 arithmetic causes a much smaller one.
 TOLERANCE = 1e-4
 Shape = tuple[int, ...]
 
@@ -34,7 +35,7 @@ class Libtorch:
     def tensor(
         self, buffer: ctypes.Array[ctypes.c_float] | ctypes.Array[ctypes.c_int64], shape: Shape
     ) -> int:
-        """A handle of a contiguous tensor over ``buffer``, owned by whoever it is passed to."""
+        """Make a contiguous tensor over ``buffer``; the function that gets the handle owns it."""
         strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
         integers = ctypes.c_int64 * len(shape)
         handle = ctypes.c_void_p()
@@ -50,23 +51,24 @@ class Libtorch:
             ctypes.byref(handle),
         )
         if self.lib.aoti_torch_create_tensor_from_blob(ctypes.byref(buffer), *arguments):
-            message = f"libtorch made no tensor of shape {shape}"
+            message = f"libtorch cannot make a tensor of shape {shape}"
             raise RuntimeError(message)
         return handle.value or 0
 
     def optional(self, value: int) -> int:
-        """``value`` wrapped as the argument of an optional parameter."""
+        """Wrap ``value`` as the argument of an optional parameter."""
         cell = ctypes.POINTER(ctypes.c_uint64)()
         if self.lib.torch_new_stable_ivalue(ctypes.byref(cell)):
-            message = "libtorch made no optional value"
+            message = "libtorch cannot make an optional value"
             raise RuntimeError(message)
         cell[0] = value
         return ctypes.cast(cell, ctypes.c_void_p).value or 0
 
     def call(self, name: str, *arguments: float) -> bool:
-        """Run an operator; floats are passed as doubles, everything else as it is.
+        """Run an operator; floats are passed as doubles, and other arguments unchanged.
 
-        False when the dispatcher refuses.
+        Returns:
+            False if the dispatcher refuses the call.
         """
         values = [
             struct.unpack("<Q", struct.pack("<d", a))[0] if isinstance(a, float) else int(a)
@@ -80,7 +82,7 @@ class Libtorch:
 
 
 def floats(values: list[float]) -> ctypes.Array[ctypes.c_float]:
-    """A float32 buffer of the values."""
+    """Make a float32 buffer of the values."""
     return (ctypes.c_float * len(values))(*values)
 
 
@@ -108,14 +110,14 @@ PLAIN = {
 
 
 def close(name: str, got: list[float], want: list[float]) -> bool:
-    """Whether the values agree as float32 does; says which do not."""
+    """Whether the values agree within ``TOLERANCE``; prints the result."""
     worst = max(abs(g - w) / (1e-5 + abs(w)) for g, w in zip(got, want, strict=True))
     print(f"  {name}: {'ok' if worst < TOLERANCE else 'WRONG'}, largest relative error {worst:.1e}")
     return worst < TOLERANCE
 
 
 def check(torch: Libtorch) -> bool:
-    """Compute with every operator on two rows of a width that no vector divides."""
+    """Compute with every operator on two rows whose width is no multiple of a vector's."""
     rows, width = 2, 13
     x = [math.sin(0.7 * i) * 3 for i in range(rows * width * 2)]
     good = True
@@ -185,12 +187,12 @@ def check(torch: Libtorch) -> bool:
 
 
 def check_refusal(torch: Libtorch) -> bool:
-    """Kernels for a GPU beside a libtorch for the CPU: they are there, and tensors in CPU memory are not for them."""
+    """Check that GPU kernels with a libtorch for the CPU refuse tensors in CPU memory."""
     out, source = floats([0.0] * 4), floats([1.0] * 8)
     called = torch.call("_C::silu_and_mul", torch.tensor(out, (1, 4)), torch.tensor(source, (1, 8)))
     print(
-        f"  silu_and_mul of CPU tensors: {'CALLED' if called else 'refused'}; nothing has been "
-        "computed, for lack of a GPU"
+        f"  silu_and_mul of CPU tensors: {'CALLED' if called else 'refused'}; nothing was "
+        "computed, because there is no GPU"
     )
     return not called
 
@@ -228,14 +230,14 @@ def check_rotary(torch: Libtorch) -> bool:
 
 
 def main() -> int:
-    """Load every library that the package records, compute, and return the exit status."""
+    """Load every library in the package's record, compute, and return the exit status."""
     site = Path(sysconfig.get_path("purelib"))
     info = json.loads(
         (site / "vllm" / "_build_info" / "vllm-kernels.json").read_text(encoding="utf-8")
     )
     torch = Libtorch(Path(sys.prefix))
     if torch.call("_C::silu_and_mul"):
-        print("silu_and_mul exists before the kernels were loaded: this test would prove nothing")
+        print("silu_and_mul exists before the kernels are loaded, so this test proves nothing")
         return 1
     for extension in info["extensions"]:
         ctypes.CDLL(str(site / extension["file"]))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs operators of the installed package against torch, in each dtype, at a width that no vector divides.
+"""Compares operators of the installed package with torch's in each dtype.
 
-Kernels for a GPU where torch sees none are loaded, and the operators looked up.
+The width is no multiple of a vector's. If torch sees no GPU, GPU kernels are only loaded and their
+operators looked up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
 
 def close(name: str, got: torch.Tensor, want: torch.Tensor) -> None:
-    """Raise when ``got`` differs from the float64 reference by more than its dtype explains."""
+    """Raise an error if ``got`` differs too much for its dtype from the float64 reference."""
     tolerance = TOLERANCE[got.dtype]
     torch.testing.assert_close(
         got.double(),
@@ -35,7 +36,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def registered(key: str) -> list[str]:
-    """The operators of the installed libraries that have an implementation for a dispatch key."""
+    """List the installed operators that have an implementation for a dispatch key."""
     spaces = {space for name in _ops.load() for space in _ops.LIBRARIES[name].namespaces}
     every = [
         name
@@ -46,17 +47,21 @@ def registered(key: str) -> list[str]:
 
 
 def main() -> None:
-    """Check all operators; an exception is a failure."""
+    """Check all operators.
+
+    Raises:
+        SystemExit, AssertionError: an operator is missing or computes wrong.
+    """
     found = registered(current_platform.dispatch_key)
     if not {"_C::silu_and_mul", "_C::rms_norm", "_C::rotary_embedding"} <= set(found):
         raise SystemExit(
-            f"only these operators are registered for {current_platform.dispatch_key}: {found}"
+            f"operators are missing for {current_platform.dispatch_key}: only {found} are there"
         )
     if current_platform.is_cuda_alike() and not torch.cuda.is_available():
         device = current_platform.device_name
         print(
-            f"{len(found)} operators are registered for {device}; torch {torch.__version__} sees "
-            "no GPU: none has run"
+            f"{len(found)} operators are registered for {device}; none was run, because torch "
+            f"{torch.__version__} sees no GPU"
         )
         return
     torch.set_default_device(current_platform.device_type)

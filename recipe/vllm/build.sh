@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs the Python package without kernels, which other packages contain.
+set -euo pipefail
+# rattler-build sets this to the time of the build, which no package may contain.
+export SOURCE_DATE_EPOCH=315532800
+# The prefix is new, so pip's warning about running as root does not apply.
+export PIP_ROOT_USER_ACTION=ignore
+# The machine's /etc/pip.conf may set constraints, a target or `user`, none of which apply to this prefix.
+export PIP_CONFIG_FILE=/dev/null
+export VLLM_TARGET_DEVICE=empty VLLM_SKIP_VERSION_SUFFIX=1
+"$PYTHON" -m pip wheel . --verbose --no-deps --no-build-isolation --no-index --wheel-dir "$SRC_DIR/wheel"
+# By name, because for a path pip would record this folder in the package (direct_url.json).
+"$PYTHON" -m pip install vllm --no-deps --no-index --find-links "$SRC_DIR/wheel" --ignore-installed
