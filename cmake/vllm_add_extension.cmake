@@ -38,6 +38,7 @@ function(vllm_add_extension json language)
   set_target_properties(
     ${module}
     PROPERTIES
+      LINKER_LANGUAGE CXX # the same linker options on every device; our GPU code needs no device link
       DEFINE_SYMBOL "" # no code uses CMake's macro <target>_EXPORTS
       PREFIX ""
       OUTPUT_NAME "${module}"

@@ -9,6 +9,7 @@ number of jobs or a temporary folder, so the same source has the same command li
 
   vllm_compile_options(_C)
     -> C++   -DVLLM_DEVICE_CPU -std=c++17 -fPIC -fvisibility=hidden ... -Wall -Wextra ...
+    -> HIP   -DVLLM_DEVICE_ROCM -std=c++17 -mcode-object-version=5 --offload-compress ... -Wall -Wextra ...
     -> CUDA  -DVLLM_DEVICE_CUDA -std=c++17 --objdir-as-tempdir --fmad=false -Xcompiler=-Wall ...
 ]]
 function(vllm_compile_options target)
@@ -26,6 +27,7 @@ function(vllm_compile_options target)
       HIP_EXTENSIONS OFF
       CUDA_ARCHITECTURES OFF
       HIP_ARCHITECTURES OFF # each kernel of the plan has its own
+      HIP_RUNTIME_LIBRARY None # core/gpu/hip calls the runtime that torch has loaded, so no library needs libamdhip64
       CUDA_RUNTIME_LIBRARY Static # works with any other CUDA runtime of its major version in the process, and without one
       POSITION_INDEPENDENT_CODE ON
       CXX_VISIBILITY_PRESET hidden
@@ -62,6 +64,11 @@ function(vllm_compile_options target)
   endforeach()
   foreach(option IN LISTS host)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX,HIP>:${option}>)
+  endforeach()
+
+  # clang for AMD GPUs. Code objects of version 5 load in ROCm 5.7 and newer; clang 22 writes version 6 by default.
+  foreach(option -mcode-object-version=5 --offload-compress)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:HIP>:${option}>)
   endforeach()
 
   # nvcc passes generated code to the host compiler, and that code shadows names, converts implicitly and tests undefined macros.

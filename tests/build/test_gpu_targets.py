@@ -31,11 +31,11 @@ if TYPE_CHECKING:
         ("cuda", "12.8", "7.5 8.0 8.6 8.9 9.0a"),
         ("cuda", "12.0", "7.5 8.0 8.6 8.9 9.0a"),
         ("cuda", "11.8", "7.5 8.0 8.6 8.9"),
-        ("rocm", None, "gfx908 gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1101 gfx1200 gfx1201"),
-        ("rocm", "7.0", "gfx908 gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1101 gfx1200 gfx1201"),
-        ("rocm", "6.4.1", "gfx908 gfx90a gfx942 gfx1030 gfx1100 gfx1101 gfx1200 gfx1201"),
-        ("rocm", "6.0", "gfx908 gfx90a gfx942 gfx1030 gfx1100 gfx1101"),
-        ("rocm", "5.7", "gfx908 gfx90a gfx1030 gfx1100 gfx1101"),
+        ("rocm", None, "gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1201"),
+        ("rocm", "7.0", "gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1201"),
+        ("rocm", "6.4.1", "gfx90a gfx942 gfx1030 gfx1100 gfx1201"),
+        ("rocm", "6.0", "gfx90a gfx942 gfx1030 gfx1100"),
+        ("rocm", "5.7", "gfx90a gfx1030 gfx1100"),
     ],
 )
 def test_default_list_is_cut_to_the_toolkit(device: str, toolkit: str | None, entries: str) -> None:

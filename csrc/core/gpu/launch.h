@@ -22,6 +22,8 @@ inline constexpr size_t kSharedWithoutAsking = 48 * 1024;
 #define VLLM_STRING_OF(...) VLLM_STRING_OF_(__VA_ARGS__)
 #if defined(__CUDA_ARCH_LIST__)
 inline constexpr const char* kArchitectures = VLLM_STRING_OF(__CUDA_ARCH_LIST__);
+#elif defined(VLLM_HIP_ARCHITECTURES)  // of the plan: clang has no such macro
+inline constexpr const char* kArchitectures = VLLM_STRING_OF(VLLM_HIP_ARCHITECTURES);
 #else
 inline constexpr const char* kArchitectures = "";
 #endif

@@ -78,6 +78,14 @@ GetStream FindGetStream() {
   return reinterpret_cast<GetStream>(function);
 }
 
+#if defined(__HIPCC__)
+// Returns "gfx90a, gfx942" for "gfx90a,gfx942".
+std::string FormatArchitectures(const char* list) {
+  std::string text;
+  for (const char* at = list; *at != '\0'; ++at) text += *at == ',' ? ", " : std::string(1, *at);
+  return text.empty() ? "others" : text;
+}
+#else
 // Converts "900,1000" to "9.0, 10.0".
 std::string FormatArchitectures(const char* list) {
   std::string text, number;
@@ -95,6 +103,7 @@ std::string FormatArchitectures(const char* list) {
   }
   return text.empty() ? "others" : text;
 }
+#endif
 
 }  // namespace
 
@@ -133,8 +142,8 @@ void CopyAsync(void* to, const void* from, size_t bytes) {
 
 void FailLaunch(const char* kernel, int error, const char* architectures) {
   const auto code = static_cast<decltype(VLLM_GPU_RUNTIME(GetLastError)())>(error);
-  VLLM_GPU_RUNTIME(
-      GetLastError)();  // clears it: the runtime would report it again for the next call
+  // Clears the error: the runtime would report it again for the next call.
+  (void)VLLM_GPU_RUNTIME(GetLastError)();
   std::string what = std::string(kernel) + ": " + VLLM_GPU_RUNTIME(GetErrorString)(code);
 #if defined(__HIPCC__)
   const bool no_code = code == hipErrorNoBinaryForGpu || code == hipErrorInvalidDeviceFunction;

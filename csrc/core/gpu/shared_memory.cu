@@ -67,7 +67,7 @@ std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
     CheckRuntime(VLLM_GPU_RUNTIME(DeviceSynchronize)(), "zeroing shared memory");
     return {memory, MakeShareHandle(memory)};
   } catch (...) {
-    VLLM_GPU_RUNTIME(Free)(memory);
+    (void)VLLM_GPU_RUNTIME(Free)(memory);
     throw;
   }
 }

@@ -18,8 +18,8 @@ namespace vllm::gpu {
 
 // Throws std::runtime_error with `what` and the toolkit's message.
 [[noreturn]] inline void FailRuntime(VLLM_GPU_RUNTIME(Error_t) error, const std::string& what) {
-  VLLM_GPU_RUNTIME(
-      GetLastError)();  // clears it: the runtime would report it again for the next call
+  // Clears the error: the runtime would report it again for the next call.
+  (void)VLLM_GPU_RUNTIME(GetLastError)();
   throw std::runtime_error(what + ": " + VLLM_GPU_RUNTIME(GetErrorString)(error));
 }
 

@@ -31,7 +31,7 @@ VARIABLES: Mapping[str, str] = {"cuda": "TORCH_CUDA_ARCH_LIST", "rocm": "PYTORCH
 #: toolkit is too old for an entry, the entry is left out.
 DEFAULTS: Mapping[str, str] = {
     "cuda": "7.5 8.0 8.6 8.9 9.0a 10.0f 12.0f+PTX",
-    "rocm": "gfx908 gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1101 gfx1200 gfx1201",
+    "rocm": "gfx90a gfx942 gfx950 gfx1030 gfx1100 gfx1201",
 }
 
 #: Compute capability -> the first CUDA release that compiles for it (None: every accepted one), and
@@ -162,7 +162,12 @@ def compile_options(device: str, compiled: Iterable[str]) -> tuple[str, ...]:
     Each option is one word, so that CMake neither splits nor merges them.
     """
     if device == "rocm":
-        return tuple(f"--offload-arch={arch}" for arch in compiled)
+        archs = tuple(compiled)
+        # An error message of a launch lists them.
+        return (
+            *(f"--offload-arch={arch}" for arch in archs),
+            f"-DVLLM_HIP_ARCHITECTURES={','.join(archs)}",
+        )
     options = []
     for name in compiled:
         (arch,) = cuda_archs.parse(name, "architecture")

@@ -18,6 +18,7 @@ from vllm_build.native import cmake, logged_process, unit_times
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.sources import cutlass, flash_attention, stable_inputs, third_party
 from vllm_build.target import torch_files
+from vllm_build.target.toolkits import rocm_toolkit
 from vllm_build.util import clock
 from vllm_build.util.files import write_text
 from vllm_build.util.redaction import redact, say
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from vllm_build.native.build_configuration import Configuration
     from vllm_build.native.job_count import Jobs
+    from vllm_build.settings.build_settings import Settings
+    from vllm_build.target.toolkits.toolkit_search import Toolkit
 
 #: CMake reads these variables only when it first configures a folder, so a change of one needs a
 #: fresh configuration.
@@ -139,8 +142,31 @@ def _toolkit(config: Configuration) -> dict[str, str]:
     if toolkit.kind == "cuda":
         return {"CMAKE_CUDA_COMPILER": str(toolkit.compiler), "CUDAToolkit_ROOT": str(toolkit.root)}
     if toolkit.kind == "rocm":
-        return {"CMAKE_HIP_COMPILER_ROCM_ROOT": str(toolkit.root)}
+        return _rocm(toolkit, config.settings)
     return {}
+
+
+def _rocm(toolkit: Toolkit, settings: Settings) -> dict[str, str]:
+    """ROCm's clang, unless ``HIPCXX`` names another one.
+
+    Raises:
+        ToolchainError: ROCm has no clang for AMD GPUs.
+    """
+    # clang links the HIP runtime with every program, also with those by which CMake tests it. We
+    # link none, and a conda environment may have none.
+    link_none = "--start-no-unused-arguments -no-hip-rt --end-no-unused-arguments"
+    flags = f"{settings.inherited.get('HIPFLAGS', '')} {link_none}".strip()
+    chosen = (
+        {}
+        if settings.inherited.get("HIPCXX")
+        else {"CMAKE_HIP_COMPILER": str(rocm_toolkit.find_clang(toolkit))}
+    )
+    return {
+        **chosen,
+        "CMAKE_HIP_COMPILER_ROCM_ROOT": str(toolkit.root),
+        "CMAKE_HIP_FLAGS": flags,
+        "CMAKE_HIP_PLATFORM": "amd",
+    }
 
 
 def launcher() -> str:

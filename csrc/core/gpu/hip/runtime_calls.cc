@@ -86,7 +86,8 @@ bool RegisterDeviceCode() {
   if (registered.load(std::memory_order_acquire)) return true;
   const std::lock_guard<std::mutex> lock(RegistrationMutex());
   if (registered.load(std::memory_order_relaxed)) return true;
-  const auto add_code = reinterpret_cast<RegisterFatBinary*>(FindFunction("__hipRegisterFatBinary"));
+  const auto add_code =
+      reinterpret_cast<RegisterFatBinary*>(FindFunction("__hipRegisterFatBinary"));
   const auto add_function =
       reinterpret_cast<RegisterFunction*>(FindFunction("__hipRegisterFunction"));
   const auto add_variable = reinterpret_cast<RegisterVariable*>(FindFunction("__hipRegisterVar"));
@@ -110,10 +111,10 @@ bool RegisterDeviceCode() {
 }  // namespace vllm::gpu::hip
 
 // Defines `name` as a forward with these parameters, which returns HIP's status.
-#define VLLM_HIP_FORWARD(name, parameters, ...)                            \
-  int name parameters {                                                    \
-    static vllm::gpu::hip::Lookup<int parameters> lookup(#name);           \
-    const auto function = lookup.Get();                                    \
+#define VLLM_HIP_FORWARD(name, parameters, ...)                                      \
+  int name parameters {                                                              \
+    static vllm::gpu::hip::Lookup<int parameters> lookup(#name);                     \
+    const auto function = lookup.Get();                                              \
     return function == nullptr ? vllm::gpu::hip::kNoRuntime : function(__VA_ARGS__); \
   }
 
@@ -138,9 +139,8 @@ VLLM_HIP_FORWARD(hipFree, (void* memory), memory)
 VLLM_HIP_FORWARD(hipMemset, (void* memory, int value, size_t bytes), memory, value, bytes)
 VLLM_HIP_FORWARD(hipMemcpy, (void* to, const void* from, size_t bytes, int kind), to, from, bytes,
                  kind)
-VLLM_HIP_FORWARD(hipMemcpyAsync,
-                 (void* to, const void* from, size_t bytes, int kind, void* stream), to, from,
-                 bytes, kind, stream)
+VLLM_HIP_FORWARD(hipMemcpyAsync, (void* to, const void* from, size_t bytes, int kind, void* stream),
+                 to, from, bytes, kind, stream)
 VLLM_HIP_FORWARD(hipMemGetAddressRange, (void** base, size_t* bytes, void* address), base, bytes,
                  address)
 VLLM_HIP_FORWARD(hipStreamIsCapturing, (void* stream, int* status), stream, status)
