@@ -5,7 +5,12 @@ set -euo pipefail
 
 # PATH ends with the caller's directories, so a compiler that the build environment lacks would
 # silently be the host's.
-for tool in "$CC" "$CXX" cmake ninja $([ "$VLLM_TARGET_DEVICE" != cuda ] || echo nvcc); do
+case $VLLM_TARGET_DEVICE in
+  cuda) gpu_compiler=nvcc ;;
+  rocm) gpu_compiler=${HIPCXX:-hip} ;;
+  *) gpu_compiler=cmake ;;
+esac
+for tool in "$CC" "$CXX" cmake ninja "$gpu_compiler"; do
   found=$(command -v "$tool" || true)
   case "$found" in
     "$BUILD_PREFIX"/*) echo "$tool: $found" ;;
@@ -58,6 +63,12 @@ if [ "$VLLM_TARGET_DEVICE" = cuda ]; then
   # The CUDA runtime is linked statically, so our package carries its license texts. The recipe takes
   # them from here.
   "$PREFIX/bin/python" "$SRC_DIR/recipe/copy_licenses.py" "$BUILD_PREFIX" 'cuda-cudart-static_*' "$SRC_DIR/licenses/cuda-cudart-static"
+fi
+
+if [ "$VLLM_TARGET_DEVICE" = rocm ]; then
+  for package in hip-devel rocm-device-libs; do
+    "$PREFIX/bin/python" "$SRC_DIR/recipe/copy_licenses.py" "$BUILD_PREFIX" "$package" "$SRC_DIR/licenses/$package"
+  done
 fi
 
 "$PREFIX/bin/python" setup.py build_ext --build-lib "$SRC_DIR/stage"

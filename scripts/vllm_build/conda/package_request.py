@@ -77,13 +77,15 @@ def stamps(request: Request) -> dict[str, str]:
     found = recipe_stamp.values(request.root)
     for key in [key for key in found if key.endswith("_recipe_digest")]:
         found[key] = packer_version.recipe_digest(found[key])
-    if request.variant.accelerator == "cuda":
-        # The hash in the package's name covers the keys of a variant, so other architectures or
-        # head sizes give another package.
-        if asked := requested_archs.requested("cuda", request.settings):
-            found["cuda_arch_list"] = ";".join(gpu_targets.parse("cuda", *asked))
-        if request.settings.flash_attention_set:
-            found["flash_attention_set"] = request.settings.flash_attention_set
+    # The hash in the package's name covers the keys of a variant, so other architectures or head
+    # sizes give another package.
+    device = request.variant.accelerator
+    if device in gpu_targets.DEFAULTS and (
+        asked := requested_archs.requested(device, request.settings)
+    ):
+        found[f"{device}_arch_list"] = ";".join(gpu_targets.parse(device, *asked))
+    if device == "cuda" and request.settings.flash_attention_set:
+        found["flash_attention_set"] = request.settings.flash_attention_set
     if request.channel == package_channel.LOCAL:
         chosen = {
             "channel_digest": needed_builds.toolchain_builds(request),
@@ -118,7 +120,7 @@ def planned(request: Request) -> Plan:
         kernels_table.load(request.root),
         variant.accelerator,
         toolkit_version=variant.toolkit_version,
-        arch_list=values.get("cuda_arch_list"),
+        arch_list=values.get(f"{variant.accelerator}_arch_list"),
         arch_source=str(variant.path),
         choice=choice,
     )

@@ -42,11 +42,18 @@ REQUIRED = (
 )
 #: More keys that they read for CUDA.
 REQUIRED_CUDA = ("cuda_compiler", "cuda_compiler_version", "cuda_arch_list", "flash_attention_set")
+#: More keys that they read for ROCm.
+REQUIRED_ROCM = ("hip_compiler", "hip_compiler_version", "rocm_version", "rocm_arch_list")
+_MORE = {"cuda": REQUIRED_CUDA, "rocm": REQUIRED_ROCM}
+#: The key of an accelerator that has its toolkit's release.
+_RELEASES = {"cuda": "cuda_compiler_version", "rocm": "rocm_version"}
+#: Keys with architectures, and the accelerator that they are for.
+_ARCH_LISTS = {"cuda_arch_list": "cuda", "rocm_arch_list": "rocm"}
 #: Packages that the recipes require by name alone; a key with that name selects the version.
 PINS = ("libtorch", "libhwy", "setuptools", "packaging", "pip", "wheel", "cmake", "ninja", "ccache")
 #: Keys that describe the file and not the package.
 _ABOUT = ("zip_keys", "target_platform")
-_KNOWN = (*REQUIRED, *REQUIRED_CUDA, *PINS, *_ABOUT)
+_KNOWN = (*REQUIRED, *REQUIRED_CUDA, *REQUIRED_ROCM, *PINS, *_ABOUT)
 #: Keys that conda-smithy writes into every file of a feedstock's ``.ci_support``. No variant file
 #: of this tree has them.
 _FEEDSTOCK = ("channel_targets", "channel_sources", "docker_image", "pin_run_as_build")
@@ -89,7 +96,7 @@ class Variant:
     @property
     def toolkit_version(self) -> Version | None:
         """The release of the accelerator's toolkit; None if it has none."""
-        release = self.values.get(f"{self.accelerator}_compiler_version")
+        release = self.values.get(_RELEASES.get(self.accelerator, ""))
         return None if release is None else Version(release)
 
 
@@ -149,9 +156,9 @@ def _check_version(where: str, key: str, value: str) -> None:
             f"{where} is {value}, and packages are for Python >= {_FLOOR}",
             expected=f"Python {_FLOOR} or newer",
         )
-    if key == "cuda_compiler_version":
+    for device in [name for name, release in _RELEASES.items() if release == key]:
         try:
-            gpu_targets.check_floor("cuda", version)
+            gpu_targets.check_floor(device, version)
         except ToolchainError as error:
             raise ConfigurationError(
                 f"{where}: {error.message}", expected=error.expected
@@ -177,10 +184,10 @@ def _check(where: str, key: str, value: str) -> None:
         _check_choice(where, value, SETS, {})
     elif key == "target_platform":
         _check_choice(where, value, (PLATFORM,), {})
-    elif key == "cuda_arch_list":
+    elif key in _ARCH_LISTS:
         path, _, line = where.partition(": ")[0].rpartition(":")
         try:
-            gpu_targets.parse("cuda", value, path)
+            gpu_targets.parse(_ARCH_LISTS[key], value, path)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"{error.message} (line {line}, {key})",
@@ -282,7 +289,7 @@ def load(root: Path, name: str) -> Variant:
         _check(
             f"{path}:{entries[key].line}: {key}" if key in entries else f"{path}: {key}", key, value
         )
-    needed = REQUIRED + (REQUIRED_CUDA if values.get("accelerator") == "cuda" else ())
+    needed = REQUIRED + _MORE.get(values.get("accelerator", ""), ())
     missing = [key for key in needed if key not in values]
     if missing:
         raise ConfigurationError(
