@@ -15,6 +15,8 @@ DOCS := $(BIN)/.installed-docs
 quoted = '$(subst ','\'',$(1))'
 # Ignores the caller's Python settings. vllm-build does this itself (scripts/bin/vllm-build).
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
+# One process for each processor; a file's tests share what its fixtures make, so they stay together.
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 # pip, which takes from its configuration only how to reach an index: constraints, `user` and `target` are not meant for .venv.
 PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/util/processes/pip_process.py --quiet
 
