@@ -220,5 +220,5 @@ def test_what_a_build_has_chosen_is_in_its_digest(root: Path) -> None:
 
 
 def test_a_build_without_the_output_has_no_digest_of_it(root: Path) -> None:
-    with pytest.raises(ConfigurationError, match="nothing of vllm-flash-attn"):
+    with pytest.raises(ConfigurationError, match="this build has no library of vllm-flash-attn"):
         build_digest(root, "vllm-flash-attn", planned(root, "cpu"), "abi3")

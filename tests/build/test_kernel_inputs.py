@@ -122,8 +122,8 @@ def test_place_order_and_git_do_not_count(root: Path, tree: Path) -> None:
         ),
         pytest.param(
             "csrc/kernels.toml",
-            "# Which instruction set",
-            "# What instruction set",
+            "# On the CPU its ops",
+            "# On a CPU its ops",
             set(),
             id="a comment of the table",
         ),
@@ -150,8 +150,8 @@ def test_place_order_and_git_do_not_count(root: Path, tree: Path) -> None:
         ),
         pytest.param(
             "third_party/patches/flash-attention/paged-caches.patch",
-            "What",
-            "That",
+            "Changes to FlashAttention",
+            "Edits of FlashAttention",
             {ATTENTION},
             id="a change to it",
         ),

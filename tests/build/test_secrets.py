@@ -180,7 +180,7 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     for name, result in (("_install", "created"), ("fetch_sources", None)):
         monkeypatch.setattr(package_job, name, lambda *_, result=result: result)
     monkeypatch.setattr(
-        package_job.channel_build, "ensure", lambda *_: ChannelReport(tmp_path, "d" * 64, ())
+        package_job.channel_build, "ensure", lambda *_, **__: ChannelReport(tmp_path, "d" * 64, ())
     )
     monkeypatch.setattr(
         package_job.conda_environment, "run_in", lambda *_, **__: "all operators agree"

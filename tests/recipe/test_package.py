@@ -150,7 +150,7 @@ def test_the_variable_narrows_the_architectures_and_changes_the_name(
 
 
 def test_a_malformed_list_of_a_variant_file_names_the_file(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"mine\.yaml: '9\.0z' is no GPU architecture"):
+    with pytest.raises(ConfigurationError, match=r"mine\.yaml: '9\.0z' is not a GPU architecture"):
         package_request.planned(request_for(root, edited(root, tmp_path, "9.0a", "9.0z"), tmp_path))
 
 

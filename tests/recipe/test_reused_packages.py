@@ -147,7 +147,7 @@ def test_a_location_that_is_no_channel(ctx: Context, target: Path, tmp_path: Pat
     (tmp_path / "odd" / "linux-64" / "repodata.json").write_text(
         '{"packages.conda": []}', encoding="utf-8"
     )
-    with pytest.raises(RefusedError, match=r"packages\.conda is no object"):
+    with pytest.raises(RefusedError, match=r"packages\.conda is not an object"):
         take(ctx, target, tmp_path / "odd")
 
 

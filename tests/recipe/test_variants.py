@@ -111,12 +111,12 @@ def test_no_text_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, te
         (
             "accelerator:",
             "acclerator:",
-            r":3: nothing reads the key 'acclerator'",
+            r":4: nothing reads the key 'acclerator'",
             "write accelerator",
         ),
-        ('- "cpu"', '- "CPU"', ":3: accelerator is 'CPU'", "write cpu"),
-        ('- "cpu"', '- "nvidia"', ":3: accelerator is 'nvidia'", "write cuda"),
-        ('- "cpu"', '- "abacus"', ":3: accelerator is 'abacus'", None),
+        ('- "cpu"', '- "CPU"', ":4: accelerator is 'CPU'", "write cpu"),
+        ('- "cpu"', '- "nvidia"', ":4: accelerator is 'nvidia'", "write cuda"),
+        ('- "cpu"', '- "abacus"', ":4: accelerator is 'abacus'", None),
         ('- "3.11"', '- "3.9"', "python is 3.9, and packages are for Python >= 3.10", None),
         (
             '- "3.11"',

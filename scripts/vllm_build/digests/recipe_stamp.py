@@ -85,7 +85,7 @@ def check(root: Path) -> None:
     for path in _files(root):
         if not holds(path, text):
             raise IntegrityError(
-                f"{path} is out of step with the tree",
+                f"{path} does not match the tree",
                 expected="the stamps of this tree",
                 remedy="vllm-build stamp",
             )
