@@ -166,7 +166,6 @@ def test_the_toolkit_of_the_plan_is_the_one_that_compiles(root: Path, tools: Pat
     config = configuration(root)
     for kind, expected in (
         ("cuda", {"CMAKE_CUDA_COMPILER": "/t/bin/x", "CUDAToolkit_ROOT": "/t"}),
-        ("rocm", {"CMAKE_HIP_COMPILER_ROCM_ROOT": "/t"}),
         ("sycl", {}),
     ):
         toolkit = Toolkit(kind, Version("12.9"), Path("/t"), Path("/t/bin/x"), "said so")

@@ -90,7 +90,15 @@ def test_architectures_of_the_future_are_the_compiler_s_to_judge() -> None:
             ["-gencode=arch=compute_120,code=sm_120", "-gencode=arch=compute_120,code=compute_120"],
         ),
         ("cuda", [], []),
-        ("rocm", ["gfx90a", "gfx942"], ["--offload-arch=gfx90a", "--offload-arch=gfx942"]),
+        (
+            "rocm",
+            ["gfx90a", "gfx942"],
+            [
+                "--offload-arch=gfx90a",
+                "--offload-arch=gfx942",
+                "-DVLLM_HIP_ARCHITECTURES=gfx90a,gfx942",
+            ],
+        ),
     ],
 )
 def test_compiler_options(device: str, compiled: list[str], options: list[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.toolchain import apt, debian_index
+from vllm_build.toolchain import apt, debian_index, debian_suites
 from vllm_build.toolchain.apt import PrivateApt
 from vllm_build.toolchain.locked_files import Fetcher
 from vllm_build.util.errors import FetchError, ResourceError, ToolchainError
@@ -37,6 +37,12 @@ def test_the_mirror_is_the_first_with_a_base_suite() -> None:
     assert apt.choose_mirror(targets) == "http://mirror.example/debian"
     assert apt.choose_mirror("http://archive.example/ubuntu/|noble|main\n") is None
     assert apt.choose_mirror("") is None
+    assert apt.choose_mirror(targets, security=True) == "http://security.example/debian-security"
+    old = "http://security.example/|buster/updates|main\n"
+    assert apt.choose_mirror(old, security=True) == "http://security.example"
+    assert (
+        apt.choose_mirror("http://m.example/debian|bookworm-updates|main\n", security=True) is None
+    )
 
 
 @given(st.text())
@@ -117,7 +123,7 @@ def test_the_newest_version_of_a_suite_comes_first() -> None:
 FAKE_APT_GET = r"""#!/bin/sh
 echo "$@" >> "$FAKE_LOG"
 case "$*" in
-indextargets*) printf '%s|bookworm|main\n' "$FAKE_MIRROR" ;;
+indextargets*) printf '%s|%s|main\n' "$FAKE_MIRROR" "${FAKE_SUITE:-bookworm}" ;;
 *update*)
     [ -z "$FAKE_UPDATE_ERROR" ] || { echo "$FAKE_UPDATE_ERROR" >&2; exit 100; }
     for suite in bullseye bookworm trixie; do
@@ -186,12 +192,31 @@ def test_the_private_state_is_its_own(machine: Path, console: Console) -> None:
 
 def test_a_component_has_a_state_of_its_own(machine: Path, console: Console) -> None:
     fetcher = Fetcher(machine / "cache", console, os.environ)
-    main, other = fetcher.apt(), fetcher.apt("non-free")
+    main, other = fetcher.apt(), fetcher.apt(debian_suites.find_group("trixie/non-free"))
     assert fetcher.apt() is main
     assert (main.folder.name, other.folder.name) == ("apt", "apt-non-free")
     for apt_, ending in ((main, " main"), (other, " non-free")):
         sources = (apt_.folder / "sources.list").read_text(encoding="utf-8").splitlines()
         assert all(line.endswith(ending) for line in sources)
+
+
+def test_a_suite_that_replaces_versions_has_lists_of_its_own(
+    machine: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher = Fetcher(machine / "cache", console, os.environ)
+    fetcher.apt(debian_suites.find_group("experimental"))
+    text = (machine / "cache" / "apt-experimental" / "sources.list").read_text(encoding="utf-8")
+    assert [line.split("] ")[1] for line in text.splitlines()] == [
+        "http://m.example/debian experimental main"
+    ] * 2
+    # Security updates are in an archive of their own, which this machine does not name.
+    with pytest.raises(ToolchainError, match="names no Debian security archive") as caught:
+        fetcher.apt(debian_suites.find_group("bookworm-security"))
+    assert "bookworm-security" in str(caught.value.expected)
+    monkeypatch.setenv("FAKE_SUITE", "trixie-security")
+    group = debian_suites.find_group("bookworm-security")
+    text = (fetcher.apt(group).folder / "sources.list").read_text(encoding="utf-8")
+    assert all(line.endswith("/debian bookworm-security main") for line in text.splitlines())
 
 
 def test_lists_are_read_once_and_again_for_another_mirror(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_build.toolchain import build_order, toolchain_builds, wheel_table
+from vllm_build.toolchain import build_order, debian_suites, toolchain_builds, wheel_table
 from vllm_build.toolchain.toolchain_builds import AptSource, AptSourcePackage, Build, PypiSource
 from vllm_build.util.errors import ConfigurationError
 
@@ -113,8 +113,23 @@ def test_a_suite_and_its_component(tmp_path: Path) -> None:
         write(tmp_path, APT + 'suite = "trixie/non-free"\npackages = ["nvidia-cuda-toolkit"]\n')
     )
     assert build.sources == (AptSource("trixie/non-free", ("nvidia-cuda-toolkit",)),)
-    assert toolchain_builds.split_suite("trixie/non-free") == ("trixie", "non-free")
-    assert toolchain_builds.split_suite("trixie") == ("trixie", "main")
+    assert debian_suites.split_suite("trixie/non-free") == ("trixie", "non-free")
+    assert debian_suites.split_suite("trixie") == ("trixie", "main")
+
+
+def test_each_suite_is_in_one_group_of_lists() -> None:
+    names = {
+        "bookworm": "main",
+        "trixie/non-free": "non-free",
+        "bookworm-security": "bookworm-security",
+        "experimental": "experimental",
+    }
+    assert {suite: debian_suites.find_group(suite).name for suite in names} == names
+    for suite in debian_suites.SPELLINGS:
+        release, component = debian_suites.split_suite(suite)
+        group = debian_suites.find_group(suite)
+        assert (release in group.suites, group.component) == (True, component)
+        assert group.security is release.endswith("-security")
 
 
 def test_what_a_build_makes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.version import Version
 
+from vllm_build.native import cmake_configure
 from vllm_build.settings.build_settings import Settings
 from vllm_build.target.toolkits import (
     rocm_toolkit,
@@ -102,3 +103,91 @@ def test_rocm_floor(
     else:
         with pytest.raises(ToolchainError, match="too old"):
             rocm_of(rocm_home=tmp_path)
+
+
+TARGETS = "  Registered Targets:\n    amdgcn     - AMD GCN GPUs\n    x86-64     - 64-bit X86"
+
+
+def clang(path: Path, targets: str = TARGETS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # printf is built into the shell: the tests have no PATH.
+    path.write_text(f"#!/bin/sh\nprintf '%s\\n' '{targets}'\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def record(root: Path, release: str) -> None:
+    (root / ".info").mkdir(parents=True, exist_ok=True)
+    (root / ".info" / "version").write_text(f"{release}\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("release", "programs", "expected"),
+    [
+        ("5.7.1-98", ["bin/hipcc", "llvm/bin/clang++"], "llvm/bin/clang++"),
+        ("6.4.1-83", ["bin/hipcc", "bin/amdclang++", "llvm/bin/clang++"], "bin/amdclang++"),
+        ("7.2.0-43", ["bin/hipcc", "bin/amdclang++", "lib/llvm/bin/clang++"], "bin/amdclang++"),
+        ("7.2.0-43", ["bin/amdclang++"], "bin/amdclang++"),
+        ("7.2.0-43", ["lib/llvm/bin/clang++"], "lib/llvm/bin/clang++"),
+    ],
+    ids=["5.7", "6.4", "7.2", "without hipcc", "clang alone"],
+)
+def test_the_clang_of_each_layout(
+    tmp_path: Path, release: str, programs: list[str], expected: str
+) -> None:
+    record(tmp_path, release)
+    for program in programs:
+        clang(tmp_path / program)
+    found = rocm_of(rocm_home=tmp_path)
+    assert (found.root, str(found.version)) == (tmp_path, release.partition("-")[0])
+    assert rocm_toolkit.find_clang(found) == tmp_path / expected
+
+
+def test_a_conda_environment_without_hipcc(tmp_path: Path) -> None:
+    path = clang(tmp_path / "bin" / "x86_64-conda-linux-gnu-clang++")
+    assert toolkit_finder.find_rocm(Settings(conda_prefix=tmp_path)) is None, "a clang for hosts"
+    (tmp_path / "share" / "hip").mkdir(parents=True)
+    (tmp_path / "share" / "hip" / "version").touch()
+    with pytest.raises(ToolchainError, match="does not record a release of ROCm"):
+        rocm_of(conda_prefix=tmp_path)
+    record(tmp_path, "7.2.4")
+    found = rocm_of(conda_prefix=tmp_path)
+    assert (found.root, found.compiler, str(found.version)) == (tmp_path, path, "7.2.4")
+    assert rocm_toolkit.find_clang(found) == path
+
+
+def test_a_clang_without_amd_gpus(tmp_path: Path) -> None:
+    record(tmp_path, "7.2.0")
+    path = clang(tmp_path / "llvm" / "bin" / "clang++", "  Registered Targets:\n    x86 - X86")
+    with pytest.raises(ToolchainError, match="cannot compile for AMD GPUs") as caught:
+        rocm_toolkit.find_clang(rocm_of(rocm_home=tmp_path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_rocm_without_clang(tmp_path: Path, hipcc: Callable[..., Path]) -> None:
+    hipcc(tmp_path, "6.4.43483")
+    with pytest.raises(ToolchainError, match="has no clang") as caught:
+        rocm_toolkit.find_clang(rocm_of(rocm_home=tmp_path))
+    assert "amdclang++" in str(caught.value.expected)
+    assert "HIPCXX" in str(caught.value.remedy)
+
+
+def test_the_hipcc_of_nvidia(tmp_path: Path) -> None:
+    clang(tmp_path / "bin" / "hipcc", "nvcc: NVIDIA (R) Cuda compiler driver\nrelease 12.9")
+    with pytest.raises(ToolchainError, match="compiles for NVIDIA GPUs"):
+        rocm_of(rocm_home=tmp_path)
+
+
+def test_cmake_gets_the_clang_and_no_runtime(tmp_path: Path) -> None:
+    record(tmp_path, "7.2.4")
+    path = clang(tmp_path / "llvm" / "bin" / "clang++")
+    found = rocm_of(rocm_home=tmp_path)
+    told = cmake_configure._rocm(found, Settings(inherited={"HIPFLAGS": "-O1"}))
+    assert told == {
+        "CMAKE_HIP_COMPILER": str(path),
+        "CMAKE_HIP_COMPILER_ROCM_ROOT": str(tmp_path),
+        "CMAKE_HIP_FLAGS": "-O1 --start-no-unused-arguments -no-hip-rt --end-no-unused-arguments",
+        "CMAKE_HIP_PLATFORM": "amd",
+    }
+    chosen = cmake_configure._rocm(found, Settings(inherited={"HIPCXX": "/mine/clang++"}))
+    assert "CMAKE_HIP_COMPILER" not in chosen

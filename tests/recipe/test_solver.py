@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.version import Version as Release
 from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, Version, solve
+from rattler.exceptions import SolverError
 
 from vllm_build.conda import recipe_outputs, variants
 from vllm_build.conda.environments import solver
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-VARIANTS = ("cpu", "cuda124", "cuda12", "cuda13")
+VARIANTS = ("cpu", "rocm", "cuda124", "cuda12", "cuda13")
 
 
 def record(
@@ -74,6 +75,7 @@ def channel(root: Path, tmp_path: Path) -> str:
     ]
     others += [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
     others += [record("pytorch", "2.13.0", "cpu_0", ["libtorch 2.13.0"])]
+    others += [record("rocm-core", release) for release in ("6.2.0", "7.2.4", "8.0.0")]
     others += [
         record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"])
         for major, minor in ((12, 4), (12, 9), (13, 0))
@@ -144,6 +146,20 @@ def test_the_build_fits_the_driver(channel: str, cuda: str | None, expected: str
     assert taken(channel, ["vllm"], cuda) == expected
 
 
+@pytest.mark.parametrize("cuda", [None, "13.0"])
+def test_rocm_is_chosen_by_name_alone(channel: str, cuda: str | None) -> None:
+    """No virtual package tells of AMD GPUs; an NVIDIA GPU in the machine does not exclude one."""
+    assert taken(channel, ["vllm", "vllm-kernels=*=rocm*"], cuda) == "rocm72"
+    # An environment that has ROCm for other reasons does not change what a machine gets.
+    assert taken(channel, ["vllm", "rocm-core=7.2"], cuda) == ("cuda130" if cuda else "cpu")
+
+
+@pytest.mark.parametrize("release", ["6.2.0", "8.0.0"])
+def test_rocm_kernels_do_not_go_with_every_release(channel: str, release: str) -> None:
+    with pytest.raises(SolverError, match="rocm-core"):
+        taken(channel, ["vllm-kernels=*=rocm*", f"rocm-core={release}"], None)
+
+
 @pytest.mark.parametrize(
     ("override", "expected"), [("12.4", "cuda129"), ("13.0", "cuda130"), ("", "cpu")]
 )
@@ -198,6 +214,7 @@ def test_the_order_is_in_the_records_and_not_left_to_one_solver(root: Path) -> N
         )
         assert found[name].build.endswith(f"_{found[name].number}")
     assert {name: output.behind for name, output in found.items()} == {
-        name: name == "cpu" for name in VARIANTS
+        name: name in ("cpu", "rocm") for name in VARIANTS
     }
+    assert found["rocm"].number < found["cpu"].number
     assert found["cuda124"].number < found["cuda12"].number < found["cuda13"].number

@@ -39,6 +39,14 @@ def test_every_variant_of_the_tree_loads(root: Path) -> None:
         assert variants.load(root, name).name == name
 
 
+def test_the_rocm_variant(root: Path) -> None:
+    variant = variants.load(root, "rocm")
+    assert (variant.accelerator, str(variant.toolkit_version)) == ("rocm", "7.2")
+    assert variant.values["hip_compiler_version"] == variant.values["rocm_version"]
+    listed = gpu_targets.parse("rocm", variant.values["rocm_arch_list"], "rocm")
+    assert listed == gpu_targets.default("rocm", variant.toolkit_version)
+
+
 @pytest.mark.parametrize("name", ["cuda12", "cuda124", "cuda13"])
 def test_architectures_of_a_variant_are_the_projects_list(root: Path, name: str) -> None:
     variant = variants.load(root, name)
@@ -207,6 +215,27 @@ def test_keys_of_cuda_are_checked(root: Path, tmp_path: Path, old: str, new: str
     with pytest.raises(
         ConfigurationError, match=r"mine\.yaml(:\d+: |.*\(line \d+, cuda_arch_list\))"
     ):
+        variants.load(root, str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('rocm_version:\n  - "7.2"\n', "", "lacks rocm_version"),
+        ('rocm_version:\n  - "7.2"', 'rocm_version:\n  - "5.6"', "expected: ROCm >= 5.7"),
+        ("gfx90a;", "mi250;", "write gfx90a"),
+        ("gfx90a;", "gfx11-generic;", r"'gfx11-generic' is not an AMD GPU architecture"),
+        ("gfx90a;", "gfx90a:xnack-;gfx90a;", "cannot be combined in one binary"),
+    ],
+)
+def test_keys_of_rocm_are_checked(
+    root: Path, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    text = (root / "variants" / "rocm.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=said):
         variants.load(root, str(path))
 
 

@@ -103,12 +103,7 @@ def find_rocm(settings: Settings) -> Toolkit | None:
     if recorded:
         root, version = recorded[0]
     elif candidate.compiler.name == "hipcc":
-        root, version = (
-            roots[0],
-            toolkit_search.ask(
-                candidate.compiler, r"HIP version: ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE
-            ),
-        )
+        root, version = roots[0], _ask_hipcc(candidate.compiler)
     else:
         raise ToolchainError(
             f"{candidate.compiler} is a clang, and {roots[0]} does not record a release of ROCm",
@@ -120,6 +115,21 @@ def find_rocm(settings: Settings) -> Toolkit | None:
         FLOORS["rocm"],
         _VARIABLE,
     )
+
+
+def _ask_hipcc(hipcc: Path) -> Version:
+    """The version of HIP that hipcc prints.
+
+    Raises:
+        ToolchainError: it prints none, or it is the one that runs nvcc.
+    """
+    if "Cuda compiler driver" in toolkit_search.output_of(hipcc, ["--version"], _VARIABLE):
+        raise ToolchainError(
+            f"{hipcc} compiles for NVIDIA GPUs: it runs nvcc",
+            expected="the hipcc of a ROCm installation",
+            remedy=f"set {_VARIABLE} to one, unset HIP_PLATFORM, or build for the device cuda",
+        )
+    return toolkit_search.ask(hipcc, r"HIP version: ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE)
 
 
 def _possible_roots(compiler: Path) -> list[Path]:
