@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import platform
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from vllm import build_info, platforms
 from vllm.platforms import CpuArchEnum, PlatformEnum, UnspecifiedPlatform, host
 from vllm.platforms.cpu import CpuPlatform
+from vllm.platforms.rocm import RocmPlatform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +67,7 @@ def test_a_device_without_a_platform(
     with pytest.raises(
         RuntimeError,
         match=r"no platform for 'xpu' \(the installed vllm-kernels 3.2.1 are built for it\); it "
-        r"has cpu, cuda, empty",
+        r"has cpu, cuda, rocm, empty",
     ):
         platforms.detect()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "tpu")
@@ -144,6 +146,49 @@ def test_cuda_answers(
     for question in (found.get_device_name, found.get_device_total_memory):
         with pytest.raises(RuntimeError, match="sees no GPU"):
             question()
+
+
+@pytest.mark.parametrize(
+    ("processor", "fnuz"),
+    [("gfx90a:sramecc+:xnack-", False), ("gfx942", True), ("gfx950", False), ("gfx1201", False)],
+)
+def test_rocm_answers(
+    tmp_path: Path,
+    write_record: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    processor: str,
+    fnuz: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed here")
+    write_record(tmp_path, device="rocm")
+    found = platforms.detect()
+    assert isinstance(found, RocmPlatform)
+    assert yes(found) == {"is_rocm", "is_cuda_alike"}
+    # torch calls AMD GPUs "cuda".
+    assert (found.device_name, found.device_type, found.dispatch_key) == ("rocm", "cuda", "CUDA")
+    assert set(found.supported_dtypes) == {torch.float32, torch.bfloat16, torch.float16}
+    if torch.version.hip is None:
+        with pytest.raises(RuntimeError, match="is built without ROCm"):
+            found.get_device_name()
+    monkeypatch.setattr(torch.version, "hip", "7.2.4")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=r"built for ROCm, HIP 7\.2\.4\) sees no GPU"):
+        found.fp8_dtype()
+    # What torch says of a GPU that this machine does not have.
+    properties = SimpleNamespace(name="AMD Instinct", total_memory=2**37, gcnArchName=processor)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    assert found.get_processor() == processor.partition(":")[0]
+    assert (found.get_device_name(), found.get_device_total_memory()) == ("AMD Instinct", 2**37)
+    assert found.fp8_dtype() is (torch.float8_e4m3fnuz if fnuz else torch.float8_e4m3fn)
+    with pytest.raises(ValueError, match="device_id=1: torch sees 1 GPU, numbered from 0"):
+        found.get_device_name(1)
+
+
+def test_fp8_of_other_platforms() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed here")
+    assert (CpuPlatform.fp8_dtype(), CpuPlatform.is_fp8_fnuz()) == (torch.float8_e4m3fn, False)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ __all__ = [
 _PLATFORMS = {
     "cpu": ("vllm.platforms.cpu", "CpuPlatform"),
     "cuda": ("vllm.platforms.cuda", "CudaPlatform"),
+    "rocm": ("vllm.platforms.rocm", "RocmPlatform"),
     "empty": ("vllm.platforms.interface", "UnspecifiedPlatform"),
 }
 

@@ -106,6 +106,18 @@ class Platform(ABC):
         """Memory that this process may use on a device, in bytes."""
 
     @classmethod
+    def is_fp8_fnuz(cls) -> bool:
+        """Whether float8 tensors have the formats without a negative zero."""
+        return False
+
+    @classmethod
+    def fp8_dtype(cls) -> torch.dtype:
+        """The dtype of float8 weights and activations."""
+        import torch  # noqa: PLC0415 - detecting the platform must not import torch
+
+        return torch.float8_e4m3fn
+
+    @classmethod
     def get_cpu_architecture(cls) -> CpuArchEnum:
         """The architecture of the host's processor."""
         return _ARCHITECTURES.get(host.machine().lower(), CpuArchEnum.OTHER)
