@@ -10,7 +10,7 @@ from vllm.platforms.interface import Platform, PlatformEnum
 if TYPE_CHECKING:
     import torch
 
-#: Processors whose float8 formats have no negative zero and one NaN (CDNA 3). Later ones have OCP's.
+#: Processors whose float8 formats have no negative zero (CDNA 3). Later ones have those of OCP.
 _FNUZ = ("gfx940", "gfx941", "gfx942")
 
 
