@@ -45,6 +45,8 @@ RUNS_ON = {
     "test_indexer_cache.py": ("emulated", "cuda"),
     "test_moe_gpu.py": ("emulated", "cuda"),
     "test_norm_block_quant.py": ("emulated", "cuda"),
+    "test_rocm_attention.py": ("emulated",),
+    "test_rocm_attention_arguments.py": ("emulated",),
     "test_scaled_mm.py": ("emulated", "cuda"),
 }
 #: Where such tests run -> the reason for a skip elsewhere; tests/recipe/test_built_packages.py

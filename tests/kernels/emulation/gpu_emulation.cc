@@ -63,11 +63,14 @@ struct Fiber {
 
 // What the lanes of a warp leave for one another. There are two sets: a lane may be one exchange
 // ahead of those that have not read yet.
+// Bytes that a lane can leave for the others: those of one operand of a matrix product.
+constexpr size_t kMostExchanged = 32;
+
 struct WarpExchange {
   int lanes = 0;
   int arrived = 0;
   unsigned round = 0;
-  unsigned char values[2][kWarpSize][8];
+  unsigned char values[2][kWarpSize][kMostExchanged];
 };
 
 struct LaunchRecord {
@@ -216,7 +219,8 @@ void BlockBarrier() {
 namespace {
 
 // Leaves `size` bytes for the lanes of the warp, waits for all of them, and returns what they left.
-const unsigned char (*WaitForAllRanks(const void* mine, size_t size))[8] {
+const unsigned char (*WaitForAllRanks(const void* mine, size_t size)) [kMostExchanged] {
+  if (size > kMostExchanged) Die("a lane leaves more for the others than there is room for");
   const unsigned me = current.thread.x;
   WarpExchange& warp = block->warps[me / kWarpSize];
   const unsigned round = warp.round;
