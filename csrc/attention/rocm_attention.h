@@ -62,7 +62,7 @@ struct RocmAttention {
   // Of each head: slope * (position - position of the query) is added to a score. May be null.
   const float* slopes = nullptr;
 
-  // What the first pass leaves for the second, if max_length > kRocmPartition: for each sequence,
+  // The first pass leaves these for the second, if max_length > kRocmPartition: for each sequence,
   // head and partition the largest score, the sum of exp(score - largest), and the mean of the
   // values that is weighted with exp(score - largest).
   int64_t partitions = 0;

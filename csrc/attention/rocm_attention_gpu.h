@@ -37,7 +37,7 @@ __device__ __forceinline__ int64_t FindLength(const RocmAttention& attention, in
   return Greater<int64_t>(Lesser(length, most), 0);
 }
 
-// What a block of threads works on.
+// The keys and heads of a block of threads.
 struct Partition {
   int64_t sequence, token, kv_head;
   int64_t head;    // the first of the query

@@ -39,7 +39,10 @@ BOTH = (
     "scaled_mm",
 )
 ON_GPU = dict.fromkeys(("cumem", "flash_attn", "flash_attn_arguments"), GPU)
-EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
+EMULATED = dict.fromkeys(
+    ("custom_all_reduce", "hopper_emulation", "rocm_attention", "rocm_attention_arguments"),
+    EMULATION,
+)
 
 
 def run(tmp_path: Path, device: str, *arguments: str) -> subprocess.CompletedProcess[str]:

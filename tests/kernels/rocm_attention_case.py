@@ -22,7 +22,7 @@ def expanded(heads: torch.Tensor, count: int) -> torch.Tensor:
 
 @dataclass
 class Case:
-    """Arguments of the op, and what they stand for.
+    """Arguments of the op, and the numbers that they represent.
 
     ``keys`` and ``values`` are ``[sequences, kv_heads, length, head_size]``, as the op is to
     understand them.
@@ -51,7 +51,7 @@ class Case:
         rows = [torch.randn(shape).to(stored) for _ in range(2)]
         self.table = torch.randperm(blocks)[: sequences * columns].view(sequences, columns).int()
         self.logical = [self.gather(row) for row in rows]
-        # What no sequence has written yet is NaN.
+        # Slots that no sequence has written yet are NaN.
         written = torch.zeros(blocks, self.block, dtype=torch.bool)
         for sequence, length in enumerate(self.lengths):
             places = torch.arange(length)

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import runpy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from rocm_attention_case import NAMES, ROUNDING, Case, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DTYPES = list(ROUNDING)
+_CASE = runpy.run_path(str(Path(__file__).parent / "rocm_attention_case.py"))
+Case, NAMES, expanded = _CASE["Case"], _CASE["NAMES"], _CASE["expanded"]
+DTYPES = list(_CASE["ROUNDING"])
 #: Lengths around the borders of tiles, blocks and partitions.
 LENGTHS = (1, 15, 16, 17, 31, 33, 64, 255, 256, 257, 511, 513, 770)
 #: Keys of a sequence, and in how many positions each kind of NaN is put.

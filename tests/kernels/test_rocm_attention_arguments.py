@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
-from rocm_attention_case import Case
 
 from vllm import _custom_ops
+
+Case = runpy.run_path(str(Path(__file__).parent / "rocm_attention_case.py"))["Case"]
 
 BAD = {
     "dtype": ({"query": torch.zeros(1, 8, 64)}, r"query is of dtype Float"),
