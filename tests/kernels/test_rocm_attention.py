@@ -21,7 +21,7 @@ DTYPES = list(_CASE["ROUNDING"])
 #: Lengths around the borders of tiles, blocks and partitions.
 LENGTHS = (1, 15, 16, 17, 31, 33, 64, 255, 256, 257, 511, 513, 770)
 #: Keys of a sequence, and in how many positions each kind of NaN is put.
-NAN_LENGTHS = {1: None, 17: None, 40: 10, 300: 6}
+NAN_LENGTHS = {1: None, 17: None, 300: 4}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -158,8 +158,9 @@ def test_no_score_above_minus_infinity(heads: int, length: int) -> None:
     assert torch.equal(case.run(), torch.zeros_like(case.query))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("heads", [1, 4, 8])
+@pytest.mark.parametrize(
+    ("dtype", "heads"), [(torch.bfloat16, 1), (torch.float16, 4), (torch.bfloat16, 8)], ids=str
+)
 @pytest.mark.parametrize("length", NAN_LENGTHS)
 def test_every_kind_of_nan(
     rows_with_nan: Callable[..., torch.Tensor], dtype: torch.dtype, heads: int, length: int
