@@ -49,7 +49,10 @@ ON_GPU = dict.fromkeys(
     ),
     GPU,
 )
-EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
+EMULATED = dict.fromkeys(
+    ("custom_all_reduce", "hopper_emulation", "rocm_attention", "rocm_attention_arguments"),
+    EMULATION,
+)
 
 
 def run(tmp_path: Path, device: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -53,6 +53,8 @@ RUNS_ON = {
     "test_indexer_cache.py": ("emulated", "cuda"),
     "test_moe_gpu.py": ("emulated", "cuda"),
     "test_norm_block_quant.py": ("emulated", "cuda"),
+    "test_rocm_attention.py": ("emulated",),
+    "test_rocm_attention_arguments.py": ("emulated",),
     "test_scaled_mm.py": ("emulated", "cuda"),
 }
 #: Devices that such tests run on -> the reason for the skip elsewhere.

@@ -29,11 +29,11 @@ from vllm_build.target import torch_files
 #: products' arguments are emulated.
 LEFT_OUT = (
     *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda"),
-    *("scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
+    *("gpu-runtime-rocm", "scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
 )
 #: Extensions that stay separate libraries, because Python loads them by name. All others are linked
 #: into "_C".
-OWN = {"vllm._flashmla_C": "_flashmla_C"}
+OWN = {"vllm._flashmla_C": "_flashmla_C", "vllm._rocm_C": "_rocm_C"}
 #: Kernels for the tests of the emulation itself.
 CASES = "hopper_cases"
 #: Kernel record -> files that test its kernels.
@@ -56,6 +56,7 @@ TESTS = {
     "indexer-cache-gpu": ("test_indexer_cache.py",),
     "merge-states-gpu": ("test_merge_states.py",),
     "flashmla": ("test_flashmla.py", "test_flashmla_arguments.py", "test_hopper_emulation.py"),
+    "paged-attention-rocm": ("test_rocm_attention.py", "test_rocm_attention_arguments.py"),
     "sampling-gpu": ("test_sampling.py",),
     "scaled-mm": ("test_scaled_mm.py",),
     "moe-gpu": ("test_moe.py", "test_moe_align.py", "test_moe_sum.py", "test_moe_gpu.py"),
@@ -77,11 +78,11 @@ def build(folder: Path, *, sanitize: bool) -> None:
     table = kernels_table.load(ROOT)
     torch = torch_files.find()
     # Records with sets are optional third-party code in separate libraries.
-    every = [k for k in table.kernels if "cuda" in k.devices and not k.sets]
+    every = [k for k in table.kernels if {"cuda", "rocm"} & set(k.devices) and not k.sets]
     if gone := set(LEFT_OUT).difference(k.name for k in every):
         raise SystemExit(
             f"error: {', '.join(sorted(gone))} in LEFT_OUT are not in {table.path}\n"
-            "  expected: names of kernels for CUDA"
+            "  expected: names of kernels for CUDA or ROCm"
         )
     print(f"not emulated: {', '.join(LEFT_OUT)}", flush=True)
     records = [k for k in every if k.name not in LEFT_OUT]

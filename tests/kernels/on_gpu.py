@@ -34,7 +34,10 @@ ALONE = (
 )
 #: Tests that only the emulation can run: they need several GPUs in one process, or test the
 #: emulation itself.
-EMULATED = ("test_custom_all_reduce.py", "test_hopper_emulation.py")
+EMULATED = (
+    *("test_custom_all_reduce.py", "test_hopper_emulation.py"),
+    *("test_rocm_attention.py", "test_rocm_attention_arguments.py"),
+)
 #: Tests for the checker, which makes a kernel a hundred times slower: every op once, and accesses
 #: outside a tensor.
 SMALL = (*OVERALL, "test_cache_gpu.py", "test_moe_gpu.py")

@@ -94,6 +94,7 @@ from vllm._custom_ops.quant_fp8 import (
 )
 from vllm._custom_ops.quant_group import per_token_group_fp8_quant, per_token_group_quant_int8
 from vllm._custom_ops.quant_int8 import dynamic_scaled_int8_quant, static_scaled_int8_quant
+from vllm._custom_ops.rocm_attention import paged_attention_rocm
 from vllm._custom_ops.rotary import rotary_embedding
 from vllm._custom_ops.sampling import fused_gumbel_argmax, greedy_argmax
 from vllm._custom_ops.scaled_mm import (
@@ -154,6 +155,7 @@ __all__ = [
     "onednn_mm",
     "onednn_scaled_mm",
     "open_mem_handle",
+    "paged_attention_rocm",
     "per_token_group_fp8_quant",
     "per_token_group_quant_int8",
     "prepack_moe_weight",
@@ -199,6 +201,7 @@ GPU_ONLY = frozenset(
         "init_custom_ar",
         "meta_size",
         "open_mem_handle",
+        "paged_attention_rocm",
         "register_buffer",
         "register_graph_buffers",
         "rms_norm_per_block_quant",

@@ -62,13 +62,16 @@ struct Fiber {
   bool done = false;
 };
 
+// The most bytes that a lane offers to the others: one operand of a matrix instruction.
+constexpr size_t kMostExchanged = 32;
+
 // Data that the lanes of a warp exchange. There are two sets, because a lane may be one exchange
 // ahead of lanes that have not read yet.
 struct WarpExchange {
   int lanes = 0;
   int arrived = 0;
   unsigned round = 0;
-  unsigned char values[2][kWarpSize][8];
+  unsigned char values[2][kWarpSize][kMostExchanged];
 };
 
 struct LaunchRecord {
@@ -218,7 +221,8 @@ namespace {
 
 // Offers `size` bytes to the lanes of the warp, waits for all of them, and returns all lanes'
 // bytes.
-const unsigned char (*OfferToWarp(const void* mine, size_t size))[8] {
+const unsigned char (*OfferToWarp(const void* mine, size_t size))[kMostExchanged] {
+  if (size > kMostExchanged) Die("a lane offers more bytes than the exchange has room for");
   const unsigned me = current.thread.x;
   WarpExchange& warp = block->warps[me / kWarpSize];
   const unsigned round = warp.round;
