@@ -29,7 +29,8 @@ from vllm_build.target import torch_files
 #: products' arguments are emulated.
 LEFT_OUT = (
     *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda"),
-    *("gpu-runtime-rocm", "scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
+    *("gpu-runtime-rocm", "hip-runtime", "hip-runtime-moe"),
+    *("scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
 )
 #: Extensions that stay separate libraries, because Python loads them by name. All others are linked
 #: into "_C".

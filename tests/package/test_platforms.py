@@ -174,7 +174,7 @@ def test_rocm_answers(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match=r"built for ROCm, HIP 7\.2\.4\) sees no GPU"):
         found.fp8_dtype()
-    # What torch says of a GPU that this machine does not have.
+    # A GPU that this machine does not have, as torch describes it.
     properties = SimpleNamespace(name="AMD Instinct", total_memory=2**37, gcnArchName=processor)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -221,7 +221,7 @@ namespace {
 
 // Offers `size` bytes to the lanes of the warp, waits for all of them, and returns all lanes'
 // bytes.
-const unsigned char (*OfferToWarp(const void* mine, size_t size))[kMostExchanged] {
+const unsigned char (*OfferToWarp(const void* mine, size_t size)) [kMostExchanged] {
   if (size > kMostExchanged) Die("a lane offers more bytes than the exchange has room for");
   const unsigned me = current.thread.x;
   WarpExchange& warp = block->warps[me / kWarpSize];

@@ -4,11 +4,11 @@
 
 namespace vllm::gpu::hip {
 
-// Returns the address of `name` in the loaded libamdhip64, whatever version its file name has; null
-// when the process has loaded none, or when it lacks the function. Loads nothing. Thread-safe.
+// Returns the address of `name` in the loaded libamdhip64 of any version; null if the process has
+// loaded none, or if it lacks the function. Loads nothing. Thread-safe.
 void* FindFunction(const char* name);
 
-// What a call returns and says when no runtime is loaded.
+// The status of a call without a loaded runtime, and its text.
 inline constexpr int kNoRuntime = 100;  // hipErrorNoDevice
 inline constexpr const char* kNoRuntimeText =
     "no HIP runtime is loaded in this process, expected libamdhip64.so of a torch for ROCm";
