@@ -28,11 +28,11 @@ from vllm_build.target import torch_files
 #: which no C++ compiler makes sense. What is asked of them, and refused, is emulated all the same.
 LEFT_OUT = (
     *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda"),
-    *("scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
+    *("gpu-runtime-rocm", "scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
 )
 #: Extensions that are libraries of their own here as well, because Python asks for them by name;
 #: the others are one, "_C".
-OWN = {"vllm._flashmla_C": "_flashmla_C"}
+OWN = {"vllm._flashmla_C": "_flashmla_C", "vllm._rocm_C": "_rocm_C"}
 #: What the tests of the emulation itself run.
 CASES = "hopper_cases"
 #: What the kernels of a record are tested by.
@@ -49,6 +49,11 @@ TESTS = {
     "indexer-cache-gpu": ("test_indexer_cache.py",),
     "merge-states-gpu": ("test_merge_states.py",),
     "flashmla": ("test_flashmla.py", "test_hopper_emulation.py"),
+    "few-rows-rocm": (
+        "test_rocm_gemm.py",
+        "test_rocm_gemm_arguments.py",
+        "test_rocm_gemm_quantised.py",
+    ),
     "sampling-gpu": ("test_sampling.py",),
     "scaled-mm": ("test_scaled_mm.py",),
     "moe-gpu": ("test_moe.py", "test_moe_gpu.py"),
@@ -65,11 +70,11 @@ def build(folder: Path, *, sanitize: bool) -> None:
     table = kernels_table.load(ROOT)
     torch = torch_files.find()
     # What a build has to choose is third-party code in a library of its own.
-    every = [k for k in table.kernels if "cuda" in k.devices and not k.sets]
+    every = [k for k in table.kernels if {"cuda", "rocm"} & set(k.devices) and not k.sets]
     if gone := set(LEFT_OUT).difference(k.name for k in every):
         raise SystemExit(
             f"error: {', '.join(sorted(gone))} of LEFT_OUT are not in {table.path}\n"
-            "  expected: names of its kernels for CUDA"
+            "  expected: names of its kernels for CUDA or ROCm"
         )
     print(f"not emulated: {', '.join(LEFT_OUT)}", flush=True)
     records = [k for k in every if k.name not in LEFT_OUT]

@@ -25,7 +25,7 @@ from emulate import OVERALL, TESTS
 #: Tests of what no emulation runs; and of what needs several GPUs in one process, which torch's do
 #: not offer, or of the emulation itself.
 ALONE = ("test_cumem.py", "test_flash_attn.py", "test_flash_attn_arguments.py")
-EMULATED = ("test_custom_all_reduce.py", "test_hopper_emulation.py")
+EMULATED = ("test_custom_all_reduce.py", "test_hopper_emulation.py", *TESTS["few-rows-rocm"])
 #: Under the checker, which makes a kernel a hundred times slower: every op once, and what lies
 #: outside of a tensor.
 SMALL = (*OVERALL, "test_cache_gpu.py", "test_moe_gpu.py")
