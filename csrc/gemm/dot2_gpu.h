@@ -62,7 +62,13 @@ __device__ __forceinline__ float Dot2(uint32_t a, uint32_t b, float sum) {
   }
 #endif
   sum = fmaf(LowToFloat<T>(a), LowToFloat<T>(b), sum);
-  return fmaf(HighToFloat<T>(a), HighToFloat<T>(b), sum);
+  sum = fmaf(HighToFloat<T>(a), HighToFloat<T>(b), sum);
+#if defined(__HIP_DEVICE_COMPILE__)
+  // Otherwise the compiler makes vectors of sums, and needs all their operands in pairs of
+  // registers: more than there are.
+  asm("" : "+v"(sum));
+#endif
+  return sum;
 }
 
 // Makes the compiler keep the pair as it is. Otherwise it keeps converted numbers, twice as many

@@ -101,6 +101,7 @@ struct Fp8Source {
           sum = Dot2<Fp16>(row_odd, odd[i], Dot2<Fp16>(row_even, even[i], sum));
         }
       }
+      FinishStep();
     }
     const float nan = BitsToFloat(0x7fc00000u);
 #pragma unroll

@@ -25,7 +25,7 @@ inline constexpr int kColumns = 4;
 inline constexpr int64_t kTeamsPerUnit = 16;
 inline constexpr int64_t kMostParts = 32;
 
-// What a launch of the kernel does.
+// A launch of the kernel: a product, and how its work is divided.
 struct FewRowsLaunch {
   FewRows product;
   int slices = 1;            // teams of a block that share rows of the weight: 1, 2, 4 or 8

@@ -39,7 +39,16 @@ BOTH = (
     "scaled_mm",
 )
 ON_GPU = dict.fromkeys(("cumem", "flash_attn", "flash_attn_arguments"), GPU)
-EMULATED = dict.fromkeys(("custom_all_reduce", "hopper_emulation"), EMULATION)
+EMULATED = dict.fromkeys(
+    (
+        "custom_all_reduce",
+        "hopper_emulation",
+        "rocm_gemm",
+        "rocm_gemm_arguments",
+        "rocm_gemm_quantised",
+    ),
+    EMULATION,
+)
 
 
 def run(tmp_path: Path, device: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -138,8 +138,7 @@ def test_float8(changed: dict[str, Any], message: str) -> None:
         ),
         (
             {"in_a": torch.ones(M, K // 8 + 1).int()},
-            r"in_a has shape \[10, 9\], expected rows of K packed elements with K a multiple of 32, "
-            "not 72",
+            r"in_a has shape \[10, 9\], expected .* with K a multiple of 32, not 72",
         ),
         (
             {"in_a": torch.ones(M, 12).to(torch.int8), "group_size": -1},
@@ -196,7 +195,7 @@ def test_a_word_begins_at_a_multiple_of_its_size() -> None:
 
 @pytest.mark.parametrize("op", ["wvSplitK", "wvSplitKrc"])
 def test_a_depth_that_is_too_large(op: str) -> None:
-    """Rows that are all the same memory."""
+    """Rows that share one element."""
     huge = half(1, 1).expand(1, 2**31)
     given = {"in_a": huge, "in_b": huge, "in_bias": None, "CuCount": 4}
     refuse(op, given, {}, "in_a has strides")
