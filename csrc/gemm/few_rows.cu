@@ -22,6 +22,7 @@ struct HalfSource {
   using Output = T;
   static constexpr int kDepth = kLaneDepth;
   static constexpr int kRows = kRows_;
+  static constexpr bool kTwoSteps = kRows <= 4;
   struct Activations {
     WordPack<4> rows[kRows];
   };

@@ -44,6 +44,7 @@ struct Fp8Source {
   using Output = T;
   static constexpr int kDepth = kLaneDepth;
   static constexpr int kRows = kRows_;
+  static constexpr bool kTwoSteps = false;
   struct Activations {
     WordPack<4> rows[kRows];
   };

@@ -161,15 +161,51 @@ __device__ __forceinline__ void StoreResult(const FewRows& product, int64_t row,
 //   using Output                    the type of `out`
 //   static constexpr int kDepth     elements that a lane multiplies in one step
 //   static constexpr int kRows      rows of activations
+//   static constexpr bool kTwoSteps whether a loop has two steps
 //   Activations, Weights            what a lane loads in one step, of all rows
 //   LoadActivations(product, first row, k), LoadWeights(product, columns, k)
 //   Multiply(columns, k, activations, weights, sums)
 //   float Scale()                   by which sums are multiplied
+
+// Adds what a lane multiplies to its sums: at k, k + stride and so on, below `end`.
+//
+// The activations of a step are loaded before the weights of the next one: loads arrive in order,
+// and a multiplication should not wait for more than it needs.
+template <class Source>
+__device__ __forceinline__ void MultiplyWeights(const Source& source, const FewRows& product,
+                                                const int64_t (&columns)[kColumns],
+                                                int64_t first_row, int k, int end, int stride,
+                                                float (&sums)[Source::kRows * kColumns]) {
+  if (k >= end) return;
+  auto weights = source.LoadWeights(product, columns, k);
+  while (end - k > stride) {
+    auto activations = source.LoadActivations(product, first_row, k);
+    auto next = source.LoadWeights(product, columns, k + stride);
+    source.Multiply(columns, k, activations, weights, sums);
+    k += stride;
+    // Moving `next` to `weights` waits for it. Where registers suffice, the loop has two steps, and
+    // the weights stay where they are.
+    if constexpr (Source::kTwoSteps) {
+      activations = source.LoadActivations(product, first_row, k);
+      if (end - k <= stride) {
+        source.Multiply(columns, k, activations, next, sums);
+        return;
+      }
+      weights = source.LoadWeights(product, columns, k + stride);
+      source.Multiply(columns, k, activations, next, sums);
+      k += stride;
+    } else {
+      weights = next;
+    }
+  }
+  source.Multiply(columns, k, source.LoadActivations(product, first_row, k), weights, sums);
+}
+
 template <class Source>
 __global__ void __launch_bounds__(kFewRowsThreads)
     FewRowsKernel(FewRowsLaunch launch, Source source) {
   using T = typename Source::Output;
-  constexpr int kRows = Source::kRows, kSums = kRows * kColumns;
+  constexpr int kRows = Source::kRows, kSums = kRows * kColumns, kDepth = Source::kDepth;
   constexpr int kEach = kSums > kWarp ? kSums / kWarp : 1;
   __shared__ float shared[kFewRowsTeams][kSums];
   const FewRows& product = launch.product;
@@ -180,7 +216,6 @@ __global__ void __launch_bounds__(kFewRowsThreads)
   const int begin = static_cast<int>(blockIdx.z) * launch.part;
   const int depth = static_cast<int>(product.depth);
   const int end = depth - begin > launch.part ? begin + launch.part : depth;
-  const int stride = slices * kWarp * Source::kDepth;
   const float scale = source.Scale();
   for (int64_t first = int64_t{blockIdx.x} * teams; first < groups;
        first += int64_t{gridDim.x} * teams) {
@@ -190,20 +225,8 @@ __global__ void __launch_bounds__(kFewRowsThreads)
     for (int i = 0; i < kColumns; ++i)
       columns[i] = Lesser(group * kColumns + i, product.columns - 1);
     float sums[kSums] = {};
-    int k = begin + (slice * kWarp + Lane()) * Source::kDepth;
-    if (k < end) {
-      auto weights = source.LoadWeights(product, columns, k);
-      // The activations are loaded first: loads arrive in order, and what is multiplied next
-      // should not wait for the weights of the step after.
-      while (end - k > stride) {
-        const auto activations = source.LoadActivations(product, first_row, k);
-        const auto next = source.LoadWeights(product, columns, k + stride);
-        source.Multiply(columns, k, activations, weights, sums);
-        weights = next;
-        k += stride;
-      }
-      source.Multiply(columns, k, source.LoadActivations(product, first_row, k), weights, sums);
-    }
+    MultiplyWeights(source, product, columns, first_row, begin + (slice * kWarp + Lane()) * kDepth,
+                    end, slices * kWarp * kDepth, sums);
     const int index = SumOverLanes(sums);
     constexpr int kOwners = kSums < kWarp ? kSums : kWarp;
     if (Lane() % (kWarp / kOwners) == 0) {

@@ -46,6 +46,7 @@ struct Int4Source {
   using Output = T;
   static constexpr int kDepth = kLaneDepth;
   static constexpr int kRows = kRows_;
+  static constexpr bool kTwoSteps = false;
   // Whether what is subtracted from an element is kOffset, already added.
   static constexpr bool kCentred = kZeros == ZeroPointType::kNone && std::is_same_v<T, Fp16>;
   struct Activations {
