@@ -122,7 +122,7 @@ struct Int4Source {
           for (int i = 0; i < kColumns; ++i)
             products[n * kColumns + i] = Dot2<T>(pair, pairs[i][p], products[n * kColumns + i]);
         }
-        if constexpr (!kHasDot2<T>) FinishStep();
+        FinishStep();
       }
     }
 #pragma unroll
