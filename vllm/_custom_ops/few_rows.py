@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 _OPS = namespace("_rocm_C")
 
 
-def LLMM1(a: torch.Tensor, b: torch.Tensor, rows_per_block: int) -> torch.Tensor:  # noqa: N802 - as upstream
+def LLMM1(  # noqa: N802 - upstream's name
+    a: torch.Tensor,
+    b: torch.Tensor,
+    rows_per_block: int,
+) -> torch.Tensor:
     """Product of a weight with one row of activations: ``b @ a.T``.
 
     Upstream accumulates eight products in the dtype of the arguments, and leaves results out where
