@@ -116,6 +116,10 @@ def _decoded(q: torch.Tensor, *args: object) -> tuple[torch.Tensor, torch.Tensor
     )
 
 
+def _multiplied(weight: torch.Tensor, activations: torch.Tensor, *_args: object) -> torch.Tensor:
+    return activations.new_empty((activations.shape[0], weight.shape[0]))
+
+
 #: Implementations for ops whose schema is not enough, by qualified name. They take the op's
 #: arguments and return empty tensors like those that the op returns.
 RETURNED: dict[str, Callable[..., object]] = {
@@ -126,6 +130,10 @@ RETURNED: dict[str, Callable[..., object]] = {
     "_C_cache_ops::swap_blocks_batch": _writes_in_place,
     "_flashmla_C::dense_decode_fwd": _decoded,
     "_moe_C::grouped_topk": _weights_and_experts,
+    "_rocm_C::LLMM1": _multiplied,
+    "_rocm_C::wvSplitK": _multiplied,
+    "_rocm_C::wvSplitK_int4_g": _multiplied,
+    "_rocm_C::wvSplitKrc": _multiplied,
     "_vllm_fa2_C::fwd_kvcache": _attended_caches,
     "_vllm_fa2_C::varlen_fwd": _attended_packed,
     "_vllm_fa3_C::fwd": _attended_hopper,

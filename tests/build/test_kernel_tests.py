@@ -50,7 +50,15 @@ ON_GPU = dict.fromkeys(
     GPU,
 )
 EMULATED = dict.fromkeys(
-    ("custom_all_reduce", "hopper_emulation", "rocm_attention", "rocm_attention_arguments"),
+    (
+        "custom_all_reduce",
+        "hopper_emulation",
+        "rocm_attention",
+        "rocm_attention_arguments",
+        "rocm_gemm",
+        "rocm_gemm_arguments",
+        "rocm_gemm_quantised",
+    ),
     EMULATION,
 )
 

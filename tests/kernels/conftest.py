@@ -55,6 +55,9 @@ RUNS_ON = {
     "test_norm_block_quant.py": ("emulated", "cuda"),
     "test_rocm_attention.py": ("emulated",),
     "test_rocm_attention_arguments.py": ("emulated",),
+    "test_rocm_gemm.py": ("emulated",),
+    "test_rocm_gemm_arguments.py": ("emulated",),
+    "test_rocm_gemm_quantised.py": ("emulated",),
     "test_scaled_mm.py": ("emulated", "cuda"),
 }
 #: Devices that such tests run on -> the reason for the skip elsewhere.
@@ -236,3 +239,39 @@ def strided() -> Callable[..., torch.Tensor]:
         return view[..., pad // 2 : pad // 2 + shape[-1]]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def check_sums() -> Callable[..., None]:
+    """Compares a product of matrices with float64."""
+
+    def close(
+        got: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        *,
+        factor: float = 1.0,
+        terms: float = 1.0,
+    ) -> None:
+        """Compare with ``b @ a.T * factor + bias`` in float64.
+
+        Half a unit of the result's rounding, and some of float32's for the sum of magnitudes of what
+        was added up: ``terms`` says how much larger those are than the products.
+        """
+        x, y = a.double(), b.double()
+        exact = y @ x.t() * factor
+        want = exact + (0 if bias is None else bias.double())
+        assert got.shape == want.shape
+        size = y.abs() @ x.abs().t() * abs(factor) * terms
+        rounding = torch.finfo(got.dtype).eps / 2 * 1.001
+        room = rounding * want.abs() + 2.0**-20 * size + 2.0**-22 * want.abs() + 1e-7
+        off = (got.double() - want).abs() - room
+        assert got.isfinite().all()
+        if off.numel():
+            place = divmod(int(off.argmax()), got.shape[1])
+            assert off.max() <= 0, (
+                f"{off.max()} above the bound at {place}: {got[place]}, {want[place]}"
+            )
+
+    return close

@@ -58,6 +58,10 @@ TESTS = {
     "merge-states-gpu": ("test_merge_states.py",),
     "flashmla": ("test_flashmla.py", "test_flashmla_arguments.py", "test_hopper_emulation.py"),
     "paged-attention-rocm": ("test_rocm_attention.py", "test_rocm_attention_arguments.py"),
+    "few-rows-rocm": (
+        *("test_rocm_gemm.py", "test_rocm_gemm_arguments.py"),
+        "test_rocm_gemm_quantised.py",
+    ),
     "sampling-gpu": ("test_sampling.py",),
     "scaled-mm": ("test_scaled_mm.py",),
     "moe-gpu": ("test_moe.py", "test_moe_align.py", "test_moe_sum.py", "test_moe_gpu.py"),

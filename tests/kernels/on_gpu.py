@@ -36,7 +36,8 @@ ALONE = (
 #: emulation itself.
 EMULATED = (
     *("test_custom_all_reduce.py", "test_hopper_emulation.py"),
-    *("test_rocm_attention.py", "test_rocm_attention_arguments.py"),
+    *TESTS["paged-attention-rocm"],
+    *TESTS["few-rows-rocm"],
 )
 #: Tests for the checker, which makes a kernel a hundred times slower: every op once, and accesses
 #: outside a tensor.

@@ -62,6 +62,7 @@ from vllm._custom_ops.distributed import (
     register_buffer,
     register_graph_buffers,
 )
+from vllm._custom_ops.few_rows import LLMM1, wvSplitK, wvSplitK_int4_g, wvSplitKQ, wvSplitKrc
 from vllm._custom_ops.gemm import (
     create_onednn_mm_handler,
     create_onednn_scaled_mm_handler,
@@ -105,6 +106,7 @@ from vllm._custom_ops.scaled_mm import (
 )
 
 __all__ = [
+    "LLMM1",
     "all_reduce",
     "allocate_shared_buffer_and_handle",
     "batched_moe_align_block_size",
@@ -180,11 +182,16 @@ __all__ = [
     "swigluoai_and_mul",
     "topk_sigmoid",
     "topk_softmax",
+    "wvSplitK",
+    "wvSplitKQ",
+    "wvSplitK_int4_g",
+    "wvSplitKrc",
 ]
 
 #: Ops that only GPU builds have.
 GPU_ONLY = frozenset(
     {
+        "LLMM1",
         "all_reduce",
         "allocate_shared_buffer_and_handle",
         "cp_gather_indexer_k_quant_cache",
@@ -205,5 +212,9 @@ GPU_ONLY = frozenset(
         "register_buffer",
         "register_graph_buffers",
         "rms_norm_per_block_quant",
+        "wvSplitK",
+        "wvSplitKQ",
+        "wvSplitK_int4_g",
+        "wvSplitKrc",
     }
 )
