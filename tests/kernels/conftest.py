@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HOW_TO_BUILD = """\
-Build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`;
-or `pip install -e .` in this tree."""
+Build and install the kernels first: `make package VARIANT=cpu`, then
+`.venv/bin/vllm-build test-package cpu`; or `pip install -e .` in this tree."""
 
 # Test files import modules of this folder, such as attention_batches.
 sys.path.insert(0, str(Path(__file__).parent))
