@@ -15,7 +15,7 @@ import pytest
 from fake_cmake import calls, configuration, defined
 from packaging.version import Version
 
-from vllm_build.native import cmake_configure
+from vllm_build.native import cmake_configure, toolkit_variables
 from vllm_build.sources import third_party
 from vllm_build.target.device import Target
 from vllm_build.target.toolkits.toolkit_search import Toolkit
@@ -170,7 +170,7 @@ def test_the_toolkit_of_the_plan_is_the_one_that_compiles(root: Path, tools: Pat
     ):
         toolkit = Toolkit(kind, Version("12.9"), Path("/t"), Path("/t/bin/x"), "said so")
         config = replace(config, target=Target(kind, "asked for", toolkit))
-        told = cmake_configure._toolkit(config)
+        told = toolkit_variables.of_target(config.target, config.settings)
         assert told == expected
 
 

@@ -184,5 +184,5 @@ def test_any_text_is_a_table_or_a_configuration_error(tree: Path, text: str) -> 
 
 def test_not_utf8(tree: Path) -> None:
     (tree / kernels_table.TABLE).write_bytes(b'name = "\xff"\n')
-    with pytest.raises(ConfigurationError, match=r"kernels\.toml: is not UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"kernels\.toml is not UTF-8"):
         load(tree)

@@ -138,7 +138,7 @@ def test_a_document_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml: No such file"):
         record_reader.require_document(tmp_path / "none.toml", "a table")
     (tmp_path / "bad.toml").write_bytes(b'a = "\xff"')
-    with pytest.raises(ConfigurationError, match=r"bad\.toml: is not UTF-8 at byte 5"):
+    with pytest.raises(ConfigurationError, match=r"bad\.toml is not UTF-8 at byte 5"):
         record_reader.read_document(tmp_path / "bad.toml", "a table")
     with pytest.raises(ConfigurationError, match="not a regular file"):
         record_reader.read_document(tmp_path, "a table")

@@ -120,7 +120,12 @@ def test_find_by_device(tmp_path: Path, nvcc: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "words"), [("cuda", "nvcc"), ("rocm", "hipcc"), ("xpu", "icpx")]
+    ("device", "words"),
+    [
+        ("cuda", "searched CUDA_HOME, CUDA_PATH, PATH, .* and NVIDIA's wheels for nvcc"),
+        ("rocm", "searched ROCM_HOME, ROCM_PATH, PATH, .* and /opt/rocm for hipcc"),
+        ("xpu", "searched CMPLR_ROOT, PATH, .* and /opt/intel/oneapi for icpx"),
+    ],
 )
 def test_require_what_is_missing(device: str, words: str) -> None:
     with pytest.raises(ToolchainError, match=words) as caught:

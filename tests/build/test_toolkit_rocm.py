@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.version import Version
 
-from vllm_build.native import cmake_configure
+from vllm_build.native import toolkit_variables
 from vllm_build.settings.build_settings import Settings
 from vllm_build.target.toolkits import (
     rocm_toolkit,
@@ -182,12 +182,12 @@ def test_cmake_gets_the_clang_and_no_runtime(tmp_path: Path) -> None:
     record(tmp_path, "7.2.4")
     path = clang(tmp_path / "llvm" / "bin" / "clang++")
     found = rocm_of(rocm_home=tmp_path)
-    told = cmake_configure._rocm(found, Settings(inherited={"HIPFLAGS": "-O1"}))
+    told = toolkit_variables.of_rocm(found, Settings(inherited={"HIPFLAGS": "-O1"}))
     assert told == {
         "CMAKE_HIP_COMPILER": str(path),
         "CMAKE_HIP_COMPILER_ROCM_ROOT": str(tmp_path),
         "CMAKE_HIP_FLAGS": "-O1 --start-no-unused-arguments -no-hip-rt --end-no-unused-arguments",
         "CMAKE_HIP_PLATFORM": "amd",
     }
-    chosen = cmake_configure._rocm(found, Settings(inherited={"HIPCXX": "/mine/clang++"}))
+    chosen = toolkit_variables.of_rocm(found, Settings(inherited={"HIPCXX": "/mine/clang++"}))
     assert "CMAKE_HIP_COMPILER" not in chosen

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HOW_TO_BUILD = """\
-Build and install the kernels first: `make package VARIANT=cpu`, then `vllm-build test-package cpu`;
-or `pip install -e .` in this tree."""
+Build and install the kernels first: `make package VARIANT=cpu`, then
+`.venv/bin/vllm-build test-package cpu`; or `pip install -e .` in this tree."""
 
 # Test files import modules of this folder, such as attention_batches.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -256,8 +256,8 @@ def check_sums() -> Callable[..., None]:
     ) -> None:
         """Compare with ``b @ a.T * factor + bias`` in float64.
 
-        Half a unit of the result's rounding, and some of float32's for the sum of magnitudes of what
-        was added up: ``terms`` says how much larger those are than the products.
+        The bound is half a unit of the result's rounding, and some units of float32 for the sum of
+        the magnitudes that were added; ``terms`` is their ratio to the products.
         """
         x, y = a.double(), b.double()
         exact = y @ x.t() * factor

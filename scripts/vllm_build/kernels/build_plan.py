@@ -112,8 +112,8 @@ class Decision:
             NOT_CHOSEN.
         reason: the state in words.
         archs: architectures that it is compiled for.
-        unserved: targets of the build that it does not serve. They are known only for a kernel
-            that is built, or is left out because of them.
+        unserved: targets of the build that it does not serve. Empty unless the kernel is built or
+            its state is NO_ARCH or OLD_TOOLKIT.
     """
 
     kernel: Kernel

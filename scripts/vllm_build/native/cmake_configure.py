@@ -14,11 +14,10 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.native import cmake, logged_process, unit_times
+from vllm_build.native import cmake, logged_process, toolkit_variables, unit_times
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.sources import cutlass, flash_attention, stable_inputs, third_party
 from vllm_build.target import torch_files
-from vllm_build.target.toolkits import rocm_toolkit
 from vllm_build.util import clock
 from vllm_build.util.files import write_text
 from vllm_build.util.redaction import redact, say
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
     from vllm_build.native.build_configuration import Configuration
     from vllm_build.native.job_count import Jobs
-    from vllm_build.settings.build_settings import Settings
-    from vllm_build.target.toolkits.toolkit_search import Toolkit
 
 #: CMake reads these variables only when it first configures a folder, so a change of one needs a
 #: fresh configuration.
@@ -134,41 +131,6 @@ def _linked_highway(config: Configuration, inputs: Path) -> dict[str, str]:
     return found
 
 
-def _toolkit(config: Configuration) -> dict[str, str]:
-    """The toolkit that the plan was made for, so that CMake does not choose another one."""
-    toolkit = config.target.toolkit
-    if toolkit is None:
-        return {}
-    if toolkit.kind == "cuda":
-        return {"CMAKE_CUDA_COMPILER": str(toolkit.compiler), "CUDAToolkit_ROOT": str(toolkit.root)}
-    if toolkit.kind == "rocm":
-        return _rocm(toolkit, config.settings)
-    return {}
-
-
-def _rocm(toolkit: Toolkit, settings: Settings) -> dict[str, str]:
-    """ROCm's clang, unless ``HIPCXX`` names another one.
-
-    Raises:
-        ToolchainError: ROCm has no clang for AMD GPUs.
-    """
-    # clang links the HIP runtime with every program, also with those by which CMake tests it. We
-    # link none, and a conda environment may have none.
-    link_none = "--start-no-unused-arguments -no-hip-rt --end-no-unused-arguments"
-    flags = f"{settings.inherited.get('HIPFLAGS', '')} {link_none}".strip()
-    chosen = (
-        {}
-        if settings.inherited.get("HIPCXX")
-        else {"CMAKE_HIP_COMPILER": str(rocm_toolkit.find_clang(toolkit))}
-    )
-    return {
-        **chosen,
-        "CMAKE_HIP_COMPILER_ROCM_ROOT": str(toolkit.root),
-        "CMAKE_HIP_FLAGS": flags,
-        "CMAKE_HIP_PLATFORM": "amd",
-    }
-
-
 def launcher() -> str:
     """The prefix of every compile command.
 
@@ -212,7 +174,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         # It depends on the memory that is free now. Without heavy units it must not make CMake run
         # again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
-        **_toolkit(config),
+        **toolkit_variables.of_target(config.target, config.settings),
         **_linked_highway(config, inputs),
         **cutlass.prepare(config.root, config.settings, config.plan, inputs),
         **flash_attention.prepare(config.root, config.settings, config.plan, inputs),

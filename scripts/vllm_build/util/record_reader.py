@@ -118,7 +118,7 @@ def read_document(
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"{path}: is not UTF-8 at byte {error.start}", expected="UTF-8, as TOML is"
+            f"{path} is not UTF-8 at byte {error.start}", expected="UTF-8, as TOML is"
         ) from error
     return Document(path, text, remedy=remedy, words=words)
 

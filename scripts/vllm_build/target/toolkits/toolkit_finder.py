@@ -42,10 +42,27 @@ FINDERS: Mapping[str, Callable[[Settings], Toolkit | None]] = {
     "rocm": find_rocm,
     "xpu": find_sycl,
 }
+#: For messages: what is needed, the variable that names it, its program, and the places where the
+#: finder searches.
 _WANTED = {
-    "cuda": (f"a CUDA toolkit with nvcc, {FLOORS['cuda']} or newer", "CUDA_HOME", "nvcc"),
-    "rocm": (f"ROCm with hipcc, {FLOORS['rocm']} or newer", "ROCM_HOME", "hipcc"),
-    "xpu": ("the oneAPI DPC++ compiler", "CMPLR_ROOT", "icpx"),
+    "cuda": (
+        f"a CUDA toolkit with nvcc, {FLOORS['cuda']} or newer",
+        "CUDA_HOME",
+        "nvcc",
+        "CUDA_HOME, CUDA_PATH, PATH, conda environments and NVIDIA's wheels",
+    ),
+    "rocm": (
+        f"ROCm with hipcc, {FLOORS['rocm']} or newer",
+        "ROCM_HOME",
+        "hipcc",
+        "ROCM_HOME, ROCM_PATH, PATH, conda environments, ROCm's wheels and /opt/rocm",
+    ),
+    "xpu": (
+        "the oneAPI DPC++ compiler",
+        "CMPLR_ROOT",
+        "icpx",
+        "CMPLR_ROOT, PATH, conda environments, ONEAPI_ROOT and /opt/intel/oneapi",
+    ),
 }
 
 
@@ -67,7 +84,7 @@ def require(device: str, settings: Settings) -> Toolkit:
     """
     found = find(device, settings)
     if found is None:
-        wanted, variable, program = _WANTED[device]
+        wanted, variable, program, places = _WANTED[device]
         usual = device == "cuda" and (cuda_toolkit.USUAL / "bin" / "nvcc").is_file()
         there = (
             f"set {variable}={cuda_toolkit.USUAL}, which contains a toolkit"
@@ -75,8 +92,7 @@ def require(device: str, settings: Settings) -> Toolkit:
             else f"install it and set {variable} or PATH"
         )
         raise ToolchainError(
-            f"no toolkit for device {device} was found: {variable}, PATH, conda environments and "
-            f"wheels have no {program}",
+            f"no toolkit for device {device} was found: searched {places} for {program}",
             expected=wanted,
             remedy=f"{there}, or choose another device with VLLM_TARGET_DEVICE (cpu needs no "
             "toolkit)",
