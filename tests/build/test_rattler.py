@@ -17,7 +17,7 @@ import psutil
 import pytest
 from small_recipes import build, channel, recipe, recipes
 
-from vllm_build.packing import recipe_builder
+from vllm_build.packing import rattler_child, recipe_builder
 from vllm_build.util.errors import (
     BuildError,
     ConfigurationError,
@@ -227,3 +227,16 @@ def test_a_signal_ends_everything_that_was_started(tmp_path: Path, number: signa
 
 
 # Replaces the program rattler-build: it records its arguments, then does what the test asks for.
+
+
+def test_a_package_is_built_after_those_that_extend_its_name(tmp_path: Path) -> None:
+    for name in ("vllm", "vllm-flashmla", "vllm-kernels", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").touch()
+    groups = rattler_child.recipe_groups(tmp_path)
+    assert [[path.parent.name for path in group] for group in groups] == [
+        ["other", "vllm-flashmla", "vllm-kernels"],
+        ["vllm"],
+    ]
+    alone = tmp_path / "vllm" / "recipe.yaml"
+    assert rattler_child.recipe_groups(alone) == [[alone]]

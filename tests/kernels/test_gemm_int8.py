@@ -129,7 +129,7 @@ def test_the_greatest_products_do_not_saturate(ops: Any, value: int) -> None:
             r"a_scales has shape \[2\], expected one element or one for each row of a, 3",
         ),
         ({2: torch.ones(3).double()}, "a_scales is of dtype Double, expected Float"),
-        ({3: None}, "azp is missing, the handler was created with use_azp True"),
+        ({3: None}, "azp is missing, but the handler was created with use_azp True"),
         (
             {3: torch.zeros(2, dtype=torch.int32)},
             r"azp has shape \[2\], expected one element or one for each row of a, 3",

@@ -40,9 +40,18 @@ async def _solve(specs: list[str], channels: list[str]) -> None:
     )
 
 
-def recipe_files(recipe: Path) -> list[Path]:
-    """The recipes that ``recipe`` means: itself, or those in the subfolders of a folder."""
-    return sorted(recipe.glob("*/recipe.yaml")) if recipe.is_dir() else [recipe]
+def recipe_groups(recipe: Path) -> list[list[Path]]:
+    """The recipe itself, or those in the subfolders of a folder, in groups that are built in turn.
+
+    A package is in the second group if others extend its name, as vllm-kernels extends vllm.
+    """
+    files = sorted(recipe.glob("*/recipe.yaml")) if recipe.is_dir() else [recipe]
+    names = [path.parent.name for path in files]
+    groups: tuple[list[Path], list[Path]] = ([], [])
+    for path in files:
+        extended = any(name.startswith(f"{path.parent.name}-") for name in names)
+        groups[extended].append(path)
+    return [group for group in groups if group]
 
 
 def explain(arguments: dict[str, Any]) -> str | None:
@@ -67,7 +76,8 @@ def explain(arguments: dict[str, Any]) -> str | None:
         merged = variants.merge(extra)
         rendered = [
             variant
-            for path in recipe_files(Path(arguments["recipe"]))
+            for group in recipe_groups(Path(arguments["recipe"]))
+            for path in group
             for variant in Stage0Recipe.from_file(str(path)).render(
                 merged, RenderConfig(platform=platform)
             )
@@ -104,7 +114,10 @@ def main(path: str) -> int:
 
         keywords = {key: value for key, value in arguments.items() if key != "recipe"}
         try:
-            build_recipes(recipe_files(Path(arguments["recipe"])), **keywords)
+            # The order within a group follows the requirements of the packages that are built. If
+            # the kernels are not built again, it does not see that vllm's tests install FlashMLA.
+            for group in recipe_groups(Path(arguments["recipe"])):
+                build_recipes(group, **keywords)
         except Exception as error:  # noqa: BLE001 -- the parent gets any error as one line
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             try:
