@@ -84,6 +84,7 @@ NOT_TIMED = {
     ),
     "_C_custom_ar": "needs several GPUs, each with its own process",
     "_C_cuda_utils": "only queries the driver",
+    "_rocm_C": "needs an AMD GPU, and this benchmark compares with a wheel for CUDA",
 }
 
 #: Small sizes that every op accepts: whole blocks and groups, and keys for every query.

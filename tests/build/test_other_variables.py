@@ -21,6 +21,8 @@ AMBIENT = {"HOME", "NETRC", "PATH", "PYTHONPATH"}
 HANDED_ON = {
     "CC",
     "CXX",
+    "HIPCXX",
+    "HIPFLAGS",
     "LDFLAGS",
     "CMAKE_PREFIX_PATH",
     "NVCC_APPEND_FLAGS",

@@ -145,7 +145,10 @@ def test_json_for_cmake_has_the_options() -> None:
         ).to_json()
     )
     assert rocm["language"] == "HIP"
-    assert rocm["extensions"][0]["kernels"][0]["options"] == ["--offload-arch=gfx942"]
+    assert rocm["extensions"][0]["kernels"][0]["options"] == [
+        "--offload-arch=gfx942",
+        "-DVLLM_HIP_ARCHITECTURES=gfx942",
+    ]
 
 
 def test_optional_kernel_without_its_sources(tmp_path: Path) -> None:

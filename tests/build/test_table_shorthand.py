@@ -109,9 +109,10 @@ GPU_FILES = tuple(f"norm/{name}.cu" for name in "abef")
 #: Extension -> numbers of kernels, units of the tree and third-party units. Update them with the
 #: table.
 COUNTS = {
-    "vllm._C": (33, 89, 0),
+    "vllm._C": (34, 91, 0),
     "vllm.cumem_allocator": (1, 2, 0),
-    "vllm._moe_C": (2, 5, 0),
+    "vllm._moe_C": (3, 7, 0),
+    "vllm._rocm_C": (3, 10, 0),
     "vllm._flashmla_C": (2, 5, 0),
     "vllm.vllm_flash_attn._vllm_fa2_C": (9, 13, 48),
     "vllm.vllm_flash_attn._vllm_fa3_C": (11, 15, 102),
@@ -246,6 +247,7 @@ def test_the_lists_of_the_tree_s_table_serve_the_default_list(root: Path) -> Non
     archs = loads((root / kernels_table.TABLE).read_text(encoding="utf-8"))["archs"]
     default = gpu_targets.default("cuda", None)
     assert archs["common"]["cuda"].split() == [entry.replace("9.0a", "9.0") for entry in default]
+    assert archs["common"]["rocm"].split() == list(gpu_targets.default("rocm", None))
     # A list of architectures that several kernels share has a name.
     lists = [values["cuda"] for values in archs.values()]
     assert len(lists) == len(set(lists))
