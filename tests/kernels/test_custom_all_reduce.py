@@ -143,7 +143,7 @@ def test_wrong_groups(ranks: Any) -> None:
     for signals, rank, message in (
         ([1], 0, "ipc_tensors has 1"),
         ([1] * 3, 0, "has 3"),
-        ([1, 0], 0, "holds 0"),
+        ([1, 0], 0, "ipc_tensors contains 0"),
         ([1, 2], 2, "rank is 2"),
     ):
         with pytest.raises(RuntimeError, match=message):
@@ -167,7 +167,7 @@ def test_graph_buffers(ranks: Any) -> None:
     _custom_ops.register_graph_buffers(group.handles[0], [[], []], [[], []])
     wrong: list[tuple[list[list[int]], list[list[int]], str]] = [
         ([[]], [[], []], "expected one for each of 2 ranks"),
-        ([[300], []], [[], []], "no byte"),
+        ([[300], []], [[], []], "a number that is not a byte"),
         ([[0] * 64, []], [[0], []], "rank 0 has captured 1 reductions and this one 0"),
     ]
     for handles, offsets, message in wrong:

@@ -59,7 +59,11 @@ def test_bad_arguments(ops: Any, name: str, case: str) -> None:
 
 
 BAD_SCALES = {
-    "one dimension alone": (torch.ones(4), None, r"scale has shape \[4\], expected a group_shape"),
+    "one dimension alone": (
+        torch.ones(4),
+        None,
+        r"scale has shape \[4\], expected also a group_shape",
+    ),
     "three dimensions": (
         torch.ones(2, 2, 1),
         [2, 3],
