@@ -40,6 +40,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the tests that build something last, so that quick failures come first."""
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Runs the tests that build something last, so that quick failures come first.
+
+    In parallel runs, the tests of a file stay in one process and share what its fixtures make.
+    Files that share more have a mark ``xdist_group``.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    if config.getoption("loadgroup", default=False):
+        for item in items:
+            if item.get_closest_marker("xdist_group") is None:
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
