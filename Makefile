@@ -15,10 +15,10 @@ DOCS := $(BIN)/.installed-docs
 quoted = '$(subst ','\'',$(1))'
 # Ignores the caller's Python settings. vllm-build does this itself (scripts/bin/vllm-build).
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
-# One process for each processor; tests that share what a fixture makes stay together (tests/conftest.py).
-PARALLEL := -n logical --maxprocesses 8 --dist loadgroup
+# One process for each processor; tests that share what a fixture makes stay together (tests/support/parallel_groups.py).
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 # Builds use all processors themselves. Two at a time hide the waiting of each other, and fit into 16 GiB of memory.
-TWO := -n 2 --dist loadgroup
+TWO := -n 2 --dist loadfile
 # pip, which takes from its configuration only how to reach an index: constraints, `user` and `target` are not meant for .venv.
 PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/util/processes/pip_process.py --quiet
 

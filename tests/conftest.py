@@ -6,12 +6,16 @@ from __future__ import annotations
 import io
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from rich.console import Console as RichConsole
 
 from vllm_build.util.console import Console
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,15 +44,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Runs the tests that build something last, so that quick failures come first.
-
-    In parallel runs, the tests of a file stay in one process and share what its fixtures make.
-    Files that share more have a mark ``xdist_group``.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs the tests that build something last, so that quick failures come first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
-    if config.getoption("loadgroup", default=False):
-        for item in items:
-            if item.get_closest_marker("xdist_group") is None:
-                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keeps tests that share what a fixture makes in one process of a parallel run."""
+    import parallel_groups  # imports pytest-xdist, which a run without -n can do without
+
+    return parallel_groups.GroupScheduling(config, log)

@@ -26,7 +26,7 @@ from vllm_build.settings.build_settings import Settings
 from vllm_build.util.console import Console
 from vllm_build.util.files import sha256_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packages")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")

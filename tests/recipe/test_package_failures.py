@@ -29,7 +29,7 @@ from vllm_build.packing import channel_index
 from vllm_build.util import locks
 from vllm_build.util.errors import BusyError
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packages")]
+pytestmark = pytest.mark.slow
 
 
 def test_second_build_at_the_same_time_is_refused(built: Done, output: Path) -> None:

@@ -23,7 +23,7 @@ from vllm_build.conda import package_channel, package_job, package_request, vari
 from vllm_build.packing import channel_index
 from vllm_build.settings.build_settings import Settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packages")]
+pytestmark = pytest.mark.slow
 
 
 def append_code(source: Path, code: str) -> None:

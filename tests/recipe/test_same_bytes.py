@@ -24,7 +24,7 @@ from vllm_build.toolchain import channel_records, channel_views, toolchain_build
 from vllm_build.util import paths
 from vllm_build.util.files import sha256_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packages")]
+pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
 #: Static C++ with messages that name files, byte code and scripts, a wheel for one interpreter, a
 #: wheel for all.

@@ -20,7 +20,7 @@ from vllm_build.util import locks
 if TYPE_CHECKING:
     from tests.build.pip.conftest import Developer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pip")]
+pytestmark = pytest.mark.slow
 EDITABLE = ("install", "-e", ".", "--no-deps", "--no-build-isolation")
 EDITED = Path("csrc") / "activation" / "activation_cpu.cc"
 BUILD_EXT = ("python", "setup.py", "build_ext", "--build-lib", "stage")

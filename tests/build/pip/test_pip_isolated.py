@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.build.pip.conftest import Developer
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pip")]
+pytestmark = pytest.mark.slow
 
 
 def test_isolated_builds_hit_the_compiler_cache(

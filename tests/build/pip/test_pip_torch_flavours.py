@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.build.pip.conftest import Developer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pip")]
+pytestmark = pytest.mark.slow
 #: The build for CPUs of the channel's release.
 CPU = "torch===2.13.0+cpu"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.build.pip.conftest import Developer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pip")]
+pytestmark = pytest.mark.slow
 
 COMPUTE = """
 import torch, vllm
