@@ -22,7 +22,7 @@ def group_of(test: str) -> str:
     return next((group for start, group in SHARING.items() if file.startswith(start)), file)
 
 
-class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist's types are partial
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
     """Gives each group to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
