@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The size of the chunks of new blocks, as the variable VLLM_SLEEP_MEM_CHUNK_SIZE says.
+#pragma once
+
+#include <cstddef>
+
+#include "allocator/error.h"
+
+namespace vllm::allocator {
+
+// Reads the variable. Returns false and sets `error` if it is no number of MiB from 1 to 1048576.
+bool ReadChunkSetting(Error* error);
+
+// Returns the size in bytes: 256 MiB until ReadChunkSetting() has found another one.
+size_t GetChunkSetting();
+
+}  // namespace vllm::allocator
