@@ -8,7 +8,8 @@
 
 namespace vllm::allocator {
 
-// Reads the variable. Returns false and sets `error` if it is no number of MiB from 1 to 1048576.
+// Reads the variable: a number of MiB from 1 to 1048576, decimal or hexadecimal (0x). Empty and
+// blank mean unset. Returns false and sets `error` if it is malformed.
 bool ReadChunkSetting(Error* error);
 
 // Returns the size in bytes: 256 MiB until ReadChunkSetting() has found another one.

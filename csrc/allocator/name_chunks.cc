@@ -7,7 +7,7 @@
 namespace vllm::allocator {
 namespace {
 
-// What a name says about one of its chunks.
+// One chunk of a name.
 struct Pair {
   uint64_t handle_address = 0;
   uint64_t size = 0;

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory allocator's compiled part for ROCm, with a HIP runtime that checks HIP's rules.
 
-The runtime counts the memory that it has allocated. What HIP would answer with a crash or a leak
-ends the program.
+The runtime counts the memory that it has allocated. It ends the program where HIP would crash or
+leak.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ assert (left(), known, reported, count("last_error")) == (NOTHING, {}, [], 0)
 
 
 @pytest.mark.parametrize(
-    ("setting", "chunk"), [("", 256), ("1", 2), ("3", 4), ("0x10", 16), ("1048576", 600)]
+    ("setting", "chunk"),
+    [("", 256), ("  ", 256), ("1", 2), (" 3 ", 4), ("010", 10), ("0x10", 16), ("1048576", 600)],
 )
 def test_sizes_of_chunks(site: Path, driver: Path, setting: str, chunk: int) -> None:
     """The setting is rounded up to the granularity, and all chunks but the last have that size."""
@@ -102,7 +103,7 @@ assert (left(), reported) == (NOTHING, [])
 def test_the_setting_is_read_when_the_callbacks_are_set(site: Path, driver: Path) -> None:
     code = """
 import os
-for wrong in ("0", "-1", "4 MB", "4.5", "many", " 4", "1048577", "1" * 30):
+for wrong in ("0", "-1", "4 MB", "4.5", "many", "0x", "1048577", "1" * 30):
     os.environ["VLLM_SLEEP_MEM_CHUNK_SIZE"] = wrong
     with raises(RuntimeError, f"VLLM_SLEEP_MEM_CHUNK_SIZE is '{wrong}', expected a whole number"):
         init()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the replacements of GPU drivers have in common: the functions by which a test makes calls
-// fail or wait, and calls the allocator as torch does. A replacement defines fake_count().
+// The common part of the replacements of GPU drivers: the functions by which a test makes calls fail
+// or wait, and calls the allocator as torch does. A replacement defines fake_count().
 #pragma once
 
 #include <pthread.h>
@@ -22,7 +22,7 @@ static struct {
 static char held_call[64];
 static int waiting;
 
-// What has not been given back, and what has been called; by name.
+// Counts by name: of memory that has not been given back, and of calls.
 long fake_count(const char* what);
 
 static long setting(const char* name, long otherwise) {
@@ -30,7 +30,7 @@ static long setting(const char* name, long otherwise) {
   return text != NULL && *text != 0 ? atol(text) : otherwise;
 }
 
-// What FAKE_GPU_ATTRIBUTES, "102=1,110=0", says about an attribute; 0 if it is not named.
+// The value of an attribute in FAKE_GPU_ATTRIBUTES, "102=1,110=0"; 0 if it is not named.
 static int attribute_setting(const char* otherwise, int attribute) {
   const char* text = getenv("FAKE_GPU_ATTRIBUTES");
   char wanted[16];
@@ -74,7 +74,7 @@ void fake_fail(const char* call, int after, int result) {
   pthread_mutex_unlock(&mutex);
 }
 
-// From now on `call` waits; with "" whatever waits goes on.
+// From now on `call` waits; with "" all waiting calls go on.
 void fake_hold(const char* call) {
   pthread_mutex_lock(&mutex);
   snprintf(held_call, sizeof(held_call), "%s", call);
@@ -88,7 +88,7 @@ int fake_waiting(void) {
   return now;
 }
 
-// What torch does: calls from a thread that Python has never seen, from the destructor of an
+// Calls as torch makes them: from a thread that Python has never seen, from the destructor of an
 // object, and after Python has ended.
 typedef void* Malloc(ssize_t, int, void*);
 typedef void Free(void*, ssize_t, int, void*);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A HIP runtime for tests, as far as the allocator uses one: device memory is memory of the host.
 // The addresses can be read and written while they are mapped with access, and fault when they are
-// not. What HIP's runtimes refuse, or accept and then answer with a crash or a leak, ends the
-// process here: a range that is not exactly one mapped chunk, and a handle that is released before
-// its memory is unmapped.
+// not. It ends the process where HIP's runtimes fail, crash or leak: at a range that is not exactly
+// one mapped chunk, and at a handle that is released before its memory is unmapped.
 //
 //   FAKE_GPU_MEMORY        bytes of a device; 1 GiB
 //   FAKE_GPU_GRANULARITY   bytes; 2 MiB
