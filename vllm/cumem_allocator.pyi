@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # The compiled module of csrc/allocator. The first four arguments describe one allocation: device,
 # size in bytes, address on the device, and handle. The handle is the address of the driver's handle
-# (CUDA), or a list of chunks, each the address of the driver's handle and its size (ROCm). `host` is
-# an address in host memory. If the driver refuses a call or the allocation does not exist,
-# RuntimeError is raised and nothing has changed.
+# on CUDA, and a list of chunks on ROCm, each the address of the driver's handle and the chunk's
+# size. `host` is an address in host memory. If the driver refuses a call or the allocation does not
+# exist, RuntimeError is raised and nothing has changed.
 from collections.abc import Callable
+from typing import TypeAlias
 
-_Handle = int | list[tuple[int, int]]
+_Handle: TypeAlias = int | list[tuple[int, int]]
 
 def init_module(
     malloc_cb: Callable[[tuple[int, int, int, _Handle]], object],

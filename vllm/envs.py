@@ -85,9 +85,9 @@ VARIABLES = {
     "VLLM_SLEEP_MEM_CHUNK_SIZE": Variable(
         _chunk_size,
         256,
-        "The size in MiB of the pieces in which ROCm's memory that sleeps is created. The allocator "
-        "reads the variable each time a pool is opened, and rounds the size up to the device's "
-        "granularity.",
+        "The size in MiB of the pieces in which ROCm's memory that sleeps is created. The "
+        "allocator reads the variable each time a pool is opened, and rounds the size up to the "
+        "device's granularity.",
     ),
     "VLLM_TARGET_DEVICE": Variable(
         _one_of("cuda", "rocm", "cpu", "tpu", "xpu", "empty"),
