@@ -81,15 +81,15 @@ assert (left(), known, reported, count("last_error")) == (NOTHING, {}, [], 0)
 
 @pytest.mark.parametrize(
     ("setting", "chunk"),
-    [("", 256), ("  ", 256), ("1", 2), (" 3 ", 4), ("010", 10), ("0x10", 16), ("1048576", 600)],
+    [("", 256), ("  ", 256), ("1", 2), (" 3 ", 4), ("010", 10), ("0x10", 16), ("1048576", 512)],
 )
 def test_sizes_of_chunks(site: Path, driver: Path, setting: str, chunk: int) -> None:
     """The setting is rounded up to the granularity, and all chunks but the last have that size."""
     code = f"""
 init()
-address = malloc(600 * MIB)
+address = malloc(512 * MIB)
 sizes = [size // MIB for _, size in known[address][3]]
-assert sum(sizes) == 600 and set(sizes[:-1]) <= {{{chunk}}} and sizes[0] == {chunk}, sizes
+assert sum(sizes) == 512 and set(sizes[:-1]) <= {{{chunk}}} and sizes[0] == {chunk}, sizes
 free(address)
 for size in (1, 2 * MIB, 2 * MIB + 1):
     address = malloc(size)
@@ -97,7 +97,7 @@ for size in (1, 2 * MIB, 2 * MIB + 1):
     free(address)
 assert (left(), reported) == (NOTHING, [])
 """
-    run(site, driver, code, VLLM_SLEEP_MEM_CHUNK_SIZE=setting, FAKE_GPU_MEMORY=str(600 << 20))
+    run(site, driver, code, VLLM_SLEEP_MEM_CHUNK_SIZE=setting, FAKE_GPU_MEMORY=str(512 << 20))
 
 
 def test_the_setting_is_read_when_the_callbacks_are_set(site: Path, driver: Path) -> None:
