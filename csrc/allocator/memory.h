@@ -10,6 +10,9 @@
 
 namespace vllm::allocator {
 
+// Whether blocks may have several chunks, as Python then has to know (allocator/name.h).
+extern const bool kHasChunks;
+
 // Reads the settings for new blocks from the environment. Returns false and sets `error`, which
 // names the variable, if a value is malformed; the settings are then unchanged. The caller makes
 // sure that no thread changes the environment meanwhile.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HIP's virtual memory management:
-// https://rocm.docs.amd.com/projects/HIP/en/latest/reference/hip_runtime_api/modules/virtual_memory.html
+// HIP's virtual memory management, which its header hip_runtime_api.h describes.
 //
 // A block has several chunks, because a driver may refuse to create much memory as one piece. Each
 // call names the range of one chunk. HIP's runtimes have refused ranges of several chunks in
@@ -171,6 +170,8 @@ bool TakeEveryStep(const DeviceGuard& on, Block* block, ChunkStep step, Error* e
 }
 
 }  // namespace
+
+const bool kHasChunks = true;
 
 bool ReadSettings(Error* error) { return ReadChunkSetting(error); }
 

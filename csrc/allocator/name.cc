@@ -1,7 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allocator/name.h"
 
+#include "allocator/memory.h"
+
 namespace vllm::allocator {
+namespace {
+
+PyObject* MakeHandle(const Name& name) {
+  return kHasChunks ? MakeChunkList(name) : PyLong_FromUnsignedLongLong(name.handle_address);
+}
+
+bool ParseHandle(PyObject* object, const char* what, Name* name) {
+  if (kHasChunks) return ParseChunkList(object, what, name);
+  name->chunk_size = name->size;
+  return ParseNumber(object, &name->handle_address);
+}
+
+}  // namespace
 
 PyObject* MakeTuple(const Name& name) {
   const Reference handle(MakeHandle(name));

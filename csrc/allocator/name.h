@@ -17,10 +17,11 @@ bool ParseTuple(PyObject* tuple, const char* what, Name* name, uint64_t* host = 
 // Reads an integer from 0 to 2^64 - 1. Returns false with an exception if it is none.
 bool ParseNumber(PyObject* object, uint64_t* number);
 
-// The last member of the tuple, which is a different object on each device.
-PyObject* MakeHandle(const Name& name);
-// The other members of `name` are known. If `object` can be no handle of such an allocation, the
+// The handle where blocks have chunks (kHasChunks): a list with the address of the driver's handle
+// and the size of each chunk. Elsewhere it is a number, the address of the driver's handle.
+PyObject* MakeChunkList(const Name& name);
+// The other members of `name` are known. If the list can be no handle of such an allocation, the
 // name becomes one that no allocation has.
-bool ParseHandle(PyObject* object, const char* what, Name* name);
+bool ParseChunkList(PyObject* list, const char* what, Name* name);
 
 }  // namespace vllm::allocator

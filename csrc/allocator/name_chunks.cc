@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// On ROCm the handle is a list with the address of the driver's handle and the size of each chunk.
-// The first pair determines the others: the records of chunks are an array, and all chunks but the
-// last have the same size.
+// Handles that are lists of chunks. The first pair of a list determines the others: the records of
+// chunks are an array, and all chunks but the last have the same size.
 #include "allocator/name.h"
 
 namespace vllm::allocator {
@@ -37,7 +36,7 @@ uint64_t CountPairs(const Name& name) {
 
 }  // namespace
 
-PyObject* MakeHandle(const Name& name) {
+PyObject* MakeChunkList(const Name& name) {
   const auto count = static_cast<Py_ssize_t>(CountPairs(name));
   Reference list(PyList_New(count));
   if (!list) return nullptr;
@@ -49,7 +48,7 @@ PyObject* MakeHandle(const Name& name) {
   return list.Release();
 }
 
-bool ParseHandle(PyObject* object, const char* what, Name* name) {
+bool ParseChunkList(PyObject* object, const char* what, Name* name) {
   if (!PyList_Check(object)) {
     PyErr_Format(PyExc_TypeError, "%s: expected a list of chunks, each (handle, size)", what);
     return false;

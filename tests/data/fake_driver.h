@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The common part of the replacements of GPU drivers: the functions by which a test makes calls fail
-// or wait, and calls the allocator as torch does. A replacement defines fake_count().
+// The common part of the replacements of GPU drivers: the functions by which a test makes calls
+// fail or wait, and calls the allocator as torch does. A replacement defines fake_count().
 #pragma once
 
 #include <pthread.h>
