@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cumem_build import allocator_site, counting_driver, run  # noqa: F401 - fixtures
-from test_cumem_rocm import SMALL, THREE
+from cumem_scripts import SMALL, THREE
 
 if TYPE_CHECKING:
     from pathlib import Path
