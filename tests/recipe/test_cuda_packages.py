@@ -203,6 +203,7 @@ def test_code_for_exactly_the_planned_architectures(
     assert planned["_C"] == {"sm_90", "sm_90a"}
 
 
+@full_only
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
     """One unit is compiled; the compiler cache has the others from another folder."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
