@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-#: What stands in an output that is not written.
+#: Elements of an output that are not written.
 EMPTY = -1
 counts_of_drafts = st.lists(st.integers(0, 5), max_size=6)
 integers = st.sampled_from([torch.int32, torch.int64])
