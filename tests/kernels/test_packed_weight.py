@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Products with the weights that upstream's engine packs into tensors.
 
-Up to four rows use vectors on every CPU; more use tiles where the CPU has AMX.
+Up to two rows use vectors on every CPU; more use tiles where the CPU has AMX.
 """
 
 from __future__ import annotations

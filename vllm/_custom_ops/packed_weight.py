@@ -41,7 +41,7 @@ def weight_packed_linear(
 
     Sums are accumulated in float32 and rounded once. CPUs with AMX or AVX512_BF16 multiply
     bfloat16 themselves. They take subnormal numbers for zero, and a sum's last bits depend on
-    whether there are more than four rows.
+    whether there are more than two rows.
 
     Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008 (the
         order of the loops).
