@@ -87,7 +87,10 @@ def _used(build: toolchain_builds.Build, by_id: Mapping[str, toolchain_builds.Bu
         name = stack.pop()
         if name not in used:
             used.add(name)
-            stack.extend(n for n in by_id[name].runs if by_id[n].python in ("", python))
+            # A selection lacks the packages for other interpreters.
+            stack.extend(
+                n for n in by_id[name].runs if n in by_id and by_id[n].python in ("", python)
+            )
     return used
 
 

@@ -36,9 +36,8 @@ _EXTRA = re.compile(r"\bextra\b")
 _GLIBC = re.compile(r"manylinux_2_(\d+)_")
 #: glibc 2 of the older spellings of platform tags.
 _OLD_GLIBC = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
-#: The builds of conda's interpreters that have a GIL. Interpreters without one load no library of
-#: the stable ABI.
-_WITH_GIL = "^.*[^t]$"
+#: The package that allows interpreters with a GIL. Others load no library of the stable ABI.
+GIL = "python-gil"
 
 
 @dataclass(frozen=True)
@@ -204,6 +203,4 @@ def conda_interpreter(
         tag = "cp" + target.series.replace(".", "")
         return (f"python {target.series}.*", f"python_abi {target.series}.* *_{tag}", *libc)
     python = f"python {conda_python(file.requires_python, usable)}"
-    if target.wheel.kind == wheel_table.ABI3:
-        return (f"{python} {_WITH_GIL}", *libc)
-    return (python,)
+    return (python, GIL, *libc) if target.wheel.kind == wheel_table.ABI3 else (python,)

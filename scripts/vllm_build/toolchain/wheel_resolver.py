@@ -184,6 +184,8 @@ class _Resolver:
             run.append(f"{package} {wheel_requirements.conda_versions(need.specifier)}".strip())
         if target.series:
             runs.update(f"{name}-{target.series}" for name in ("python", "python_abi"))
+        if wheel.kind == wheel_table.ABI3:
+            runs.update(maker.build for maker in self._made[wheel_requirements.GIL][1])
         return Required(tuple(sorted(runs)), tuple(run))
 
 
