@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real packages of everything that the engine imports: built, installed together, and imported.
 
-The wheels are a download of 75 MB for each interpreter, and stay in the channel afterwards. The oldest
-interpreter is always tested. ``VLLM_TEST_ENGINE_WHEELS=all`` tests the others as well, which need
-another wheel of torch (500 MB).
+The wheels are a download of 75 MB for each interpreter, and stay in the channel afterwards. The
+oldest interpreter is always tested. ``VLLM_TEST_ENGINE_WHEELS=all`` tests the others as well, which
+need another wheel of torch (500 MB).
 """
 
 from __future__ import annotations
