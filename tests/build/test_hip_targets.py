@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from packaging.version import Version
-from plan_scene import SAMPLE
 
-from vllm_build.kernels import plan_resolver
+from vllm_build.kernels import kernels_table, plan_resolver
 from vllm_build.native import hip_targets
 from vllm_build.settings.build_settings import Settings
 from vllm_build.target.toolkits import toolkit_finder
+from vllm_build.util import paths
 from vllm_build.util.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def program(path: Path, text: str) -> Path:
 
 def require(rocm: Path, archs: str, **variables: Any) -> None:
     settings = Settings(rocm_home=rocm, **variables)
-    plan = plan_resolver.resolve(SAMPLE, "rocm", toolkit_version=Version("7.2"), arch_list=archs)
+    table = kernels_table.load(paths.source_root())
+    plan = plan_resolver.resolve(table, "rocm", toolkit_version=Version("7.2"), arch_list=archs)
     toolkit = toolkit_finder.find_rocm(settings)
     assert toolkit is not None
     hip_targets.require(plan, toolkit, settings)
