@@ -51,8 +51,9 @@ test: $(DEV)  ## run all tests, with a real build of the CPU packages, and measu
 test-fast: $(DEV)  ## run the tests that build nothing
 	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
-test-toolkits: $(DEV)  ## test every CUDA toolkit of the channel: 100 MB and two minutes each
+test-toolkits: $(DEV)  ## test every CUDA toolkit of the channel, 100 MB and two minutes each, and ROCm for every architecture
 	VLLM_TEST_TOOLKITS=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_cuda_toolchain.py
+	VLLM_TEST_ROCM=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_rocm_packages.py
 
 same-bytes: $(DEV)  ## build all CPU packages and their toolchain twice, from nothing, and compare: at least 20 minutes
 	VLLM_TEST_SAME_BYTES=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_same_bytes.py
