@@ -15,7 +15,8 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import upstream_schemas
@@ -30,9 +31,6 @@ from vllm_build.settings.build_settings import Settings
 from vllm_build.toolchain import channel_build
 from vllm_build.util import paths
 from vllm_build.util.console import Console
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
@@ -167,13 +165,13 @@ def test_one_binary_for_every_interpreter(built: Built) -> None:
 def test_the_package_carries_the_licenses_of_what_it_contains(built: Built) -> None:
     (path,) = built.request.prefix.glob("conda-meta/vllm-kernels-*.json")
     record = json.loads(path.read_text(encoding="utf-8"))
-    folder = built.request.prefix.__class__(record["extracted_package_dir"], "info", "licenses")
-    texts = {
-        path.relative_to(folder).parts[-2]: path.read_text(encoding="utf-8")
+    folder = Path(record["extracted_package_dir"], "info", "licenses")
+    texts = [
+        path.read_text(encoding="utf-8")
         for path in folder.rglob("*")
-        if path.is_file() and path.parent != folder
-    }
-    assert "Advanced Micro Devices" in texts["rocm-device-libs"]
+        if path.is_file() and "rocm-device-libs" in path.parts
+    ]
+    assert any("Advanced Micro Devices" in text for text in texts)
 
 
 def test_audits_find_nothing(built: Built) -> None:
@@ -302,17 +300,19 @@ def test_a_gpu_that_the_library_has_no_code_for(built: Built, tools: Tools, tmp_
         )
         assert said.count(message) == 2, said
     assert said.count("launch of a known kernel, stream 0x5000") == 4
-    # Each library hands its code to the runtime once.
-    modules = said.count("code registered: HIPF")
-    assert modules > 10
-    assert len(said) == 4 + 4 + modules
+    assert sum(line.startswith("error: ") for line in said) == 4, said
+    # Each of the two libraries hands its code to the runtime once.
+    bundles = [len({code.unit for code in codes[name]}) for name in ("_C", "_moe_C")]
+    assert said.count("code registered: HIPF") == sum(bundles)
 
 
 def test_a_process_without_a_hip_runtime(built: Built, tools: Tools, tmp_path: Path) -> None:
     torch = tools.link(FAKES / "torch_hip.c", tmp_path / "libtorch_hip.so")
-    said = set(built.python(LAUNCH, LD_PRELOAD=str(torch)).splitlines())
-    assert len(said) == 1
-    assert "no HIP runtime is loaded in this process, expected libamdhip64.so" in said.pop()
+    said = built.python(LAUNCH, LD_PRELOAD=str(torch)).splitlines()
+    errors = [line for line in said if line.startswith("error: ")]
+    assert len(errors) == 4
+    for line in errors:
+        assert "no HIP runtime is loaded in this process, expected libamdhip64.so" in line
 
 
 def test_other_architectures_make_another_package(built: Built) -> None:

@@ -46,8 +46,15 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Code:
-    """One code object: the kernels of one unit for one architecture, such as ``gfx90a``."""
+    """One code object.
 
+    Attributes:
+        unit: the number of the unit in the library.
+        target: the architecture, such as ``gfx90a``.
+        kernels: those of the unit.
+    """
+
+    unit: int
     target: str
     kernels: tuple[Kernel, ...]
 
@@ -117,12 +124,13 @@ class Tools:
             bundler = ("clang-offload-bundler", "--type=o", f"--input={path}")
             listed = self.run(*bundler, "--list").split()
             targets = [name for name in listed if name.startswith(_TRIPLE)]
-            assert sorted({*listed} - {*targets}) == ["host-x86_64-unknown-linux-gnu-"]
+            assert all(name.startswith("host-") for name in {*listed} - {*targets}), listed
             files = [folder / f"{number}-{name.removeprefix(_TRIPLE)}" for name in targets]
             outputs = [f"--output={file}" for file in files]
             self.run(*bundler, "--unbundle", f"--targets={','.join(targets)}", *outputs)
             found += [
                 Code(
+                    number,
                     name.removeprefix(_TRIPLE),
                     read_notes(self.run("llvm-readelf", "--notes", file)),
                 )
