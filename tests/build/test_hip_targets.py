@@ -13,7 +13,7 @@ from vllm_build.native import hip_targets
 from vllm_build.settings.build_settings import Settings
 from vllm_build.target.toolkits import toolkit_finder
 from vllm_build.util import paths
-from vllm_build.util.errors import ToolchainError
+from vllm_build.util.errors import ConfigurationError, ToolchainError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +115,12 @@ def test_a_chosen_compiler_that_is_not_for_amd_gpus(
 def test_a_chosen_compiler_that_does_not_exist(rocm: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match="it cannot be run: No such file"):
         require(rocm, "gfx90a", inherited={"HIPCXX": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize("name", ["HIPCXX", "HIPFLAGS"])
+def test_a_variable_that_is_no_command_line(rocm: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f'{name}="\'-O1" cannot be split into words'):
+        require(rocm, "gfx90a", inherited={name: "'-O1"})
 
 
 def test_a_compiler_that_does_not_answer(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from vllm_build.architectures import gpu_targets
 from vllm_build.native import cmake
 from vllm_build.target.toolkits import rocm_toolkit, toolkit_search
-from vllm_build.util.errors import ToolchainError
+from vllm_build.util.errors import ConfigurationError, ToolchainError
 from vllm_build.util.processes import children
 from vllm_build.util.redaction import excerpt
 
@@ -32,20 +32,19 @@ _QUESTION = ("-x", "hip", "-nogpuinc", "--cuda-device-only", "-###", "-c", "/dev
 _ERROR = re.compile(r"^(?:\S*: )?error: (.*)$", re.MULTILINE)
 
 
-def _compiler(toolkit: Toolkit, settings: Settings) -> list[str]:
-    """The compiler that CMake will use, with its arguments."""
-    defined = cmake.definition(settings.cmake_args, "CMAKE_HIP_COMPILER")
-    chosen = (defined or "").split(";") if defined else shlex.split(_inherited(settings, "HIPCXX"))
-    return chosen or [str(rocm_toolkit.find_clang(toolkit, settings.search_path))]
-
-
-def _flags(settings: Settings) -> list[str]:
-    defined = cmake.definition(settings.cmake_args, "CMAKE_HIP_FLAGS")
-    return shlex.split(_inherited(settings, "HIPFLAGS") if defined is None else defined)
-
-
-def _inherited(settings: Settings, name: str) -> str:
-    return settings.inherited.get(name, "")
+def _words(settings: Settings, variable: str, definition: str) -> list[str]:
+    """What CMake reads from a definition in ``CMAKE_ARGS``, else from a variable, in words."""
+    defined = cmake.definition(settings.cmake_args, definition)
+    text = settings.inherited.get(variable, "") if defined is None else defined
+    try:
+        return shlex.split(text.replace(";", " "))
+    except ValueError as error:
+        source = variable if defined is None else f"{definition} in CMAKE_ARGS"
+        raise ConfigurationError(
+            f"{source}: {text!r} cannot be split into words: {error}",
+            expected="a command line",
+            remedy=f"correct or unset {source}",
+        ) from error
 
 
 def _refusal(compiler: Sequence[str], arch: str) -> str | None:
@@ -70,11 +69,15 @@ def require(plan: Plan, toolkit: Toolkit, settings: Settings) -> None:
 
     Raises:
         ToolchainError: it cannot, or there is no compiler.
+        ConfigurationError: ``HIPCXX`` or ``HIPFLAGS`` cannot be split into words.
     """
     kernels = (kernel for extension in plan.extensions for kernel in extension.kernels)
     archs = tuple(dict.fromkeys(arch for kernel in kernels for arch in kernel.archs))
-    compiler = _compiler(toolkit, settings)
-    command = [*compiler, f"--rocm-path={toolkit.root}", *_flags(settings)]
+    compiler = _words(settings, "HIPCXX", "CMAKE_HIP_COMPILER") or [
+        str(rocm_toolkit.find_clang(toolkit, settings.search_path))
+    ]
+    flags = _words(settings, "HIPFLAGS", "CMAKE_HIP_FLAGS")
+    command = [*compiler, f"--rocm-path={toolkit.root}", *flags]
     refused = {arch: said for arch in archs if (said := _refusal(command, arch))}
     if not refused:
         return
