@@ -11,7 +11,7 @@ from packaging.version import Version
 from vllm_build.kernels import kernels_table, plan_resolver
 from vllm_build.native import hip_targets
 from vllm_build.settings.build_settings import Settings
-from vllm_build.target.toolkits import toolkit_finder
+from vllm_build.target.toolkits import toolkit_finder, toolkit_search
 from vllm_build.util import paths
 from vllm_build.util.errors import ConfigurationError, ToolchainError
 
@@ -126,7 +126,7 @@ def test_a_variable_that_is_no_command_line(rocm: Path, name: str) -> None:
 def test_a_compiler_that_does_not_answer(
     rocm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hip_targets.toolkit_search, "TIMEOUT", 0.2)
+    monkeypatch.setattr(toolkit_search, "TIMEOUT", 0.2)
     path = program(tmp_path / "slow", "#!/bin/sh\nwhile :; do :; done\n")
     with pytest.raises(ToolchainError, match=r"no answer within 0.2 s"):
         require(rocm, "gfx90a", inherited={"HIPCXX": str(path)})
