@@ -119,8 +119,9 @@ def test_a_chosen_compiler_that_does_not_exist(rocm: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["HIPCXX", "HIPFLAGS"])
 def test_a_variable_that_is_no_command_line(rocm: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f'{name}="\'-O1" cannot be split into words'):
+    with pytest.raises(ConfigurationError) as caught:
         require(rocm, "gfx90a", inherited={name: "'-O1"})
+    assert caught.value.message.startswith(f'{name}: "\'-O1" cannot be split into words: ')
 
 
 def test_a_compiler_that_does_not_answer(
