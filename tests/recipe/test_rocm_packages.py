@@ -287,7 +287,9 @@ for op, arguments in calls:
 """
 
 
-def test_a_gpu_that_the_library_has_no_code_for(built: Built, tools: Tools, tmp_path: Path) -> None:
+def test_a_gpu_that_the_library_has_no_code_for(
+    built: Built, tools: Tools, codes: dict[str, list[Code]], tmp_path: Path
+) -> None:
     """One error names the architectures, with a runtime and a torch for ROCm that are not real."""
     runtime = tools.link(FAKES / "amdhip64.c", tmp_path / "libamdhip64.so.7")
     torch = tools.link(FAKES / "torch_hip.c", tmp_path / "libtorch_hip.so")
