@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-
 
 FP8 = {"fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 
@@ -31,7 +27,6 @@ def ints(values: Any) -> torch.Tensor:
     form=st.sampled_from(["auto", *FP8]),
     cut=st.integers(0, 4),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_gather(
     cache_ops: Any,
     check: Any,

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from row_cases import Strided
 
-    Strided = Callable[..., torch.Tensor]
 
 #: Tokens, columns, elements of a group: groups of lanes, of whole warps, larger ones, and ones that
 #: no vector fits.

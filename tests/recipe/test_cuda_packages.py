@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full_suite import full_only
 from trees import copy_tree, misses
 
 from vllm_build.conda import package_channel, package_checks, package_job, package_request, variants
@@ -202,6 +203,7 @@ def test_code_for_exactly_the_planned_architectures(
     assert planned["_C"] == {"sm_90", "sm_90a"}
 
 
+@full_only
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
     """One unit is compiled; the compiler cache has the others from another folder."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
@@ -227,8 +229,9 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
     assert sorted(name.rsplit("-", 2)[0] for name in new) == ["vllm", "vllm-flashmla"]
 
 
+@full_only
 def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
-    """The emulation of tests/kernels, with the channel's compiler and torch."""
+    """The emulation of tests/kernels (``make emulate``), with the channel's compiler and torch."""
     report = channel_build.ensure(ROOT, Console(), inherited=os.environ)
     specs = [
         "python 3.11.*",

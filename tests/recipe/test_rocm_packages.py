@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROCm packages, built by the users' command, and checked without an AMD GPU.
 
-By default for two architectures, one with waves of 64 threads and one with waves of 32. With
-``VLLM_TEST_ROCM=all``, for all of the variant's: ``make test-toolkits``.
+For two architectures, one with waves of 64 threads and one with waves of 32; ``make test-full``
+builds them for all of the variant's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import upstream_schemas
 from code_objects import Code, Tools
+from full_suite import FULL
 
 from vllm_build.architectures import gpu_targets
 from vllm_build.checks import elf
@@ -34,16 +35,15 @@ from vllm_build.util.console import Console
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
-ALL = os.environ.get("VLLM_TEST_ROCM") == "all"
 ARCHITECTURES = (
     gpu_targets.parse("rocm", gpu_targets.DEFAULTS["rocm"], "the default list")
-    if ALL
+    if FULL
     else ("gfx90a", "gfx1100")
 )
 FAKES = ROOT / "tests" / "data" / "fake_hip"
 #: Libraries that every machine with a torch has.
 GUARANTEED = re.compile(
-    r"lib(torch_cpu|torch|c10)\.so$|lib(stdc\+\+|gcc_s|c|m|dl)\.so\.[0-9]+$|ld-linux-x86-64\.so\.2$"
+    r"lib(torch_cpu|torch|c10)\.so$|lib(stdc\+\+|gcc_s|c|m|dl|pthread)\.so\.[0-9]+$|ld-linux-x86-64\.so\.2$"
 )
 #: Kernels that may use scratch memory, by a part of their names, and why.
 WITH_SCRATCH: dict[str, str] = {}
@@ -88,7 +88,7 @@ def built() -> Built:
     )
     env = {key: value for key in kept if (value := os.environ.get(key))}
     env |= {"PYTHONPATH": str(ROOT / "scripts"), "PYTORCH_ROCM_ARCH": ";".join(ARCHITECTURES)}
-    output = ROOT / "output" / ("rocm-all" if ALL else "rocm-two")
+    output = ROOT / "output" / ("rocm-all" if FULL else "rocm-two")
     command = [sys.executable, "-m", "vllm_build", "package", "rocm", "--json"]
     done = subprocess.run(
         [*command, "--output", str(output)],
@@ -262,7 +262,7 @@ def test_no_kernel_uses_scratch_memory(codes: dict[str, list[Code]]) -> None:
         and not any(part in kernel.name for part in WITH_SCRATCH)
     }
     assert using == set()
-    if ALL:
+    if FULL:
         for part in WITH_SCRATCH:
             assert any(part in kernel.name and kernel.scratch for _, kernel in kernels), part
 
@@ -291,7 +291,7 @@ def test_a_gpu_that_the_library_has_no_code_for(
     built: Built, tools: Tools, codes: dict[str, list[Code]], tmp_path: Path
 ) -> None:
     """One error names the architectures, with a runtime and a torch for ROCm that are not real."""
-    runtime = tools.link(FAKES / "amdhip64.c", tmp_path / "libamdhip64.so.7")
+    runtime = tools.link(FAKES / "no_kernels.c", tmp_path / "libamdhip64.so.7")
     torch = tools.link(FAKES / "torch_hip.c", tmp_path / "libtorch_hip.so")
     said = built.python(LAUNCH, LD_PRELOAD=f"{runtime}:{torch}").splitlines()
     names = ", ".join(ARCHITECTURES)

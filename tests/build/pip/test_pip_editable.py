@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from command_runs import HEARING, MARK, gone
+from full_suite import full_only
 
 from vllm_build.util import locks
 
@@ -108,7 +109,7 @@ def test_one_unit_that_does_not_compile(developer: Developer, clone: Path) -> No
     assert (clone / "stage" / "vllm" / "_C.abi3.so").is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=full_only)])
 def test_a_killed_build_is_taken_up_again(
     developer: Developer, clone: Path, number: signal.Signals
 ) -> None:
@@ -138,7 +139,10 @@ def test_a_killed_build_is_taken_up_again(
     assert (folder / "_C.abi3.so").is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [*(pytest.param(n, marks=full_only) for n in (signal.SIGKILL, signal.SIGHUP)), signal.SIGTERM],
+)
 def test_a_pip_that_is_killed_ends_its_build(
     developer: Developer, clone: Path, number: signal.Signals
 ) -> None:

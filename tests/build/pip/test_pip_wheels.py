@@ -11,6 +11,7 @@ import venv
 from typing import TYPE_CHECKING
 
 import pytest
+from full_suite import full_only
 from wheel_files import assert_is_the_cpu_wheel, member, metadata, names, only_wheel
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def test_pure_wheels_need_nothing(clone: Path, tmp_path: Path, version: str, dev
     assert f'"{version}+{device}"'.encode() in member(wheel, "vllm/_version.py")
 
 
+@full_only
 def test_free_threaded_wheel(
     free_threaded: Developer, clone: Path, tmp_path: Path, version: str
 ) -> None:
