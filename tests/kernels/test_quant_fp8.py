@@ -298,16 +298,24 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     assert torch.equal(many.view(torch.uint8), one.view(torch.uint8))
 
 
-@pytest.mark.skipif(not FNUZ, reason="the device has float8_e4m3fn")
-def test_fnuz_has_one_nan_and_one_zero(ops: Any, dtype: torch.dtype) -> None:
-    """The codes themselves: saturation at 240, scales at 224, NaN, and no negative zero."""
+def test_codes_of_e4m3(ops: Any, dtype: torch.dtype) -> None:
+    """NaN, zeros, a tie, and saturation; float8_e4m3fnuz has one NaN and no negative zero."""
     x = torch.tensor([[math.nan, -math.nan, -0.0, 0.0, -1e-9, 232.0, 240.0, 1e4, -math.inf]])
-    out, scale = torch.zeros(x.shape, dtype=E4M3), torch.empty(1)
-    ops.static_scaled_fp8_quant(out, x.to(dtype), torch.ones(1))
-    want = [0x80, 0x80, 0, 0, 0, 0x7E, 0x7F, 0x7F, 0xFF]
-    assert out.view(torch.uint8)[0].tolist() == want
+    got = static(ops, x.to(dtype), E4M3).view(torch.uint8)[0].tolist()
+    if FNUZ:
+        assert got == [0x80, 0x80, 0, 0, 0, 0x7E, 0x7F, 0x7F, 0xFF]
+    else:
+        assert [code & 0x7F for code in got[:2]] == [0x7F, 0x7F]
+        assert got[2:] == [0x80, 0, 0x80, 0x76, 0x77, 0x7E, 0xFE]
+
+
+def test_scales_leave_out_240(ops: Any, dtype: torch.dtype) -> None:
+    """The largest magnitude becomes 224 in float8_e4m3fnuz and 448 in float8_e4m3fn."""
     x = torch.tensor([[1.0, -7.0, 0.5]], dtype=dtype)
-    out = torch.zeros(x.shape, dtype=E4M3)
+    one, out, scale = 32.0 if FNUZ else 64.0, torch.zeros(x.shape, dtype=E4M3), torch.empty(1)
     ops.dynamic_scaled_fp8_quant(out, x, scale)
-    assert scale.item() == 7 / 224
-    assert out.float().tolist() == [[32.0, -224.0, 16.0]]
+    assert scale.item() == 1 / one
+    assert out.float().tolist() == [[one, -7 * one, one / 2]]
+    ops.dynamic_per_token_scaled_fp8_quant(out, 2 * x, scale, None)
+    assert scale.item() == 2 / one
+    assert out.float().tolist() == [[one, -7 * one, one / 2]]

@@ -75,7 +75,7 @@ __device__ __forceinline__ T Shuffle(T value, int lane) {
 // Returns a mask in which bit i is the value of lane i. All lanes of the warp must call it.
 __device__ __forceinline__ uint32_t Ballot(bool value) { return __ballot_sync(0xffffffffu, value); }
 __device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
-// Waits for all lanes of the warp. What they wrote to memory before is visible to them after.
+// Waits for all lanes of the warp. Their writes to memory are then visible to all of them.
 __device__ __forceinline__ void SyncWarp() { __syncwarp(); }
 
 #endif
