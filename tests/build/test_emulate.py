@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from typing import Any
@@ -19,9 +20,7 @@ KERNELS = ROOT / "tests" / "kernels"
 @pytest.fixture
 def emulate(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(KERNELS))
-    import emulate as module
-
-    return module
+    return importlib.import_module("emulate")
 
 
 @pytest.mark.parametrize(
