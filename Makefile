@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Each target calls vllm-build, pytest or a program of the tree. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help package package-plain-pypi test test-fast test-toolkits same-bytes test-signals toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
+.PHONY: help package test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # In an empty environment (env -i, cron) PATH is unset. Shells then use a default; make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -16,8 +16,10 @@ DOCS := $(BIN)/.installed-docs
 quoted = '$(subst ','\'',$(1))'
 # Ignores the caller's Python settings. vllm-build does this itself (scripts/bin/vllm-build).
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
-# One process for each processor; a file's tests share what its fixtures make, so they stay together.
+# One process for each processor; tests that share what a fixture makes stay together (tests/support/parallel_groups.py).
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile
+# Builds use all processors themselves. Two at a time hide the waiting of each other, and fit into 16 GiB of memory.
+TWO := -n 2 --dist loadfile
 # pip, which takes from its configuration only how to reach an index: constraints, `user` and `target` are not meant for .venv.
 PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/util/processes/pip_process.py --quiet
 
@@ -42,24 +44,15 @@ help:  ## list the targets
 package: $(VENV)  ## build, test, install and run the conda packages of VARIANT (cpu)
 	$(BIN)/vllm-build package $(call quoted,$(VARIANT))
 
-package-plain-pypi: $(DEV)  ## build the CPU packages from nothing with PyPI only, in a temporary folder: 1 GB of downloads, an hour on two cores
-	VLLM_TEST_PLAIN_PYPI=1 $(CLEAN) $(BIN)/python -m pytest -s tests/recipe/test_plain_pypi.py
-
 test: $(DEV)  ## run all tests, with a real build of the CPU packages, and measure the coverage of the build library
 	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL) --cov --cov-report= --cov-fail-under=0
-	$(CLEAN) $(BIN)/python -m pytest -m slow --cov --cov-append
+	$(CLEAN) $(BIN)/python -m pytest -m slow $(TWO) --cov --cov-append
 
 test-fast: $(DEV)  ## run the tests that build nothing
 	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
-test-toolkits: $(DEV)  ## test every CUDA toolkit of the channel: 100 MB and two minutes each
-	VLLM_TEST_TOOLKITS=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_cuda_toolchain.py
-
-same-bytes: $(DEV)  ## build all CPU packages and their toolchain twice, from nothing, and compare: at least 20 minutes
-	VLLM_TEST_SAME_BYTES=all $(CLEAN) $(BIN)/python -m pytest tests/recipe/test_same_bytes.py
-
-test-signals: $(DEV)  ## send every signal to every command, at random moments and while programs run: about five minutes
-	VLLM_TEST_SIGNALS=all $(CLEAN) $(BIN)/python -m pytest tests/build/test_command_signals.py
+test-full: $(DEV)  ## run the slow tests with those that guard rare paths: hours, 2 GB of downloads; ARGS=tests/recipe/test_same_bytes.py
+	VLLM_TEST_FULL=1 $(CLEAN) $(BIN)/python -m pytest -m slow $(TWO) $(ARGS)
 
 toolchain: $(VENV)  ## build the changed packages of the local toolchain channel
 	$(BIN)/vllm-build toolchain

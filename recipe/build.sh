@@ -34,13 +34,16 @@ export CFLAGS="${CFLAGS//"$PREFIX"/"$SRC_DIR/host"}" CXXFLAGS="${CXXFLAGS//"$PRE
 # sha256 in build_info remains the file's. CMake appends the paths that take effect.
 export LDFLAGS="$LDFLAGS -Wl,--disable-new-dtags -Wl,-rpath,'\$ORIGIN/$VLLM_RELINKED_RPATH'"
 
-if [ -n "${CCACHE_DIR:-}" ] && ! { mkdir -p "$CCACHE_DIR" && [ -w "$CCACHE_DIR" ] && ccache --zero-stats > /dev/null; }; then
+if [ -n "${CCACHE_DIR:-}" ] && ! { mkdir -p "$CCACHE_DIR" && [ -w "$CCACHE_DIR" ] && ccache --print-stats > /dev/null; }; then
   echo "warning: compiling without ccache, which cannot use CCACHE_DIR=$CCACHE_DIR" >&2
   unset CCACHE_DIR
 fi
 if [ -n "${CCACHE_DIR:-}" ]; then
   # The sources and the compiler are below this folder, whose own path must not enter the hash.
   export CCACHE_BASEDIR="${SRC_DIR%/*}" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
+  # The cache's own counters are the user's, and include builds that run at the same time.
+  export CCACHE_STATSLOG="${SRC_DIR%/*}/ccache-stats"
+  : > "$CCACHE_STATSLOG"
 else
   export VLLM_DISABLE_CCACHE=1
 fi
@@ -74,7 +77,9 @@ fi
 "$PREFIX/bin/python" setup.py build_ext --build-lib "$SRC_DIR/stage"
 
 if [ -n "${CCACHE_DIR:-}" ]; then
-  ccache --print-stats | awk '/^(direct_cache_hit|preprocessed_cache_hit|cache_miss)\t/ { print "ccache " $1 ": " $2 }'
+  for counter in direct_cache_hit preprocessed_cache_hit cache_miss; do
+    echo "ccache $counter: $(grep -cx "$counter" "$CCACHE_STATSLOG" || true)"
+  done
 fi
 
 (cd "$SRC_DIR/stage" && find vllm \( -name '*.so' -o -path 'vllm/_build_info/*.json' \) -print0) | while IFS= read -r -d '' file; do

@@ -6,12 +6,16 @@ from __future__ import annotations
 import io
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from rich.console import Console as RichConsole
 
 from vllm_build.util.console import Console
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,3 +47,11 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the tests that build something last, so that quick failures come first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keeps tests that share what a fixture makes in one process of a parallel run."""
+    import parallel_groups  # imports pytest-xdist, which a run without -n can do without
+
+    return parallel_groups.GroupScheduling(config, log)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     VLLM_CPU_ISA: str | None
+    VLLM_SLEEP_MEM_CHUNK_SIZE: int
     VLLM_TARGET_DEVICE: str | None
 
 
@@ -59,6 +61,19 @@ def _cpu_isa(value: str) -> str:
     return _one_of(*CPU_ISAS[machine])(value)
 
 
+#: The largest VLLM_SLEEP_MEM_CHUNK_SIZE (csrc/allocator/chunk_setting.cc).
+_LARGEST_CHUNK = 1 << 20
+
+
+def _chunk_size(value: str) -> int:
+    number = 0
+    if re.fullmatch("0x[0-9a-f]+|[0-9]+", value, re.IGNORECASE | re.ASCII):
+        number = int(value, 16 if value[:2].lower() == "0x" else 10)
+    if not 1 <= number <= _LARGEST_CHUNK:
+        raise ValueError(f"a whole number of MiB from 1 to {_LARGEST_CHUNK}")
+    return number
+
+
 VARIABLES = {
     "VLLM_CPU_ISA": Variable(
         _cpu_isa,
@@ -66,6 +81,13 @@ VARIABLES = {
         "The best instruction set that the CPU kernels may use. If the CPU lacks it, they use the "
         "next lower one. Unset: no limit. The kernels read the variable once, at the first op. "
         "avx3 is the AVX-512 of Skylake-X, avx3_zen4 that of Zen 4 and Sapphire Rapids.",
+    ),
+    "VLLM_SLEEP_MEM_CHUNK_SIZE": Variable(
+        _chunk_size,
+        256,
+        "The size in MiB of the pieces in which ROCm's memory that sleeps is created. The "
+        "allocator reads the variable each time a pool is opened, and rounds the size up to the "
+        "device's granularity.",
     ),
     "VLLM_TARGET_DEVICE": Variable(
         _one_of("cuda", "rocm", "cpu", "tpu", "xpu", "empty"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA's virtual memory management:
+// CUDA's virtual memory management. A block is one chunk, which keeps no handle.
 // https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__VA.html
 #include "allocator/cuda_driver.h"
 #include "allocator/memory.h"
@@ -118,11 +118,16 @@ bool UnmapIn(const ContextGuard& on, Block* block, bool although_the_device_fail
   }
   result = on->unmap(block->address, block->size);
   if (result != kSuccess) return on->Fail(result, "cuMemUnmap", error);
+  block->chunks->mapped = false;
   block->mapped = false;
   return waited;
 }
 
 }  // namespace
+
+const bool kHasChunks = false;
+
+bool ReadSettings(Error*) { return true; }
 
 bool Reserve(int device, int64_t size, Block* block, Error* error) {
   const ContextGuard on(device, error);
@@ -133,7 +138,12 @@ bool Reserve(int device, int64_t size, Block* block, Error* error) {
   cuda::Address address = 0;
   const Result result = on->address_reserve(&address, whole, granularity, 0, 0);
   if (result != kSuccess) return on->Fail(result, "cuMemAddressReserve", error);
-  *block = Block{device, whole, address, 0, false};
+  Block made{device, whole, whole, address, nullptr, false};
+  if (!MakeChunks(&made, error)) {
+    on->address_free(address, whole);
+    return false;
+  }
+  *block = made;
   return true;
 }
 
@@ -163,7 +173,8 @@ bool Map(Block* block, Error* error) {
     on->unmap(block->address, block->size);
     return on->Fail(result, "cuMemSetAccess", error);
   }
-  block->handle = handle;
+  block->chunks->handle = handle;
+  block->chunks->mapped = true;
   block->mapped = true;
   return true;
 }
@@ -175,8 +186,9 @@ bool Unmap(Block* block, Error* error) {
 
 bool Free(Block* block, Error* error) {
   const ContextGuard on(block->device, error);
+  const bool unmapped = on && (!block->mapped || UnmapIn(on, block, true, error));
+  DropChunks(block);
   if (!on) return false;
-  const bool unmapped = !block->mapped || UnmapIn(on, block, true, error);
   const Result result = on->address_free(block->address, block->size);
   if (result != kSuccess && unmapped) return on->Fail(result, "cuMemAddressFree", error);
   return unmapped;

@@ -29,7 +29,12 @@ Allocation** Find(uint64_t address) {
 Name MakeName(const Allocation& allocation) {
   const Block& block = allocation.block;
   return Name{static_cast<uint64_t>(block.device), block.size, block.address,
-              reinterpret_cast<uintptr_t>(&block.handle)};
+              reinterpret_cast<uintptr_t>(&block.chunks->handle), block.chunk_size};
+}
+
+bool Same(const Name& one, const Name& other) {
+  return one.device == other.device && one.size == other.size && one.address == other.address &&
+         one.handle_address == other.handle_address && one.chunk_size == other.chunk_size;
 }
 
 Allocation* Remember(const Block& block) {
@@ -45,13 +50,7 @@ Allocation* Remember(const Block& block) {
 Allocation* Borrow(const Name& name, bool mapped, Error* error) {
   const Lock lock(&mutex);
   Allocation* found = *Find(name.address);
-  if (found != nullptr) {
-    const Name known = MakeName(*found);
-    if (known.device != name.device || known.size != name.size ||
-        known.handle_address != name.handle_address)
-      found = nullptr;
-  }
-  if (found == nullptr) {
+  if (found == nullptr || !Same(MakeName(*found), name)) {
     error->Set(Error::Kind::kFailed,
                "there is no allocation of %" PRIu64 " bytes at 0x%" PRIx64 " of device %" PRIu64
                " with its handle at 0x%" PRIx64,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The registry of allocations. Python identifies an allocation by four numbers; all four are
-// compared before an address is used.
+// The registry of allocations. Python identifies an allocation by its name, which is compared as a
+// whole before an address is used.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +18,16 @@ struct Allocation {
   Allocation* next = nullptr;
 };
 
-// An allocation as Python identifies it. On ROCm, where physical memory is allocated in chunks,
-// `handles` will have one number for each chunk.
+// An allocation as Python identifies it (allocator/name.h).
 struct Name {
   uint64_t device = 0;
   uint64_t size = 0;
   uint64_t address = 0;
-  uint64_t handle_address = 0;
+  uint64_t handle_address = 0;  // of the first chunk's handle; those of the others follow
+  uint64_t chunk_size = 0;
 };
 
+bool Same(const Name& one, const Name& other);
 Name MakeName(const Allocation& allocation);
 
 // Adds a block. Returns null if the host has no memory left. Forget() removes it.

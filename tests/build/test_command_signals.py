@@ -4,7 +4,7 @@
 The command leaves no program running. A function tests one command, and a fixture calls it for
 several commands at once, because much of the time is waiting. ``make test`` sends SIGTERM to every
 command at a random moment, and one signal to each command that waits for programs.
-``make test-signals`` sends all signals.
+``make test-full`` sends all signals.
 """
 
 from __future__ import annotations
@@ -34,20 +34,22 @@ from command_scene import (
     scene,
     usual_statuses,
 )
+from full_suite import FULL
 
 if TYPE_CHECKING:
     Case = tuple[str, signal.Signals]
     Outcomes = dict[Case, BaseException | None]
 
-ALL = os.environ.get("VLLM_TEST_SIGNALS") == "all"
 #: Commands that write, and download first. With the programs of ``ENDLESS``, that never ends.
 HANGING = ("package", "toolchain", "test-package")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 AT_RANDOM = (
-    (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL) if ALL else (signal.SIGTERM,)
+    (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL) if FULL else (signal.SIGTERM,)
 )
 ONE_EACH = list(zip(HANGING, SIGNALS, strict=False))
-WHILE_PROGRAMS_RUN = [(name, number) for name in HANGING for number in SIGNALS] if ALL else ONE_EACH
+WHILE_PROGRAMS_RUN = (
+    [(name, number) for name in HANGING for number in SIGNALS] if FULL else ONE_EACH
+)
 ANY_MOMENT = [(name, number) for name in NAMES for number in AT_RANDOM]
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cumem_build import allocator_site, build_driver, counting_driver, run  # noqa: F401 - fixtures
+import pytest
+from cumem_build import DRIVERS, allocator_site, counting_driver, run  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(params=DRIVERS)
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def test_callbacks_that_are_missing_or_fail(site: Path, driver: Path) -> None:
@@ -26,9 +32,9 @@ def gives_back(handle):
     free(handle[2])
     raise KeyError("mine")
 known_twice = []
-module.init_module(gives_back, lambda address: known_twice.append(address) or (0, 0, 0, 0))
+module.init_module(gives_back, lambda address: known_twice.append(address) or NOBODY)
 assert malloc(1) is None
-assert "returned another allocation: (0, 0, 0, 0)" in reported[0]
+assert f"returned another allocation: {NOBODY}" in reported[0]
 assert reported[1:] == ["KeyError: 'mine'"]
 reported.clear()
 assert (left(), len(known_twice)) == (NOTHING, 1)
@@ -36,7 +42,7 @@ for on_end, words in (
     (broken, "ValueError: "),
     (
         lambda address: None,
-        "TypeError: the result of the callback for freed memory: expected 4 integers",
+        "TypeError: the result of the callback for freed memory: expected 4 values",
     ),
     (lambda address: ("a",) * 4, "TypeError: "),
     (lambda address: (-1,) * 4, "OverflowError: "),
@@ -130,7 +136,7 @@ import threading, time
 init()
 address = malloc(1)
 handle = known[address]
-driver.fake_hold(b"cuMemUnmap")
+driver.fake_hold(UNMAP.encode())
 first = threading.Thread(target=module.python_unmap_and_release, args=handle)
 first.start()
 while not driver.fake_waiting():

@@ -7,7 +7,13 @@ import ctypes.util
 from typing import TYPE_CHECKING
 
 import pytest
-from cumem_build import allocator_site, build_driver, counting_driver, run  # noqa: F401 - fixtures
+from cumem_build import (  # noqa: F401 - fixtures
+    allocator_site,
+    build_driver,
+    counting_driver,
+    one_device,
+    run,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +47,7 @@ for mine in (None, *contexts):
 assert (left(), reported, count("retained")) == (NOTHING, [], 4), "each device's once by us"
 assert count("synchronised") == 12
 """
-    run(site, driver, code, FAKE_CUDA_DEVICES="2")
+    run(site, driver, code, FAKE_GPU_DEVICES="2")
 
 
 @pytest.mark.parametrize(("attributes", "rdma"), [("102=1", 0), ("102=1,110=1", 1)])
@@ -52,7 +58,7 @@ def test_memory_is_open_to_network_cards_where_the_device_can(
         site,
         driver,
         f"init()\nfree(malloc(1))\nassert count('rdma') == {rdma} and not reported",
-        FAKE_CUDA_ATTRIBUTES=attributes,
+        FAKE_GPU_ATTRIBUTES=attributes,
     )
 
 
@@ -61,7 +67,7 @@ def test_a_driver_that_knows_no_network_cards(site: Path, driver: Path) -> None:
         "init()\nfail('cuDeviceGetAttribute', 1, after=1)\nfree(malloc(1))\n"
         "assert count('rdma') == 0 and not reported"
     )
-    run(site, driver, code, FAKE_CUDA_ATTRIBUTES="102=1,110=1")
+    run(site, driver, code, FAKE_GPU_ATTRIBUTES="102=1,110=1")
 
 
 def test_a_device_without_virtual_memory(site: Path, driver: Path) -> None:
@@ -69,7 +75,7 @@ def test_a_device_without_virtual_memory(site: Path, driver: Path) -> None:
         "init()\nassert malloc(1) is None\nsaid('device 0 has no virtual memory management')\n"
         "assert left() == NOTHING"
     )
-    run(site, driver, code, FAKE_CUDA_ATTRIBUTES="102=0")
+    run(site, driver, code, FAKE_GPU_ATTRIBUTES="102=0")
 
 
 def test_a_driver_that_finds_no_device(site: Path, driver: Path) -> None:
@@ -78,11 +84,11 @@ init()
 assert malloc(1) is None
 said("RuntimeError: cuInit: no CUDA-capable device is detected (CUDA_ERROR_NO_DEVICE, 100)")
 import os
-os.environ["FAKE_CUDA_INIT"] = "0"
+os.environ["FAKE_GPU_INIT"] = "0"
 free(malloc(1))
 assert not reported, "a driver that comes later is found"
 """
-    run(site, driver, code, FAKE_CUDA_INIT="100")
+    run(site, driver, code, FAKE_GPU_INIT="100")
 
 
 @pytest.mark.parametrize("entry_points", [0, 2])

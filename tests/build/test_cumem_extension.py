@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cumem_build import allocator_site, build_driver, counting_driver, run  # noqa: F401 - fixtures
+from cumem_build import (  # noqa: F401 - fixtures
+    allocator_site,
+    build_driver,
+    counting_driver,
+    one_device,
+    run,
+)
 
 from vllm_build.checks import elf, library_audit, link_check
 
@@ -83,7 +89,7 @@ for size, whole in ((1, 1), (MIB - 1, 1), (MIB, 1), (MIB + 1, 2), (5 * MIB, 5)):
     free(address)
 assert (left(), reported) == (NOTHING, [])
 """
-    run(site, driver, code, FAKE_CUDA_GRANULARITY=str(1 << 20))
+    run(site, driver, code, FAKE_GPU_GRANULARITY=str(1 << 20))
 
 
 def test_invalid_sizes(site: Path, driver: Path) -> None:
@@ -223,7 +229,7 @@ for address in (first, third):
     free(address)
 assert (left(), known, reported) == (NOTHING, {}, [])
 """
-    run(site, driver, code, FAKE_CUDA_MEMORY=str(10 << 20))
+    run(site, driver, code, FAKE_GPU_MEMORY=str(10 << 20))
 
 
 def test_wrong_arguments(site: Path, driver: Path) -> None:
@@ -246,7 +252,7 @@ for function, more in (
     (module.copy_to_device, (host,)),
 ):
     for wrong in ((), handle[:3], (*handle, *more, 0)):
-        with raises(TypeError, f"{function.__name__}: expected {4 + len(more)} integers"):
+        with raises(TypeError, f"{function.__name__}: expected {4 + len(more)} values"):
             function(*wrong)
     for wrong in (1.0, "1", None):
         with raises(TypeError, "integer"):

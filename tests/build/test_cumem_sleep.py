@@ -9,10 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cumem_build import allocator_site, counting_driver, run  # noqa: F401 - fixtures
+from cumem_build import DRIVERS, allocator_site, counting_driver, run  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(params=DRIVERS)
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
 
 START = """
 import gc
@@ -111,21 +117,21 @@ with raises(RuntimeError, "out of memory"):
     allocator.wake_up()
 del in_the_way
 fake_torch.empty_cache()
-fail("cuMemcpyHtoD")
-with raises(RuntimeError, "cuMemcpyHtoD"):
+fail(TO_DEVICE)
+with raises(RuntimeError, TO_DEVICE):
     allocator.wake_up()
 assert (asleep(), count("mapped")) == (["weights"], 2)
 allocator.wake_up()
 assert [holds(one) for one in made] == [b"first", b"second", b"third"]
 """
-    run(site, driver, START + code, FAKE_CUDA_MEMORY=str(7 << 20))
+    run(site, driver, START + code, FAKE_GPU_MEMORY=str(7 << 20))
 
 
 def test_sleep_that_fails_half_way(site: Path, driver: Path) -> None:
     code = """
 with allocator.use_memory_pool("weights"):
     made = [tensor(b"first"), tensor(b"second"), tensor(b"third")]
-for step, after in (("cuMemUnmap", 1), ("cuMemcpyDtoH", 1)):
+for step, after in ((UNMAP, 1), (TO_HOST, 1)):
     fail(step, after=after)
     with raises(RuntimeError, step):
         allocator.sleep("weights")
@@ -193,9 +199,9 @@ with raises(ValueError, "mine"):
         raise ValueError("mine")
 assert (allocator.current_tag, allocator._open_pools) == ("default", 0)
 with raises(RuntimeError, "there is no allocation"):
-    cumem.create_and_map((0, 1, 2, 3))
+    cumem.create_and_map(NOBODY)
 with raises(RuntimeError, "there is no allocation"):
-    cumem.unmap_and_release((0, 1, 2, 3))
+    cumem.unmap_and_release(NOBODY)
 """
     run(site, driver, START + code)
 

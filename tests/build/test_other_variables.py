@@ -63,6 +63,7 @@ ENGINE = [
         "VLLM_MAIN_PROCESS",
         "VLLM_PLUGINS",
         "VLLM_API_KEY",
+        "VLLM_SLEEP_MEM_CHUNK_SIZE",
     ),
 ]
 

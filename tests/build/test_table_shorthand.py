@@ -110,9 +110,9 @@ GPU_FILES = tuple(f"norm/{name}.cu" for name in "abef")
 #: table.
 COUNTS = {
     "vllm._C": (34, 91, 0),
-    "vllm.cumem_allocator": (1, 2, 0),
+    "vllm.cumem_allocator": (2, 6, 0),
     "vllm._moe_C": (3, 7, 0),
-    "vllm._rocm_C": (3, 10, 0),
+    "vllm._rocm_C": (4, 10, 0),
     "vllm._flashmla_C": (2, 5, 0),
     "vllm.vllm_flash_attn._vllm_fa2_C": (9, 13, 48),
     "vllm.vllm_flash_attn._vllm_fa3_C": (11, 15, 102),

@@ -104,8 +104,14 @@ def pytest_pycollect_makemodule(
     return FileOfAnotherDevice.from_parent(parent, path=module_path)
 
 
-# Same as in tests/conftest.py, which is not loaded when these tests run against an installed vllm.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# As in tests/conftest.py, which is not loaded when these tests run against an installed vllm.
+# test_instruction_sets.py and sanitize.py, which repeat these tests, take fewer examples.
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    max_examples=int(os.environ.get("KERNEL_TEST_EXAMPLES", "50")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("untimed")
 
 #: Relative and absolute error that is explained by float32 arithmetic and rounding to the dtype.

@@ -32,8 +32,9 @@ from vllm_build.target import torch_files
 #: or they are CUTLASS's scaled products, which no C++ compiler accepts. The checks of the scaled
 #: products' arguments are emulated.
 LEFT_OUT = (
-    *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes", "cumem-cuda"),
-    *("gpu-runtime-rocm", "hip-runtime", "hip-runtime-moe"),
+    *("gpu-runtime", "gpu-runtime-flashmla", "gpu-runtime-moe", "gpu-attributes"),
+    *("cumem-cuda", "cumem-rocm"),
+    *("gpu-runtime-rocm", "hip-runtime", "hip-runtime-moe", "hip-runtime-rocm"),
     *("scaled-mm-int8-sm80", "scaled-mm-fp8-sm89", "scaled-mm-sm90"),
 )
 #: Extensions that stay separate libraries, because Python loads them by name. All others are linked

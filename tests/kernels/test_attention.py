@@ -4,18 +4,13 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import pytest
 import torch
 from attention_batches import Batch, Case, compare
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-
 
 MIXED = ((1, 213), (33, 213), (1, 1), (130, 200), (0, 9), (1, 16), (1, 17), (3, 3))
 CASES = {
@@ -82,7 +77,6 @@ def test_head_sizes(ops: Any, dtype: torch.dtype, head_size: int, block_size: in
     window=st.integers(-1, 60),
     flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_shape(
     ops: Any,
     *,

@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
 def keys_of(cache: torch.Tensor) -> torch.Tensor:
@@ -80,7 +77,6 @@ def written(
     kind=st.sampled_from(["scattered", "in order", "with gaps"]),
     pad=st.integers(0, 5),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_slots(
     ops: Any,
     *,

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 import torch
 from float8 import E4M3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 FP8 = {"fp8": E4M3, "fp8_e4m3": E4M3, "fp8_e5m2": torch.float8_e5m2}
 FORMATS = ["auto", "fp8", "fp8_e5m2"]
 
@@ -67,7 +65,6 @@ def strided_tokens(
     per_head=st.booleans(),
     extra=st.integers(0, 2),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_flash(
     cache_ops: Any,
     dtype: torch.dtype,
@@ -117,7 +114,6 @@ def test_flash(
     form=st.sampled_from(FORMATS),
     interleaved=st.booleans(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_chunks(
     cache_ops: Any,
     dtype: torch.dtype,
@@ -172,7 +168,6 @@ def test_chunks(
     skip=st.booleans(),
     pad=st.integers(0, 3),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_mla(
     cache_ops: Any,
     dtype: torch.dtype,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +12,6 @@ from float8 import E4M3, FOREIGN, REFUSED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 FP8 = {"fp8_e4m3": E4M3, "fp8_e5m2": torch.float8_e5m2}
 
 

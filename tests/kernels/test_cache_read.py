@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 import torch
 from float8 import E4M3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-
 
 FP8 = {"fp8_e4m3": E4M3, "fp8_e5m2": torch.float8_e5m2}
 
@@ -32,7 +28,6 @@ def ints(values: Any) -> torch.Tensor:
     form=st.sampled_from(["auto", *FP8]),
     cut=st.integers(0, 4),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_gather(
     cache_ops: Any,
     check: Any,

@@ -4,22 +4,17 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packed_weights import EPSILON, SHAPES, packed, packed_int8
+from row_cases import PADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Strided = Callable[..., torch.Tensor]
-
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
+    from row_cases import Strided
 
 
 def check_product(
@@ -64,9 +59,8 @@ def test_product(
     rows=st.integers(1, 20),
     depth=st.integers(1, 70),
     columns=st.integers(1, 70),
-    pads=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    pads=PADS,
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_shapes_and_strides(
     ops: Any,
     strided: Strided,

@@ -4,22 +4,16 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packed_weights import EPSILON, SHAPES, packed_int8
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Strided = Callable[..., torch.Tensor]
-
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
+    from row_cases import Strided
 
 
 def int8(*shape: int) -> torch.Tensor:
@@ -80,7 +74,6 @@ def test_scaled_product(
     pad=st.integers(0, 9),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_scaled_shapes_and_strides(
     ops: Any,
     strided: Strided,

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 import torch
 from float8 import E4M3, FOREIGN, REFUSED, SCALED
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 
 
 def ints(values: Any) -> torch.Tensor:
@@ -38,7 +35,6 @@ def stored(k: torch.Tensor, group: int, form: str) -> tuple[torch.Tensor, torch.
     pad=st.integers(0, 4),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_write_and_gather(
     cache_ops: Any,
     dtype: torch.dtype,

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 #: Relative error from rounding, and absolute error of weighted sums of values of size one.
 TOLERANCE = {
     torch.float32: (1e-5, 5e-6),
@@ -66,7 +64,6 @@ def test_decode(ops: Any, dtype: torch.dtype, heads: int, lengths: list[int]) ->
     sizes=st.integers(1, 90).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
     block_size=st.integers(1, 40),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_shape(
     ops: Any,
     *,

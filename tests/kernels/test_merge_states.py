@@ -10,9 +10,8 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from row_cases import Check
 
-    Check = Callable[[torch.Tensor, torch.Tensor], None]
 
 SHAPES = [(1, 1, 1), (3, 2, 8), (5, 3, 33), (7, 4, 128), (300, 2, 80), (0, 2, 16)]
 

@@ -4,22 +4,17 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from row_cases import Check, Strided
 
-    Check = Callable[[torch.Tensor, torch.Tensor], None]
-    Strided = Callable[..., torch.Tensor]
 
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 #: Tokens, experts, choices: one of each; no multiples of a vector; all experts; empty; enough for
 #: two threads.
 SHAPES = [
@@ -148,7 +143,6 @@ def test_equals_go_to_the_lower_number(moe: Any, name: str) -> None:
 
 
 @given(tokens=st.integers(0, 40), experts=st.integers(1, 70), data=st.data())
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_topk_shapes_and_strides(
     moe: Any,
     check: Check,

@@ -3,18 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
-
 
 #: A case about the contents of a tensor.
 CONTENTS = partial(pytest.param, marks=pytest.mark.contents)
@@ -49,7 +44,6 @@ def align_reference(
     mapped=st.booleans(),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_align(
     moe: Any,
     *,
@@ -128,7 +122,6 @@ def test_bad_align_arguments_write_nothing(moe: Any, changed: dict[int, Any], me
 
 
 @given(counts=st.lists(st.integers(0, 13), max_size=6), block=st.integers(1, 9))
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_batched_align(moe: Any, counts: list[int], block: int) -> None:
     blocks_each = -(-13 // block)
     order, blocks, total = (

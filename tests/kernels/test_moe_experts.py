@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 #: Tokens, choices, experts, hidden, inner: one of each; no whole panel; experts without tokens;
 #: more tokens than a block of rows and than a part; empty.
 SHAPES = [
@@ -149,7 +146,6 @@ def test_experts(
     pad=st.integers(0, 5),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_shapes_strides_and_routes_not_taken(
     ops: Any,
     dtype: torch.dtype,

@@ -4,24 +4,16 @@
 from __future__ import annotations
 
 import math
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Check = Callable[[torch.Tensor, torch.Tensor], None]
-    Strided = Callable[..., torch.Tensor]
-
-
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
+    from row_cases import Check, Strided
 
 
 #: A case about the contents of a tensor.
@@ -47,7 +39,6 @@ def test_sum(moe: Any, check: Check, dtype: torch.dtype, shape: tuple[int, int, 
     mapped=st.booleans(),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_sum_of_taken_rows(
     moe: Any,
     check: Check,

@@ -12,9 +12,8 @@ import torch
 from float8 import E4M3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from row_cases import Strided
 
-    Strided = Callable[..., torch.Tensor]
 
 #: Tokens, columns, elements of a group: groups of lanes, of whole warps, larger ones, and ones that
 #: no vector fits.

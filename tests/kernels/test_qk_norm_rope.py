@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from row_cases import Check
 
-    Check = Callable[[torch.Tensor, torch.Tensor], None]
 
-#: Examples of each property; fewer where test_instruction_sets.py repeats these tests.
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -100,7 +97,6 @@ def test_common_sizes(
     pad=st.integers(0, 7),
     neox=st.booleans(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_size(
     ops: Any,
     check: Check,

@@ -9,9 +9,8 @@ import torch
 from float8 import E4M3, SCALED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from row_cases import Strided
 
-    Strided = Callable[..., torch.Tensor]
 
 #: Tokens, columns, elements of a group: vectors and tails of any target, groups that are no
 #: multiple of a vector, empty.

@@ -2,15 +2,13 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("KERNEL_TEST_EXAMPLES", "50"))
 VOCABULARIES = [1, 7, 63, 64, 65, 130, 1000, 8192, 8193, 20_003]
 
 
@@ -85,7 +83,6 @@ def test_greedy(ops: Any, dtype: torch.dtype, rows: int, vocabulary: int) -> Non
     kinds=st.integers(1, 4),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_greedy_has_argmaxs_order(
     ops: Any, dtype: torch.dtype, *, rows: int, width: int, pad: int, kinds: int, data: Any
 ) -> None:
@@ -115,7 +112,6 @@ def test_gumbel(ops: Any, dtype: torch.dtype, vocabulary: int, spread: float) ->
     masked=st.floats(0, 1),
     step=st.integers(1, 3),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
 def test_gumbel_of_masked_logits(
     ops: Any, dtype: torch.dtype, *, rows: int, width: int, pad: int, masked: float, step: int
 ) -> None:

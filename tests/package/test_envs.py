@@ -50,6 +50,21 @@ def test_malformed_names_variable_value_and_accepted(monkeypatch: pytest.MonkeyP
         _ = envs.VLLM_TARGET_DEVICE
 
 
+@pytest.mark.parametrize(
+    ("value", "size"), [("", 256), ("1", 1), (" 64 ", 64), ("010", 10), ("0X1f", 31)]
+)
+def test_the_size_of_chunks(monkeypatch: pytest.MonkeyPatch, value: str, size: int) -> None:
+    monkeypatch.setenv("VLLM_SLEEP_MEM_CHUNK_SIZE", value)
+    assert size == envs.VLLM_SLEEP_MEM_CHUNK_SIZE
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "4 MB", "4.5", "1_0", "0x", "1048577", "\u0664"])
+def test_sizes_of_chunks_that_are_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("VLLM_SLEEP_MEM_CHUNK_SIZE", value)
+    with pytest.raises(ValueError, match="expected a whole number of MiB from 1 to 1048576"):
+        _ = envs.VLLM_SLEEP_MEM_CHUNK_SIZE
+
+
 @given(st.text())
 def test_one_of_accepts_its_words_and_nothing_else(text: str) -> None:
     parse = envs._one_of("on", "off")

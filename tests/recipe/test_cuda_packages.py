@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full_suite import full_only
 from trees import copy_tree, misses
 
 from vllm_build.conda import package_channel, package_checks, package_job, package_request, variants
@@ -227,11 +228,12 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
     assert sorted(name.rsplit("-", 2)[0] for name in new) == ["vllm", "vllm-flashmla"]
 
 
+@full_only
 @pytest.mark.parametrize(("device", "runs"), [("cuda", 1), ("rocm", 2)])
 def test_the_kernels_compute_what_those_of_the_cpu_do(
     device: str, runs: int, tmp_path: Path
 ) -> None:
-    """The emulation of tests/kernels, with the channel's compiler and torch.
+    """The emulation of tests/kernels (``make emulate``), with the channel's compiler and torch.
 
     For ROCm there are two runs: waves of 64 lanes, and of 32.
     """

@@ -2,8 +2,7 @@
 """Real packages of the CUDA toolkit: built, installed, activated, and used to compile a kernel.
 
 This needs no GPU. A toolkit is a download of 100 MB and takes a minute and a half to package, and
-stays in the channel afterwards. The newest toolkit is always tested, and the others are tested by
-``make test-toolkits``.
+stays in the channel afterwards. ``make test`` tests the newest toolkit, and ``make test-full`` all.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from full_suite import FULL, full_only
 from packaging.version import Version
+from trees import copy_tree
 
 from vllm_build.architectures import cuda_archs, gpu_targets
 from vllm_build.conda import needed_builds, package_request, recipe_outputs, variants
@@ -42,7 +42,7 @@ EVERY = sorted(
     ),
     key=lambda r: [int(n) for n in r.split(".")],
 )
-RELEASES = EVERY if os.environ.get("VLLM_TEST_TOOLKITS") == "all" else EVERY[-1:]
+RELEASES = EVERY if FULL else EVERY[-1:]
 SAMPLES = ROOT / "toolchain" / "recipes" / "cuda-nvcc"
 
 
@@ -254,18 +254,11 @@ echo "device $VLLM_TARGET_DEVICE, architectures $TORCH_CUDA_ARCH_LIST, usual one
 """
 
 
-@pytest.mark.skipif(
-    os.environ.get("VLLM_TEST_TOOLKITS") != "all", reason="minutes: make test-toolkits"
-)
+@full_only
 def test_the_recipe_makes_a_package_with_the_compiler_of_its_build_environment(
     toolkit: Toolkit, tmp_path: Path
 ) -> None:
-    tree = tmp_path / "tree"
-    shutil.copytree(
-        ROOT,
-        tree,
-        ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"),
-    )
+    tree = copy_tree(tmp_path / "tree")
     (tree / "recipe" / "build.sh").write_text(STAND_IN, encoding="utf-8")
     (variant,) = (
         v

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from full_suite import full_only
 from package_runs import (  # noqa: F401 -- fixtures
     ROOT,
     Done,
@@ -38,19 +39,9 @@ def test_second_run_reuses_everything(built: Done, output: Path) -> None:
     assert "its inputs have not changed" in again.log
 
 
-def test_same_bytes_in_another_folder_and_nothing_compiled_again(
-    built: Done, tmp_path: Path
-) -> None:
-    tree = copy_tree(tmp_path / "a" / "deeper" / "tree")
-    again = build(tree, tmp_path / "another" / "output")
-    assert again.result["reused"] is False
-    assert misses(again.log) == 0, again.log[-4000:]
-    assert [p["sha256"] for p in again.result["packages"]] == [
-        p["sha256"] for p in built.result["packages"]
-    ]
-
-
-@pytest.mark.parametrize("edited_file", ["vllm/envs.py", "recipe/vllm/test_ops.py"])
+@pytest.mark.parametrize(
+    "edited_file", ["vllm/envs.py", pytest.param("recipe/vllm/test_ops.py", marks=full_only)]
+)
 def test_an_edit_of_the_python_package_or_its_recipe_builds_that_package_alone(
     built: Done, tmp_path: Path, edited_file: str
 ) -> None:

@@ -2,7 +2,7 @@
 """``make package VARIANT=cpu`` with empty caches, PyPI, a Debian mirror and no pip.conf.
 
 Most users have such a machine, with PyPI and a Debian mirror. The test takes 10 minutes to an hour,
-1 GB of downloads and 8 GB of disk, so only ``make package-plain-pypi`` runs it.
+1 GB of downloads and 8 GB of disk.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from full_suite import full_only
 from trees import copy_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ASKED = os.environ.get("VLLM_TEST_PLAIN_PYPI") == "1"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not ASKED, reason="builds everything from nothing: make package-plain-pypi"),
-]
+pytestmark = [pytest.mark.slow, full_only]
 #: Variables that a machine needs to reach a server. The rest of the environment is that of a new
 #: login.
 NETWORK = re.compile(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the memory allocator and a replacement for CUDA's driver, and runs programs."""
+"""Compiles the memory allocator and replacements for drivers, and runs programs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from vllm_build.kernels import kernels_table
+
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
-SOURCES = sorted((ROOT / "csrc" / "allocator").glob("*.cc"))
+#: Device -> the library that replaces its driver, and the folder of its source in tests/data.
+DRIVERS = {"cuda": ("libcuda.so.1", "fake_cuda"), "rocm": ("libamdhip64.so.7", "fake_hip")}
 WARNINGS = [
     "-Wall",
     "-Wextra",
@@ -33,26 +36,34 @@ def _compiler(variable: str, *names: str) -> list[str]:
     pytest.skip(f"no compiler: {', '.join(names)} are not on PATH")
 
 
-def build_driver(folder: Path, *definitions: str) -> Path:
-    """Compile ``libcuda.so.1``; return its folder, for ``LD_LIBRARY_PATH``."""
+def sources(device: str) -> list[Path]:
+    """The allocator's units for a device, as the table of kernels says."""
+    table = kernels_table.load(ROOT)
+    name = "vllm.cumem_allocator"
+    own = next(extension.sources for extension in table.extensions if extension.name == name)
+    kernels = [k for k in table.kernels if k.extension == name and device in k.devices]
+    return [ROOT / unit for unit in (*own, *(unit for k in kernels for unit in k.sources))]
+
+
+def build_driver(folder: Path, *definitions: str, device: str = "cuda") -> Path:
+    """Compile the replacement of a driver; return its folder, for ``LD_LIBRARY_PATH``."""
     folder.mkdir(parents=True, exist_ok=True)
+    library, source = DRIVERS[device]
     command = [
         *_compiler("CC", "cc", "gcc", "clang"),
         "-O1",
         "-shared",
         "-fPIC",
-        "-Wl,-soname,libcuda.so.1",
+        f"-Wl,-soname,{library}",
         "-pthread",
     ]
-    source = ROOT / "tests" / "data" / "fake_cuda" / "libcuda.c"
-    subprocess.run(
-        [*command, *definitions, str(source), "-o", str(folder / "libcuda.so.1")], check=True
-    )
+    unit = ROOT / "tests" / "data" / source / f"{library.split('.', maxsplit=1)[0]}.c"
+    subprocess.run([*command, *definitions, str(unit), "-o", str(folder / library)], check=True)
     return folder
 
 
-def build_site(folder: Path) -> Path:
-    """Make a folder with the package ``vllm`` and the allocator, compiled as CMake does it.
+def build_site(folder: Path, device: str = "cuda") -> Path:
+    """Make a folder with the package ``vllm`` and a device's allocator, compiled as CMake does it.
 
     Only the optimisation differs.
     """
@@ -79,13 +90,14 @@ def build_site(folder: Path) -> Path:
         f"-I{ROOT / 'csrc'}",
         "-isystem",
         str(include),
+        f"-DVLLM_DEVICE_{device.upper()}",
         "-DVLLM_MODULE_NAME=cumem_allocator",
         *limited,
     ]
     command += [
         "-shared",
         f"-Wl,--version-script={ROOT / 'cmake' / 'exports.map'}",
-        *map(str, SOURCES),
+        *map(str, sources(device)),
         "-ldl",
     ]
     subprocess.run(
@@ -95,24 +107,30 @@ def build_site(folder: Path) -> Path:
     return folder
 
 
-#: Builds that tests of all modules share.
-_built: dict[str, Path] = {}
+#: Builds that tests of all modules share, by kind and device.
+_built: dict[tuple[str, str], Path] = {}
+
+
+@pytest.fixture(name="device")
+def one_device() -> str:
+    """The device that a test is for. A module that tests several has a fixture of its own."""
+    return "cuda"
 
 
 @pytest.fixture(name="site")
-def allocator_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def allocator_site(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
     """The folder of :func:`build_site`, built once for all tests."""
-    if "site" not in _built:
-        _built["site"] = build_site(tmp_path_factory.mktemp("site"))
-    return _built["site"]
+    if ("site", device) not in _built:
+        _built["site", device] = build_site(tmp_path_factory.mktemp("site"), device)
+    return _built["site", device]
 
 
 @pytest.fixture(name="driver")
-def counting_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def counting_driver(tmp_path_factory: pytest.TempPathFactory, device: str) -> Path:
     """The folder of :func:`build_driver`, built once for all tests."""
-    if "driver" not in _built:
-        _built["driver"] = build_driver(tmp_path_factory.mktemp("driver"))
-    return _built["driver"]
+    if ("driver", device) not in _built:
+        _built["driver", device] = build_driver(tmp_path_factory.mktemp("driver"), device=device)
+    return _built["driver", device]
 
 
 def run(site: Path, driver: Path | None, code: str, **environ: str) -> str:
@@ -123,10 +141,11 @@ def run(site: Path, driver: Path | None, code: str, **environ: str) -> str:
     env = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("FAKE_CUDA_", "PYTORCH_"))
+        if not name.startswith(("FAKE_GPU_", "PYTORCH_", "VLLM_SLEEP_"))
     }
     if driver is not None:
         env["LD_LIBRARY_PATH"] = str(driver)
+        env["FAKE_GPU_LIBRARY"] = next(driver.iterdir()).name
     start = (
         f"import sys; sys.path[:0] = [{str(site)!r}, {str(SUPPORT)!r}]\nfrom cumem_child import *\n"
     )

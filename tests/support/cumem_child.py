@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,29 @@ library.my_free.restype = None
 
 driver: Any = None
 with contextlib.suppress(OSError):
-    driver = ctypes.CDLL("libcuda.so.1")
+    # Its symbols stay local, as those of a driver that torch loads.
+    driver = ctypes.CDLL(os.environ.get("FAKE_GPU_LIBRARY", "none"))
     driver.fake_count.restype = ctypes.c_long
     driver.fake_malloc_in_thread.restype = ctypes.c_void_p
     driver.fake_malloc_in_thread.argtypes = [ctypes.c_void_p, ctypes.c_long]
     driver.fake_give.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    driver.cuCtxSetCurrent.argtypes = [ctypes.c_void_p]
+    if hasattr(driver, "cuCtxSetCurrent"):
+        driver.cuCtxSetCurrent.argtypes = [ctypes.c_void_p]
 
+#: The driver's calls that tests for several devices name.
+UNMAP, TO_HOST, TO_DEVICE = (
+    ("hipMemUnmap", "hipMemcpy", "hipMemcpy")
+    if hasattr(driver, "hipMemUnmap")
+    else ("cuMemUnmap", "cuMemcpyDtoH", "cuMemcpyHtoD")
+)
+
+#: The name of an allocation that does not exist.
+NOBODY = (0, 1, 2, [(3, 1)] if hasattr(driver, "hipMemUnmap") else 3)
+
+#: An allocation: device, size, address, and its handle: a number (CUDA) or a list (ROCm).
+Handle = tuple[int, int, int, Any]
 #: Address -> arguments of the callback.
-known: dict[int, tuple[int, int, int, int]] = {}
+known: dict[int, Handle] = {}
 #: Exceptions that could not be raised, as text.
 reported: list[str] = []
 
@@ -48,11 +63,11 @@ def hook(seen: Any) -> None:
 sys.unraisablehook = hook
 
 
-def on_malloc(handle: tuple[int, int, int, int]) -> None:
+def on_malloc(handle: Handle) -> None:
     known[handle[2]] = handle
 
 
-def on_free(address: int) -> tuple[int, int, int, int]:
+def on_free(address: int) -> Handle:
     return known.pop(address)
 
 

@@ -54,8 +54,10 @@ __all__ = [
     "use_memory_pool_with_allocator",
 ]
 
-#: An allocation: device, size in bytes, address on the device, address of the driver's handle.
-HandleType = tuple[int, int, int, int]
+#: An allocation: device, size in bytes, address on the device, and the handle. The handle is the
+#: address of the driver's handle on CUDA. On ROCm, where the memory is created in chunks, it is a
+#: list with the address of the driver's handle and the size in bytes of each chunk.
+HandleType = tuple[int, int, int, int | list[tuple[int, int]]]
 
 
 @dataclass
@@ -79,8 +81,8 @@ def _require() -> None:
     if _why_not is not None:
         raise ImportError(
             f"vllm.cumem_allocator cannot be imported ({_why_not}).\n"
-            "The CUDA kernels include it, except for interpreters without the GIL: "
-            + build_info.how_to_get("'vllm-kernels=*=cuda*'"),
+            "The CUDA and ROCm kernels include it, except for interpreters without the GIL: "
+            + build_info.how_to_get("'vllm-kernels=*=cuda*' (AMD GPUs: 'vllm-kernels=*=rocm*')"),
             name="vllm.cumem_allocator",
         ) from _why_not
 
@@ -103,7 +105,7 @@ def unmap_and_release(allocation_handle: HandleType) -> None:
     Raises:
         ImportError: the compiled part is not installed.
         RuntimeError: the device has failed, the allocation does not exist, or it has no memory.
-            Nothing has changed.
+            Nothing has changed, unless the message says that memory is lost.
     """
     _require()
     cumem_allocator.python_unmap_and_release(*allocation_handle)
@@ -114,7 +116,8 @@ def get_pluggable_allocator(
 ) -> CUDAPluggableAllocator:
     """Wrap the compiled allocator as a pluggable allocator of torch.
 
-    A process has one pair of callbacks: the last one that was set.
+    A process has one pair of callbacks: the last one that was set. On ROCm, this call also reads
+    ``VLLM_SLEEP_MEM_CHUNK_SIZE``, the size in MiB of the chunks of new allocations (default: 256).
 
     Args:
         python_malloc_fn: called with every new allocation.
@@ -123,6 +126,7 @@ def get_pluggable_allocator(
 
     Raises:
         ImportError: the compiled part is not installed.
+        RuntimeError: the variable is malformed.
     """
     _require()
     from torch.cuda.memory import CUDAPluggableAllocator  # noqa: PLC0415 - importing this module must not import torch
@@ -135,7 +139,7 @@ def get_pluggable_allocator(
 def use_memory_pool_with_allocator(
     python_malloc_fn: Callable[[HandleType], None], python_free_func: Callable[[int], HandleType]
 ) -> Generator[tuple[MemPool, CUDAPluggableAllocator]]:
-    """Create CUDA tensors in a new pool on the compiled allocator, inside a ``with`` block.
+    """Create tensors of a GPU in a new pool on the compiled allocator, inside a ``with`` block.
 
     This affects tensors that this thread creates on the current device.
 
@@ -145,6 +149,7 @@ def use_memory_pool_with_allocator(
 
     Raises:
         ImportError: the compiled part is not installed.
+        RuntimeError: see :func:`get_pluggable_allocator`.
     """
     allocator = get_pluggable_allocator(python_malloc_fn, python_free_func)
     from torch.cuda.memory import MemPool, use_mem_pool  # noqa: PLC0415
@@ -164,7 +169,7 @@ def _tags(argument: str, value: object) -> tuple[str, ...]:
 
 def _refuse_expandable_segments() -> None:
     """Raise if torch's allocator maps memory itself; a pool's segments are then not ours alone."""
-    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
         if re.search(r"expandable_segments\s*:\s*true", os.environ.get(name, ""), re.IGNORECASE):
             raise RuntimeError(
                 f"{name} enables expandable_segments, which cannot be combined with sleeping "
@@ -216,7 +221,7 @@ class CuMemAllocator:
 
     @contextlib.contextmanager
     def use_memory_pool(self, tag: str | None = None) -> Generator[None]:
-        """Create CUDA tensors in memory that can sleep, inside a ``with`` block.
+        """Create tensors of a GPU in memory that can sleep, inside a ``with`` block.
 
         This affects tensors that this thread creates on the current device. Every use has its own
         pool. At the end of the block, torch releases the memory that no tensor uses; later,
@@ -228,6 +233,7 @@ class CuMemAllocator:
 
         Raises:
             TypeError: the tag is not a string.
+            RuntimeError: see :func:`get_pluggable_allocator`.
         """
         if tag is None:
             tag = self.default_tag

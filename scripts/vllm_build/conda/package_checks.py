@@ -169,7 +169,11 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
     for name in INSTALLED_TESTS:
         folder = str(request.root / "tests" / name)
         with console.step(f"tests/{name} in the installed environment"):
-            extra = {"HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis")}
+            # Threads that wait for small cases would take the processors from other programs.
+            extra = {
+                "HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis"),
+                "OMP_WAIT_POLICY": "PASSIVE",
+            }
             command = [*pytest, "--rootdir", folder, "--confcutdir", folder, folder]
             printed[name] = conda_environment.run_in(
                 prefix, command, cwd=prefix, inherited=request.settings.inherited, extra=extra

@@ -2,30 +2,26 @@
 // A CUDA driver for tests, as far as the allocator uses one: device memory is memory of the host, and every rule of cuda.h that can be
 // broken is checked. The addresses can be read and written while they are mapped with access, and fault when they are not.
 //
-//   FAKE_CUDA_MEMORY        bytes of a device; 1 GiB
-//   FAKE_CUDA_GRANULARITY   bytes; 2 MiB
-//   FAKE_CUDA_DEVICES       1
-//   FAKE_CUDA_INIT          what cuInit() answers; 0
-//   FAKE_CUDA_ATTRIBUTES    "102=1,110=0": what cuDeviceGetAttribute() answers; an attribute that is not named is 0
+//   FAKE_GPU_MEMORY        bytes of a device; 1 GiB
+//   FAKE_GPU_GRANULARITY   bytes; 2 MiB
+//   FAKE_GPU_DEVICES       1
+//   FAKE_GPU_INIT          what cuInit() answers; 0
+//   FAKE_GPU_ATTRIBUTES    "102=1,110=0": what cuDeviceGetAttribute() answers; an attribute that is not named is 0
 //   -DGET_PROC_ADDRESS=2    which cuGetProcAddress there is: CUDA 12's, CUDA 11.3's (1) or none (0)
 //   -DWITHOUT_CREATE        a driver older than virtual memory management
 //
-// The functions fake_*() are for the test: they make calls fail or wait, and say what has not been given back.
+// The functions fake_*() are for the test.
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "../fake_driver.h"
 
 #ifndef GET_PROC_ADDRESS
 #define GET_PROC_ADDRESS 2
 #endif
 
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101, INVALID_CONTEXT = 201 };
-enum { MANY = 256 };
 
 typedef struct {
   int type, id;
@@ -54,77 +50,18 @@ typedef struct {
   size_t size;
 } Physical;
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static int initialised, synchronised, rdma_asked;
 static Range ranges[MANY];
 static Physical physicals[MANY];
 static int contexts[8];  // how often retained; the address of an element is the context
 static _Thread_local void* current;
 
-static struct {
-  const char* call;
-  int after, result;
-} failures[MANY];
-static char held_call[64];
-static int waiting;
-
-static long setting(const char* name, long otherwise) {
-  const char* text = getenv(name);
-  return text != NULL && *text != 0 ? atol(text) : otherwise;
-}
-
-// Whether this call is to fail, and as what; waits as long as the test holds it.
-static int told(const char* call) {
-  int result = OK;
-  pthread_mutex_lock(&mutex);
-  while (strcmp(held_call, call) == 0) {
-    waiting = 1;
-    pthread_cond_wait(&changed, &mutex);
-    waiting = 0;
-  }
-  for (int i = 0; i < MANY; ++i) {
-    if (failures[i].call != NULL && strcmp(failures[i].call, call) == 0 && failures[i].after-- == 0) {
-      result = failures[i].result;
-      failures[i].call = NULL;
-      break;
-    }
-  }
-  pthread_mutex_unlock(&mutex);
-  return result != OK ? result : initialised ? OK : NOT_INITIALIZED;
-}
-#define TOLD(call)                   \
-  do {                               \
-    const int result = told(#call);  \
-    if (result != OK) return result; \
+#define TOLD(call)                          \
+  do {                                      \
+    const int result = told_to_fail(#call); \
+    if (result != OK) return result;        \
+    if (!initialised) return NOT_INITIALIZED; \
   } while (0)
-
-void fake_fail(const char* call, int after, int result) {
-  pthread_mutex_lock(&mutex);
-  for (int i = 0; i < MANY; ++i) {
-    if (failures[i].call == NULL) {
-      failures[i].call = strdup(call);
-      failures[i].after = after;
-      failures[i].result = result;
-      break;
-    }
-  }
-  pthread_mutex_unlock(&mutex);
-}
-
-// From now on `call` waits; with "" whatever waits goes on.
-void fake_hold(const char* call) {
-  pthread_mutex_lock(&mutex);
-  snprintf(held_call, sizeof(held_call), "%s", call);
-  pthread_cond_broadcast(&changed);
-  pthread_mutex_unlock(&mutex);
-}
-int fake_waiting(void) {
-  pthread_mutex_lock(&mutex);
-  const int now = waiting;
-  pthread_mutex_unlock(&mutex);
-  return now;
-}
 
 long fake_count(const char* what) {
   long ranged = 0, physical = 0, mapped = 0, retained = 0, bytes = 0;
@@ -145,36 +82,6 @@ long fake_count(const char* what) {
   abort();
 }
 
-// What torch does: calls from a thread that Python has never seen, from the destructor of an object, and after Python has ended.
-typedef void* Malloc(ssize_t, int, void*);
-typedef void Free(void*, ssize_t, int, void*);
-static Malloc* given_malloc;
-static Free* given_free;
-static void* given_pointer;
-static void* in_thread(void* size) { return given_malloc((ssize_t)(intptr_t)size, 0, NULL); }
-void* fake_malloc_in_thread(Malloc* function, long size) {
-  pthread_t thread;
-  void* result = NULL;
-  given_malloc = function;
-  pthread_create(&thread, NULL, in_thread, (void*)size);
-  pthread_join(thread, &result);
-  return result;
-}
-void fake_give(Free* function, void* pointer) {
-  given_free = function;
-  given_pointer = pointer;
-}
-void fake_free_given(void* capsule) {
-  (void)capsule;
-  given_free(given_pointer, 0, 0, NULL);
-}
-static void at_exit(void) {
-  fake_free_given(NULL);
-  printf("left at exit: %ld\n", fake_count("ranges") + fake_count("physical"));
-  fflush(stdout);
-}
-void fake_free_at_exit(void) { atexit(at_exit); }
-
 static void drop(Physical* physical) {
   if (physical->held || physical->mapped) return;
   close(physical->file);
@@ -189,7 +96,7 @@ static Range* range_at(uint64_t address, size_t size) {
 }
 
 int cuInit(unsigned flags) {
-  const int result = (int)setting("FAKE_CUDA_INIT", OK);
+  const int result = (int)setting("FAKE_GPU_INIT", OK);
   initialised = result == OK;
   return flags != 0 ? INVALID_VALUE : result;
 }
@@ -211,7 +118,7 @@ int cuGetErrorString(int error, const char** text) {
 
 int cuDeviceGet(int* device, int ordinal) {
   TOLD(cuDeviceGet);
-  if (ordinal < 0 || ordinal >= setting("FAKE_CUDA_DEVICES", 1)) return INVALID_DEVICE;
+  if (ordinal < 0 || ordinal >= setting("FAKE_GPU_DEVICES", 1)) return INVALID_DEVICE;
   *device = ordinal;
   return OK;
 }
@@ -219,11 +126,7 @@ int cuDeviceGet(int* device, int ordinal) {
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
   TOLD(cuDeviceGetAttribute);
   (void)device;
-  const char* text = getenv("FAKE_CUDA_ATTRIBUTES");
-  char wanted[16];
-  snprintf(wanted, sizeof(wanted), "%d=", attribute);
-  text = strstr(text != NULL ? text : "102=1", wanted);
-  *value = text != NULL ? atoi(text + strlen(wanted)) : 0;
+  *value = attribute_setting("102=1", attribute);
   return OK;
 }
 
@@ -253,13 +156,13 @@ int cuCtxSynchronize(void) {
 int cuMemGetAllocationGranularity(size_t* granularity, const Properties* properties, int option) {
   TOLD(cuMemGetAllocationGranularity);
   if (properties->type != 1 || properties->location.type != 1 || option != 0) return INVALID_VALUE;
-  *granularity = (size_t)setting("FAKE_CUDA_GRANULARITY", 2 << 20);
+  *granularity = (size_t)setting("FAKE_GPU_GRANULARITY", 2 << 20);
   return OK;
 }
 
 int cuMemAddressReserve(uint64_t* address, size_t size, size_t alignment, uint64_t wish, unsigned long long flags) {
   TOLD(cuMemAddressReserve);
-  const size_t granularity = (size_t)setting("FAKE_CUDA_GRANULARITY", 2 << 20);
+  const size_t granularity = (size_t)setting("FAKE_GPU_GRANULARITY", 2 << 20);
   if (size == 0 || size % granularity != 0 || wish != 0 || flags != 0 || alignment % granularity != 0) return INVALID_VALUE;
   void* memory = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return OUT_OF_MEMORY;
@@ -291,7 +194,7 @@ int cuMemAddressFree(uint64_t address, size_t size) {
 #ifndef WITHOUT_CREATE
 int cuMemCreate(uint64_t* handle, size_t size, const Properties* properties, unsigned long long flags) {
   TOLD(cuMemCreate);
-  const size_t granularity = (size_t)setting("FAKE_CUDA_GRANULARITY", 2 << 20);
+  const size_t granularity = (size_t)setting("FAKE_GPU_GRANULARITY", 2 << 20);
   const Location at = properties->location;
   if (size == 0 || size % granularity != 0 || flags != 0 || properties->type != 1 || properties->handle_types != 0 || at.type != 1 ||
       properties->usage != 0 || properties->win32 != NULL) {
@@ -306,7 +209,7 @@ int cuMemCreate(uint64_t* handle, size_t size, const Properties* properties, uns
     if (physicals[i].used && physicals[i].device == at.id) used += physicals[i].size;
     if (!physicals[i].used) place = i;
   }
-  const size_t budget = (size_t)setting("FAKE_CUDA_MEMORY", 1 << 30);
+  const size_t budget = (size_t)setting("FAKE_GPU_MEMORY", 1 << 30);
   if (place >= 0 && size <= budget && used <= budget - size) {
     const int file = memfd_create("device", 0);
     if (file >= 0 && ftruncate(file, (off_t)size) == 0) {

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+parallel_groups = pytest.importorskip("parallel_groups", reason="pytest-xdist is not installed")
+
+
+def test_files_that_share_a_fixture_share_a_group() -> None:
+    group_of = parallel_groups.group_of
+    assert group_of("tests/build/pip/test_pip_wheels.py::test_a[x::y]") == "pip"
+    assert group_of("tests/recipe/test_same_bytes.py::test_a") == "packages"
+    assert group_of("tests/build/test_elf.py::test_a") == "tests/build/test_elf.py"
+
+
+def test_every_row_names_files_that_exist(root: Path) -> None:
+    assert [entry for entry in parallel_groups.SHARING if not (root / entry).exists()] == []
