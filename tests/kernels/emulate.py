@@ -71,11 +71,9 @@ TESTS = {
     "scaled-mm": ("test_scaled_mm.py",),
     "moe-gpu": ("test_moe.py", "test_moe_align.py", "test_moe_sum.py", "test_moe_gpu.py"),
 }
-#: Tests of the emulation itself and of the benchmark, by device.
-OF_EMULATION = {
-    "cuda": ("test_hopper_emulation.py", "test_bench_cases.py"),
-    "rocm": ("test_wave_emulation.py",),
-}
+#: Tests of the emulation itself and of the benchmark's cases, which are CUDA's, by device.
+BENCH = "test_bench_cases.py"
+OF_EMULATION = {"cuda": ("test_hopper_emulation.py", BENCH), "rocm": ("test_wave_emulation.py",)}
 #: Tests that use kernels of all records.
 OVERALL = (
     "test_not_a_number.py",

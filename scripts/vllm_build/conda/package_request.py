@@ -52,7 +52,7 @@ class Request:
     def driver(self) -> str | None:
         """The CUDA release to solve for without a driver, see :func:`solver.assumed_driver`.
 
-        No virtual package stands for the driver of another accelerator.
+        Other accelerators have no virtual package for their driver.
         """
         if self.variant.accelerator != "cuda":
             return None
