@@ -7,6 +7,7 @@
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 PYTHON ?= python3
 VARIANT ?= cpu
+DEVICE ?= cuda
 BIN := .venv/bin
 VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
@@ -74,8 +75,8 @@ doctor: $(VENV)  ## show what this machine has for a build
 sanitize:  ## test the CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer; PYTHON has torch
 	$(call quoted,$(PYTHON)) tests/kernels/sanitize.py
 
-emulate:  ## test the GPU kernels without a GPU; PYTHON has torch
-	$(call quoted,$(PYTHON)) tests/kernels/emulate.py $(ARGS)
+emulate:  ## test the GPU kernels without a GPU; PYTHON has torch; DEVICE=rocm emulates AMD GPUs with waves of 64 and of 32 lanes
+	$(call quoted,$(PYTHON)) tests/kernels/emulate.py --device $(call quoted,$(DEVICE)) $(ARGS)
 
 gpu: gpu-tests gpu-sanitize bench-gpu  ## run everything that needs a GPU: gpu-tests, gpu-sanitize and bench-gpu
 

@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads) MergeTokens(MergeStates merge, Group
           shares =
               ComputeShares(merge.prefix_lse[head * merge.prefix_lse_stride + token], shares.lse);
       }
-      __syncwarp();  // output_lse may be one of the two inputs
+      SyncWarp();  // output_lse may be one of the two inputs
       if (!mine) continue;
       if (groups.lane() == 0 && merge.output_lse != nullptr)
         merge.output_lse[head * merge.output_lse_stride + token] = shares.lse;

@@ -7,14 +7,15 @@
 
 namespace vllm {
 
-// Merges attention over two disjoint sets of keys (Ye et al., arXiv:2501.01005, section 2.2). With
-// a and b, the logs of the two softmax denominators:
+// Merges attention over two disjoint sets of keys (Ye et al., arXiv:2501.01005, section 2.2). The
+// lse of a token's head is log(sum(exp(scores))), the sum being over a set's keys. With the two lse
+// a and b:
 //   output = (exp(a) prefix + exp(b) suffix) / (exp(a) + exp(b))
 //   output_lse = log(exp(a) + exp(b))
-// An infinite lse means that there was no key. If neither side has keys, the output is zero. If
-// either lse is NaN, the output and its lse are NaN. Rows of the three outputs are tokens, whose
-// heads may be adjacent or apart; lse tensors are [heads, tokens]. Tokens from `merged_tokens` on
-// have no prefix: the suffix is copied.
+// An infinite lse, of either sign, means that the set has no keys. If neither set has keys, the
+// output is zero and output_lse is -infinity. If either lse is NaN, the output and its lse are NaN.
+// Rows of `output`, `prefix` and `suffix` are tokens, whose heads may be adjacent or apart; lse
+// tensors are [heads, tokens]. Tokens from `merged_tokens` on have no prefix: the suffix is copied.
 struct MergeStates {
   AttentionHeads output;
   AttentionHeads prefix;

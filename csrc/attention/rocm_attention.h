@@ -12,9 +12,9 @@ inline constexpr int kRocmPartition = 256;
 // A block of a cache has a multiple of this many tokens.
 inline constexpr int kRocmTile = 16;
 
-// The formats of float8 codes. kFnuz has a bias of 8, no negative zero and no infinity; the code of
-// its NaN is 0x80. kOfDevice is kFnuz on gfx942, whose instructions have that format, and kE4M3 on
-// all other architectures. kNone means that a tensor has the dtype of the query.
+// The formats of float8 codes: float8_e4m3fn, float8_e4m3fnuz, and the one of the two that the
+// instructions of the device have (core/gpu/types.h). kNone means that a tensor has the dtype of
+// the query.
 enum class CodeFormat { kNone, kE4M3, kFnuz, kOfDevice };
 
 // One query token of each sequence attends to the keys and values of a paged cache. Strides are in

@@ -101,11 +101,7 @@ struct Partition {
 };
 
 __device__ __forceinline__ bool IsFnuz(CodeFormat format) {
-#if defined(__gfx942__)
-  return format != CodeFormat::kE4M3;
-#else
-  return format == CodeFormat::kFnuz;
-#endif
+  return format == CodeFormat::kFnuz || (kFnuz && format == CodeFormat::kOfDevice);
 }
 
 // Converts codes to numbers, and nothing else.
@@ -123,7 +119,7 @@ struct Decoder<E4M3> {
     nan_ = fnuz ? 0x80u : 0x7fu;
     factor_ = BitsToFloat(static_cast<uint32_t>(127 + 127 - (fnuz ? 8 : 7)) << 23);
   }
-  // As FromFp8, for both formats.
+  // As DecodeFp8, for both formats.
   __device__ __forceinline__ float operator()(E4M3 x) const {
     const uint32_t code = x.code;
     const float magnitude = BitsToFloat((code & 0x7fu) << 20) * factor_;
@@ -138,14 +134,7 @@ struct Decoder<E4M3> {
 
 // Returns the code of a number that is rounded to nearest, ties to even, and saturated.
 __device__ __forceinline__ uint8_t Encode(CodeFormat format, float x) {
-  if (!IsFnuz(format)) return ToFp8<E4M3>(x).code;
-  // With the other bias, a code is half as large a number.
-  if (!(x == x)) return 0x80u;
-  const float twice = 2.0f * x;
-  // Halfway between 448 and 480, which E4M3 does not have.
-  if (fabsf(twice) > 464.0f) return static_cast<uint8_t>(twice < 0.0f ? 0xffu : 0x7fu);
-  const uint8_t code = ToFp8<E4M3>(twice).code;
-  return code == 0x80u ? uint8_t{0} : code;
+  return IsFnuz(format) ? EncodeFp8<E4M3Fnuz>(x) : EncodeFp8<E4M3Fn>(x);
 }
 
 template <typename T>

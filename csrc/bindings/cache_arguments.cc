@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/cache_arguments.h"
 
+#include "bindings/quantized.h"
+
 namespace vllm {
 
 using torch::headeronly::ScalarType;
@@ -29,10 +31,17 @@ CacheFormat CheckFormat(const char* op, const std::string& kv_cache_dtype, const
     return format;
   }
   tokens.CheckFloating();
-  const ScalarType own =
-      format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn : ScalarType::Float8_e5m2;
-  if (cache.tensor().scalar_type() != ScalarType::Byte) cache.CheckDType(own);
+  CheckCodes(cache, format);
   return format;
+}
+
+void CheckCodes(const Argument& codes, CacheFormat format) {
+  if (codes.scalar_type() == ScalarType::Byte) return;
+  if (format == CacheFormat::kE5m2) {
+    codes.CheckDType(ScalarType::Float8_e5m2);
+  } else {
+    CheckOwnE4M3(codes).CheckDType(GetE4M3());
+  }
 }
 
 const float* CheckScales(const Argument& scale, int64_t heads, int64_t* stride) {

@@ -16,6 +16,9 @@ namespace vllm {
 CacheFormat CheckFormat(const char* op, const std::string& kv_cache_dtype, const Argument& cache,
                         const Argument& tokens);
 
+// Checks that the dtype is Byte or torch's type of an fp8 format.
+void CheckCodes(const Argument& codes, CacheFormat format);
+
 // Returns the format that `kv_cache_dtype` names: kSame for "auto" and the 16-bit types.
 CacheFormat ParseFormat(const char* op, const std::string& kv_cache_dtype);
 

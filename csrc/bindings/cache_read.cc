@@ -179,9 +179,7 @@ void ConvertFp8Op(Tensor dst_tensor, Tensor src_tensor, double scale,
   const ScalarType type = codes.tensor().scalar_type();
   if (format == CacheFormat::kSame)
     format = type == ScalarType::Float8_e5m2 ? CacheFormat::kE5m2 : CacheFormat::kE4m3;
-  if (type != ScalarType::Byte)
-    codes.CheckDType(format == CacheFormat::kE4m3 ? ScalarType::Float8_e4m3fn
-                                                  : ScalarType::Float8_e5m2);
+  CheckCodes(codes, format);
   if (dst_tensor.is_contiguous() && src_tensor.is_contiguous()) {
     return ConvertFp8(dst.GetLongestRows(), src.GetLongestRows(), format, quantize,
                       static_cast<float>(scale));

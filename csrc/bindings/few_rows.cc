@@ -3,6 +3,7 @@
 // [N, K]; results are [N, M].
 #include "gemm/few_rows.h"
 
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string>
@@ -82,22 +83,31 @@ Tensor MakeOut(const Tensor& like, ScalarType type, FewRows& product) {
   return out;
 }
 
-// Checks a product whose weight, activations and result have one 16-bit type.
-FewRows CheckHalves(const char* op, const Tensor& weight_tensor, const Tensor& activations_tensor,
-                    const MaybeTensor& bias, int64_t units, int64_t most_rows) {
-  const Argument weight(op, "in_a", weight_tensor), activations(op, "in_b", activations_tensor);
-  weight.CheckOnDevice().CheckDTypeIn({ScalarType::BFloat16, ScalarType::Half});
+// Checks a weight and activations that have one of `types`, and sets them.
+FewRows CheckFactors(const char* op, const Argument& weight, const Tensor& activations_tensor,
+                     std::initializer_list<ScalarType> types, int64_t units, int64_t most_rows) {
+  const Argument activations(op, "in_b", activations_tensor);
+  weight.CheckOnDevice().CheckDTypeIn(types);
   weight.CheckRank(2, "[M, K]").CheckLastDimensionContiguous();
   activations.CheckOnDevice().CheckSameDType(weight);
   CheckAtLeast(op, "CuCount", units, 1);
   FewRows product;
-  product.type = weight.dtype();
   product.compute_units = units;
   product.columns = weight.shape()[0];
   SetDepth(op, weight.shape()[1], product);
-  product.weight = weight_tensor.data_ptr();
+  product.weight = weight.tensor().data_ptr();
   product.weight_stride = GetRowStride(weight);
   SetActivations(activations, product.depth, most_rows, product);
+  return product;
+}
+
+// Checks a product whose weight, activations and result have one 16-bit type.
+FewRows CheckHalves(const char* op, const Tensor& weight_tensor, const Tensor& activations,
+                    const MaybeTensor& bias, int64_t units, int64_t most_rows) {
+  const Argument weight(op, "in_a", weight_tensor);
+  FewRows product = CheckFactors(op, weight, activations, {ScalarType::BFloat16, ScalarType::Half},
+                                 units, most_rows);
+  product.type = weight.dtype();
   SetBias(op, bias, weight.scalar_type(), product);
   return product;
 }
@@ -147,24 +157,15 @@ const float* CheckScale(const char* op, const char* name, const Tensor& tensor) 
   return static_cast<const float*>(tensor.data_ptr());
 }
 
-void WvSplitKQ(Tensor weight_tensor, Tensor activations_tensor, MaybeTensor bias, Tensor out_tensor,
+void WvSplitKQ(Tensor weight_tensor, Tensor activations, MaybeTensor bias, Tensor out_tensor,
                Tensor scale_a, Tensor scale_b, int64_t units) {
   const char* op = "wvSplitKQ";
-  const Argument weight(op, "in_a", weight_tensor), activations(op, "in_b", activations_tensor),
-      out(op, "out_c", out_tensor);
-  weight.CheckOnDevice().CheckDTypeIn({ScalarType::Float8_e4m3fn, ScalarType::Float8_e4m3fnuz});
-  weight.CheckRank(2, "[M, K]").CheckLastDimensionContiguous();
-  activations.CheckOnDevice().CheckSameDType(weight);
+  const Argument weight(op, "in_a", weight_tensor), out(op, "out_c", out_tensor);
+  FewRows product =
+      CheckFactors(op, weight, activations,
+                   {ScalarType::Float8_e4m3fn, ScalarType::Float8_e4m3fnuz}, units, kMostRows);
   out.CheckOnDevice().CheckDTypeIn({ScalarType::BFloat16, ScalarType::Half});
-  CheckAtLeast(op, "CuCount", units, 1);
-  FewRows product;
   product.type = out.dtype();
-  product.compute_units = units;
-  product.columns = weight.shape()[0];
-  SetDepth(op, weight.shape()[1], product);
-  product.weight = weight_tensor.data_ptr();
-  product.weight_stride = GetRowStride(weight);
-  SetActivations(activations, product.depth, kMostRows, product);
   out.CheckShape({product.rows, product.columns}, "[N, M]: the N of in_b and the M of in_a")
       .CheckLastDimensionContiguous()
       .CheckWritable();

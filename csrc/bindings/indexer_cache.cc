@@ -10,11 +10,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-void CheckCodes(const Argument& codes) {
-  codes.CheckOnDevice();
-  if (codes.tensor().scalar_type() != ScalarType::Byte) codes.CheckDType(ScalarType::Float8_e4m3fn);
-}
-
 // Checks kv_cache, [num_blocks, block_size, width + four bytes for each of `groups`]. Each block is
 // contiguous.
 IndexerCache CheckCache(const Argument& cache, int64_t width, int64_t groups) {
@@ -82,7 +77,7 @@ void CpGatherIndexerKQuantCacheOp(Tensor cache_tensor, Tensor k_tensor, Tensor s
                                   Tensor table_tensor, Tensor bounds_tensor) {
   const char* op = "cp_gather_indexer_k_quant_cache";
   const Argument k(op, "dst_k", k_tensor), scale(op, "dst_scale", scale_tensor);
-  CheckCodes(k);
+  CheckCodes(k.CheckOnDevice(), CacheFormat::kE4m3);
   if (k.shape().size() != 2 || k.shape()[1] == 0) k.FailShape("[num_tokens, head_dim]");
   k.CheckLastDimensionContiguous().CheckWritable();
   const int64_t tokens = k.shape()[0], width = k.shape()[1];

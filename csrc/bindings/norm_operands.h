@@ -28,10 +28,10 @@ inline Rows CheckResidual(const char* op, const Tensor& tensor, const Argument& 
   return residual.GetLastDimensionRows();
 }
 
-// Checks that the result is float8_e4m3fn, float8_e5m2 or int8.
+// Checks that the result has the dtype of E4M3, float8_e5m2 or int8.
 inline QType CheckCode(const Argument& result) {
   using torch::headeronly::ScalarType;
-  result.CheckDTypeIn({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2, ScalarType::Char});
+  CheckOwnE4M3(result).CheckDTypeIn({GetE4M3(), ScalarType::Float8_e5m2, ScalarType::Char});
   return result.scalar_type() == ScalarType::Char ? QType::kInt8 : CheckFp8(result);
 }
 

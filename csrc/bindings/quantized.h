@@ -3,16 +3,39 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "bindings/arguments.h"
+#include "core/gpu/stream.h"
 
 namespace vllm {
 
-// Checks that the dtype is float8_e4m3fn or float8_e5m2.
+// Returns torch's dtype of E4M3 on the current device.
+inline torch::headeronly::ScalarType GetE4M3() {
+  using torch::headeronly::ScalarType;
+#if defined(VLLM_DEVICE_ROCM)
+  if (gpu::HasFnuz()) return ScalarType::Float8_e4m3fnuz;
+#endif
+  return ScalarType::Float8_e4m3fn;
+}
+
+// Fails for the one of torch's dtypes of E4M3 that another device has.
+inline const Argument& CheckOwnE4M3(const Argument& argument) {
+  using torch::headeronly::ScalarType;
+  const ScalarType own = GetE4M3(), type = argument.scalar_type();
+  if (type != own && (type == ScalarType::Float8_e4m3fn || type == ScalarType::Float8_e4m3fnuz)) {
+    argument.Fail(std::string("is of dtype ") + torch::headeronly::toString(type),
+                  std::string(torch::headeronly::toString(own)) + ", the format of this device");
+  }
+  return argument;
+}
+
+// Checks that the dtype is that of E4M3 or float8_e5m2.
 inline QType CheckFp8(const Argument& argument) {
   using torch::headeronly::ScalarType;
-  argument.CheckDTypeIn({ScalarType::Float8_e4m3fn, ScalarType::Float8_e5m2});
-  return argument.scalar_type() == ScalarType::Float8_e4m3fn ? QType::kE4M3 : QType::kE5M2;
+  const ScalarType own = GetE4M3();
+  CheckOwnE4M3(argument).CheckDTypeIn({own, ScalarType::Float8_e5m2});
+  return argument.scalar_type() == own ? QType::kE4M3 : QType::kE5M2;
 }
 
 // Checks one float32 and returns its address. The kernels read it.

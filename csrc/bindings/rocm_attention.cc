@@ -22,7 +22,7 @@ void CheckSequences(const Argument& argument, int64_t count, const char* why) {
 }
 
 // Codes are Byte, or torch's type of one of the two formats.
-CodeFormat CheckCodes(const Argument& argument) {
+CodeFormat CheckCodeFormat(const Argument& argument) {
   argument.CheckDTypeIn({ScalarType::Byte, ScalarType::Float8_e4m3fn, ScalarType::Float8_e4m3fnuz});
   if (argument.scalar_type() == ScalarType::Byte) return CodeFormat::kOfDevice;
   return argument.scalar_type() == ScalarType::Float8_e4m3fn ? CodeFormat::kE4M3
@@ -53,7 +53,7 @@ void CheckOut(const Argument& out, const Argument& query,
               const std::optional<Tensor>& fp8_out_scale, RocmAttention* attention) {
   out.CheckOnDevice();
   if (fp8_out_scale.has_value()) {
-    attention->out_format = CheckCodes(out);
+    attention->out_format = CheckCodeFormat(out);
     attention->out_scale = CheckScalar(Argument(kOp, "fp8_out_scale", *fp8_out_scale));
   } else {
     out.CheckSameDType(query);
@@ -87,7 +87,7 @@ void CheckCaches(const Argument& keys, const Argument& values, const Argument& q
   if (format == CacheFormat::kSame) {
     CheckFormat(kOp, kv_cache_dtype, keys, query);
   } else {
-    attention->cache_format = CheckCodes(keys);
+    attention->cache_format = CheckCodeFormat(keys);
   }
   values.CheckSameDType(keys);
   if (block_size < kRocmTile || block_size % kRocmTile != 0 || block_size > kMostBlocks) {

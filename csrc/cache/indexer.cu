@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int k = 0; k < kCount; ++k) most = LargerNumber(fabsf(ToFloat(pack.items[k])), most);
       }
-      float scale = WarpReduce(most, Max()) / E4M3::kMax;
+      float scale = WarpReduce(most, Max()) / GetScaledMax<E4M3>();
       if (powers_of_two) scale = BitsToFloat((FloatToBits(scale) + 0x7fffffu) & 0x7f800000u);
       E4M3* to = reinterpret_cast<E4M3*>(cache.Key(block, offset)) + group * cache.group;
       for (int64_t i = Lane() * kCount; i < cache.group; i += kWarp * kCount) {

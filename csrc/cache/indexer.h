@@ -30,9 +30,9 @@ struct IndexerCache {
   }
 };
 
-// Writes the keys of tokens. Their scales are max(|elements of the group|, 1e-4) / 448, or the next
-// power of two. The scale ignores NaN, and NaN stays NaN. Quotients are rounded to nearest, ties to
-// even.
+// Writes the keys of tokens. Their scales are max(|elements of the group|, 1e-4) / 448 (224 where
+// E4M3 is float8_e4m3fnuz), or the next power of two. The scale ignores NaN, and NaN stays NaN.
+// Quotients are rounded to nearest, ties to even.
 void WriteIndexerKeys(const TokenVectors& keys, const IndexerCache& cache, const Slots& slots,
                       bool powers_of_two);
 

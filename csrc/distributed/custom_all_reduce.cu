@@ -38,6 +38,7 @@ struct Buffers {
 // visible.
 template <int kRanks>
 __device__ __forceinline__ void WaitForAllRanks(const AllSignals& all, int rank, uint32_t round) {
+  ReleaseWrites();
   __syncthreads();
   if (threadIdx.x < kRanks) {
     StoreRelease(&all.of[threadIdx.x]->arrived[blockIdx.x][rank], round);

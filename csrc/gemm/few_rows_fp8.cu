@@ -14,9 +14,6 @@ namespace {
 
 using namespace gpu;
 
-constexpr int kLaneDepth = 16;
-constexpr int kMostRowsAtOnce = 8;
-
 // Returns bits that are zero exactly if none of the four numbers is NaN.
 template <Fp8Code kCode>
 __device__ __forceinline__ uint32_t FindNaN(uint32_t codes) {
@@ -42,7 +39,7 @@ __device__ __forceinline__ uint32_t ConvertEven(uint32_t codes) {
 template <Fp8Code kCode, typename T, int kRows_, bool kAligned>
 struct Fp8Source {
   using Output = T;
-  static constexpr int kDepth = kLaneDepth;
+  static constexpr int kDepth = kQuantizedDepth;
   static constexpr int kRows = kRows_;
   static constexpr bool kTwoSteps = false;
   struct Activations {
@@ -119,10 +116,10 @@ struct Fp8Source {
 template <Fp8Code kCode, typename T>
 void Run(const char* op, const FewRows& product, const float* activation_scale,
          const float* weight_scale) {
-  const FewRowsLaunch launch = DivideFewRows(product, kLaneDepth * kWarp, 1);
+  const FewRowsLaunch launch = DivideFewRows(product, kQuantizedDepth * kWarp, 1);
   if (AreAligned(product.weight, product.weight_stride, product.depth, 16) &&
       AreActivationsAligned(product, 1)) {
-    WithRowCount<kMostRowsAtOnce>(product.rows, [&](auto count) {
+    WithRowCount<kQuantizedRows>(product.rows, [&](auto count) {
       LaunchFewRows(
           op, launch,
           Fp8Source<kCode, T, decltype(count)::value, true>{activation_scale, weight_scale});

@@ -24,6 +24,10 @@ inline constexpr int kColumns = 4;
 // Teams that keep a compute unit busy.
 inline constexpr int64_t kTeamsPerUnit = 16;
 inline constexpr int64_t kMostParts = 32;
+// Of kernels with quantised weights: elements that a lane multiplies in one step, which are the
+// codes of one load or belong to one group, and rows of activations that are multiplied at once.
+inline constexpr int kQuantizedDepth = 16;
+inline constexpr int kQuantizedRows = 8;
 
 // A launch of the kernel: a product, and how its work is divided.
 struct FewRowsLaunch {

@@ -13,10 +13,6 @@ namespace {
 
 using namespace gpu;
 
-// The elements that a lane multiplies in one step belong to one group.
-constexpr int kLaneDepth = 16;
-constexpr int kMostRowsAtOnce = 8;
-
 // Converts the eight elements of a word to pairs of T, plus kOffset<T>. Both are exact.
 //
 // In the lowest bits of the mantissa of 1024 (float16) or 128 (bfloat16), an element adds its
@@ -44,7 +40,7 @@ inline constexpr uint32_t kOnes = std::is_same_v<T, Fp16> ? 0x3c003c00u : 0x3f80
 template <typename T, ZeroPointType kZeros, int kRows_, bool kAligned>
 struct Int4Source {
   using Output = T;
-  static constexpr int kDepth = kLaneDepth;
+  static constexpr int kDepth = kQuantizedDepth;
   static constexpr int kRows = kRows_;
   static constexpr bool kTwoSteps = false;
   // Whether what is subtracted from an element is kOffset, already added.
@@ -143,10 +139,10 @@ struct Int4Source {
 
 template <typename T, ZeroPointType kZeros>
 void Run(const char* op, const FewRows& product, const Int4Weight& weight) {
-  const FewRowsLaunch launch = DivideFewRows(product, kLaneDepth * kWarp, 1);
+  const FewRowsLaunch launch = DivideFewRows(product, kQuantizedDepth * kWarp, 1);
   if (AreAligned(product.weight, product.weight_stride, product.depth / 2, 8) &&
       AreActivationsAligned(product, 2)) {
-    WithRowCount<kMostRowsAtOnce>(product.rows, [&](auto count) {
+    WithRowCount<kQuantizedRows>(product.rows, [&](auto count) {
       LaunchFewRows(op, launch, Int4Source<T, kZeros, decltype(count)::value, true>{weight});
     });
   } else {

@@ -124,12 +124,12 @@ __global__ void __launch_bounds__(kMaxThreads)
     const int before = PopCount(same & ((1u << Lane()) - 1));
     int64_t place = 0;
     if (expert >= 0) place = int64_t{starts[expert]} * block + mine[expert] + before;
-    __syncwarp();  // all have read
+    SyncWarp();  // all have read
     if (expert >= 0) {
       if (before == 0) mine[expert] += PopCount(same);
       if (place < room * block) to.sorted[place] = static_cast<int>(route);
     }
-    __syncwarp();
+    SyncWarp();
   }
 }
 

@@ -140,7 +140,7 @@ __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& ro
   table.ForEach([&](int e, float&, float& choice) {
     if (e < n) area[e] = choice;
   });
-  __syncwarp();
+  SyncWarp();
   for (int group = 0; group < groups; ++group) {
     float first = kTaken, second = kTaken;
     for (int i = Lane(); i < size; i += kWarp) {
@@ -156,7 +156,7 @@ __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& ro
     }
     if (Lane() == 0) worth[group] = LargerNumber(size == 1 ? first : first + second, kLowest);
   }
-  __syncwarp();
+  SyncWarp();
   for (int group = Lane(); group < groups; group += kWarp) {
     // The group's rank; the lower number comes first if groups are equal.
     int better = 0;
@@ -166,7 +166,7 @@ __device__ __forceinline__ void KeepGroups(Table& table, int n, const Router& ro
     if (better < router.kept_groups) continue;
     for (int i = 0; i < size; ++i) area[group * size + i] = kTaken;
   }
-  __syncwarp();
+  SyncWarp();
   table.ForEach([&](int e, float&, float& choice) {
     if (e < n) choice = area[e];
   });

@@ -18,8 +18,8 @@ void NormalizeAndQuantizeStatic(const Rows& out, QType type, const Rows& input,
 // Quantises with a scale for each row, max(min(max |normalised row|, *bound) / largest, least),
 // which ignores NaN. `bound` may be null, and a bound of NaN has no effect. NaN stays NaN, and is 0
 // in int8; NaN in the input makes its whole row NaN. For int8, `largest` is 127, `least` is 2^-23,
-// and the row is multiplied by the reciprocal of the scale. For E4M3 and E5M2, `largest` is the
-// largest finite number, `least` is 1 / (512 * largest), and the quotient is correctly rounded.
+// and the row is multiplied by the reciprocal of the scale. For E4M3 and E5M2, `largest` is that of
+// quant/fp8.h, `least` is 1 / (512 * largest), and the quotient is correctly rounded.
 void NormalizeAndQuantizeDynamic(const Rows& out, QType type, const Rows& input,
                                  const Rows* residual, const void* weight, float* scales,
                                  const float* bound, float epsilon);

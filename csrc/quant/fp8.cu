@@ -66,7 +66,7 @@ __global__ void SetZero(float* scale) { *scale = 0.0f; }
 // are.
 template <int kCount, typename T>
 __global__ void __launch_bounds__(kMapThreads)
-    LargestOverBlocks(Rows input, float divisor, float* scale) {
+    LargestOverBlocks(Rows input, QType type, float* scale) {
   float largest = 0.0f;
   const int64_t steps = input.width / kCount;
   for (int64_t row = blockIdx.y; row < input.count; row += gridDim.y) {
@@ -78,13 +78,14 @@ __global__ void __launch_bounds__(kMapThreads)
     }
   }
   largest = BlockReduce(largest, 0.0f, Max());
+  const float divisor = type == QType::kE4M3 ? GetScaledMax<E4M3>() : GetScaledMax<E5M2>();
   if (threadIdx.x == 0)
     atomicMax(reinterpret_cast<unsigned*>(scale),
               static_cast<unsigned>(FloatToBits(largest / divisor)));
 }
 
 template <typename T>
-void FindScale(const char* name, const Rows& input, float divisor, float* scale) {
+void FindScale(const char* name, const Rows& input, QType type, float* scale) {
   constexpr int kBlocksEach = 8;  // as many as a multiprocessor runs at once
   Launch(name, &SetZero, dim3(1), 1, 0, scale);
   const bool packed = HasWholePacks<T>(input);
@@ -95,7 +96,7 @@ void FindScale(const char* name, const Rows& input, float divisor, float* scale)
   blocks.x = std::min(blocks.x, most);
   blocks.y = std::min(blocks.y, std::max(1u, most / blocks.x));
   Launch(name, packed ? &LargestOverBlocks<kPerLoad<T>, T> : &LargestOverBlocks<1, T>, blocks,
-         kMapThreads, 0, input, divisor, scale);
+         kMapThreads, 0, input, type, scale);
 }
 
 template <typename T, class Q, class Team>
@@ -147,7 +148,7 @@ void QuantizeFp8Dynamic(const Rows& out, QType type, const Rows& input, float* s
   WithTypes(input.dtype, type, [&](auto element, auto code) {
     using T = decltype(element);
     using Q = decltype(code);
-    FindScale<T>(name, IsOnePiece(input) ? JoinRows(input) : input, Q::kMax, scale);
+    FindScale<T>(name, IsOnePiece(input) ? JoinRows(input) : input, type, scale);
     LaunchQuantizeAlike<T, Q>(name, out, input, OneScale<Q, true>{scale});
   });
 }

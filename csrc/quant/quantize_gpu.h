@@ -129,7 +129,8 @@ struct RowScale {
     if constexpr (std::is_same_v<Q, int8_t>) {
       return LargerNumber(largest / 127.0f, 0x1p-23f);
     } else {
-      return LargerNumber(largest / Q::kMax, 1.0f / (Q::kMax * 512.0f));
+      constexpr float kMax = GetScaledMax<Q>();
+      return LargerNumber(largest / kMax, 1.0f / (kMax * 512.0f));
     }
   }
   static __device__ __forceinline__ Division MakeDivision(float scale) {

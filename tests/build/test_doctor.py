@@ -3,16 +3,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import doctor_facts
 import pytest
 from doctor_facts import named, problems
+from packaging.version import Version
 
 from vllm_build import cli
 from vllm_build.conda import package_channel
-from vllm_build.doctor import examination, machine_facts
+from vllm_build.doctor import examination, machine_facts, package_facts
 from vllm_build.doctor import fact as _fact
 from vllm_build.doctor.fact import CONTRADICTION, MISSING, Fact
 from vllm_build.native import machine_limits
@@ -228,6 +230,43 @@ def test_local_channel_without_apt(examine: Examine, tmp_path: Path) -> None:
     (tmp_path / "tools" / "apt-get").unlink()
     assert named(examine(), "channel").found == package_channel.CONDA_FORGE
     assert problems(examine(CHANNEL="local")) == {"channel": MISSING}
+
+
+@pytest.mark.parametrize(
+    ("libc", "found"),
+    [
+        (("glibc", "2.35"), "2.35, but the compilers of the local channel need 2.36 or newer"),
+        (("", ""), "another C library, but the local channel needs glibc 2.36"),
+    ],
+)
+def test_glibc_is_too_old(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, libc: tuple[str, str], found: str
+) -> None:
+    monkeypatch.setattr(package_facts.platform, "libc_ver", lambda: libc)
+    facts = examine(CHANNEL="local")
+    assert problems(facts) == {"glibc": MISSING}
+    assert named(facts, "glibc").found == found
+    assert "CHANNEL=conda-forge" in str(named(facts, "glibc").remedy)
+    facts = examine(CHANNEL="conda-forge")
+    assert (problems(facts), [f for f in facts if f.what == "glibc"]) == ({}, [])
+
+
+@pytest.mark.parametrize("release", ["2.36", "2.41", "2.100"])
+def test_glibc_is_new_enough(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    monkeypatch.setattr(package_facts.platform, "libc_ver", lambda: ("glibc", release))
+    facts = examine(CHANNEL="local")
+    assert (problems(facts), named(facts, "glibc").found) == ({}, release)
+
+
+def test_the_glibc_is_what_the_channel_asks_for(root: Path) -> None:
+    asked = {
+        Version(release)
+        for recipe in (root / "toolchain" / "recipes").glob("*/recipe.yaml")
+        for release in re.findall(r"__glibc.*?>=([\d.]+)", recipe.read_text(encoding="utf-8"))
+    }
+    assert max(asked) == package_facts.GLIBC
 
 
 def test_toolchain_channel_is_empty(examine: Examine, tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def test_lists(text: str, entries: tuple[str, ...]) -> None:
         "gfx90a:xnack+:xnack-",
         "8.0",
         "gfx12345",
+        "gfx11-generic",
+        "gfx90a:tgsplit+",
+        "gfx999",
+        "gfx1100:xnack-",
+        "gfx900:sramecc+",
     ],
 )
 def test_malformed_lists_name_their_source(text: str) -> None:
@@ -52,6 +57,23 @@ def test_malformed_lists_name_their_source(text: str) -> None:
         rocm_archs.parse(text, "PYTORCH_ROCM_ARCH")
     assert caught.value.expected
     assert "," not in text or "semicolons" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "expected", "remedy"),
+    [
+        ("gfx943", "there is no AMD GPU architecture gfx943", "gfx90a, gfx90c, gfx942", "gfx942"),
+        ("gfx1100:xnack-", "gfx1100 has no setting xnack", "no settings", "write gfx1100 in x"),
+        ("gfx900:sramecc+", "gfx900 has no setting sramecc", "only the setting xnack", "gfx900"),
+        ("gfx11-generic", "'gfx11-generic' is not an AMD GPU", "gfx90a:xnack-", "name processors"),
+    ],
+)
+def test_a_refusal_names_what_there_is(text: str, message: str, expected: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        rocm_archs.parse(text, "x")
+    assert message in caught.value.message
+    assert expected in (caught.value.expected or "")
+    assert remedy in (caught.value.remedy or "")
 
 
 @pytest.mark.parametrize("text", ["gfx90a;gfx90a:xnack+", "gfx90a:xnack+;gfx90a:sramecc+"])

@@ -58,6 +58,7 @@ EMULATED = dict.fromkeys(
         "rocm_gemm",
         "rocm_gemm_arguments",
         "rocm_gemm_quantised",
+        "wave_emulation",
     ),
     EMULATION,
 )

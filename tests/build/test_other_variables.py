@@ -162,6 +162,8 @@ def test_what_packages_do_not_take_is_named() -> None:
     (said,) = other_variables.not_for_packages(environ)
     assert said.endswith(": CMAKE_ARGS, VLLM_TARGET_DEVICE")
     assert not list(other_variables.not_for_packages({"MAX_JOBS": "2"}))
+    archs = {"TORCH_CUDA_ARCH_LIST": "9.0a", "PYTORCH_ROCM_ARCH": "gfx90a"}
+    assert not list(other_variables.not_for_packages(archs))
 
 
 def test_every_variable_of_the_recipe_is_one_that_packages_take(root: Path) -> None:

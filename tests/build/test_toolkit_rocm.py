@@ -140,7 +140,7 @@ def test_the_clang_of_each_layout(
         clang(tmp_path / program)
     found = rocm_of(rocm_home=tmp_path)
     assert (found.root, str(found.version)) == (tmp_path, release.partition("-")[0])
-    assert rocm_toolkit.find_clang(found) == tmp_path / expected
+    assert rocm_toolkit.find_clang(found, "") == tmp_path / expected
 
 
 def test_a_conda_environment_without_hipcc(tmp_path: Path) -> None:
@@ -153,23 +153,62 @@ def test_a_conda_environment_without_hipcc(tmp_path: Path) -> None:
     record(tmp_path, "7.2.4")
     found = rocm_of(conda_prefix=tmp_path)
     assert (found.root, found.compiler, str(found.version)) == (tmp_path, path, "7.2.4")
-    assert rocm_toolkit.find_clang(found) == path
+    assert rocm_toolkit.find_clang(found, "") == path
 
 
 def test_a_clang_without_amd_gpus(tmp_path: Path) -> None:
     record(tmp_path, "7.2.0")
     path = clang(tmp_path / "llvm" / "bin" / "clang++", "  Registered Targets:\n    x86 - X86")
     with pytest.raises(ToolchainError, match="cannot compile for AMD GPUs") as caught:
-        rocm_toolkit.find_clang(rocm_of(rocm_home=tmp_path))
+        rocm_toolkit.find_clang(rocm_of(rocm_home=tmp_path), "")
     assert str(path) in str(caught.value)
 
 
 def test_a_rocm_without_clang(tmp_path: Path, hipcc: Callable[..., Path]) -> None:
     hipcc(tmp_path, "6.4.43483")
     with pytest.raises(ToolchainError, match="has no clang") as caught:
-        rocm_toolkit.find_clang(rocm_of(rocm_home=tmp_path))
+        rocm_toolkit.find_clang(rocm_of(rocm_home=tmp_path), "")
     assert "amdclang++" in str(caught.value.expected)
     assert "HIPCXX" in str(caught.value.remedy)
+
+
+def test_a_clang_elsewhere_is_looked_for_on_the_path_of_the_build(
+    tmp_path: Path, hipcc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hipcc(tmp_path / "rocm", "6.4.43483")
+    own = clang(tmp_path / "own" / "amdclang++")
+    monkeypatch.setenv("PATH", str(clang(tmp_path / "other" / "amdclang++").parent))
+    found = rocm_of(rocm_home=tmp_path / "rocm")
+    assert rocm_toolkit.find_clang(found, str(own.parent)) == own
+    with pytest.raises(ToolchainError, match="has no clang"):
+        rocm_toolkit.find_clang(found, str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["amdclang++", "x86_64-conda-linux-gnu-clang++"])
+def test_a_rocm_without_hipcc_whose_clang_is_on_path(tmp_path: Path, name: str) -> None:
+    path = clang(tmp_path / "bin" / name)
+    (tmp_path / "share" / "hip").mkdir(parents=True)
+    (tmp_path / "share" / "hip" / "version").touch()
+    record(tmp_path, "7.2.4")
+    found = rocm_of(search_path=str(tmp_path / "bin"))
+    assert (found.root, found.compiler, found.reason) == (tmp_path, path, f"{name} on PATH")
+
+
+def test_a_conda_clang_on_path_without_hip_is_no_rocm(tmp_path: Path) -> None:
+    clang(tmp_path / "bin" / "x86_64-conda-linux-gnu-clang++")
+    assert toolkit_finder.find_rocm(Settings(search_path=str(tmp_path / "bin"))) is None
+
+
+def test_hipcc_is_asked_once(tmp_path: Path) -> None:
+    path = tmp_path / "bin" / "hipcc"
+    path.parent.mkdir()
+    path.write_text(
+        f"#!/bin/sh\necho asked >> {tmp_path}/asked\necho 'HIP version: 6.4.43483'\n",
+        encoding="utf-8",
+    )
+    path.chmod(0o755)
+    assert rocm_of(rocm_home=tmp_path).version == Version("6.4.43483")
+    assert (tmp_path / "asked").read_text(encoding="utf-8") == "asked\n"
 
 
 def test_the_hipcc_of_nvidia(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ RUNS_ON = {
     "test_rocm_gemm_arguments.py": ("emulated",),
     "test_rocm_gemm_quantised.py": ("emulated",),
     "test_scaled_mm.py": ("emulated", "cuda"),
+    "test_wave_emulation.py": ("emulated",),
 }
 #: Devices that such tests run on -> the reason for the skip elsewhere.
 #: tests/recipe/test_built_packages.py knows how the reasons begin.

@@ -22,7 +22,7 @@ import sysconfig
 from pathlib import Path
 
 from child import command, environment, tests
-from emulate import OVERALL, TESTS
+from emulate import BENCH, OVERALL, TESTS
 
 #: Tests that no emulation can run.
 ALONE = (
@@ -41,7 +41,7 @@ EMULATED = (
 )
 #: Tests for the checker, which makes a kernel a hundred times slower: every op once, and accesses
 #: outside a tensor.
-SMALL = (*OVERALL, "test_cache_gpu.py", "test_moe_gpu.py")
+SMALL = (*OVERALL, BENCH, "test_cache_gpu.py", "test_moe_gpu.py")
 #: They find accesses outside of memory, races within a block, and barriers that not all threads
 #: reach.
 TOOLS = ("memcheck", "racecheck", "synccheck")
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> int:
         raise SystemExit(f"error: {problem}")
     every = [
         name
-        for names in (*TESTS.values(), OVERALL, ALONE)
+        for names in (*TESTS.values(), OVERALL, ALONE, (BENCH,))
         for name in names
         if name not in EMULATED
     ]

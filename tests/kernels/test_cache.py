@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from float8 import E4M3
 from hypothesis import given
 from hypothesis import strategies as st
 
-FP8 = {"fp8": torch.float8_e4m3fn, "fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+FP8 = {"fp8": E4M3, "fp8_e4m3": E4M3, "fp8_e5m2": torch.float8_e5m2}
 FORMATS = ["auto", "fp8", "fp8_e5m2"]
 
 

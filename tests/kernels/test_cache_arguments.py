@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from float8 import FOREIGN, REFUSED
 
 
 def flash(cache_ops: Any, **changes: Any) -> None:
@@ -67,6 +68,10 @@ BAD = {
         {name: tensor.view(torch.float8_e5m2) for name, tensor in BYTES.items()}
         | {"kv_cache_dtype": "fp8"},
         "key_cache is of dtype Float8_e5m2, expected Float8_e4m3fn",
+    ),
+    "fp8 of another device": (
+        {name: tensor.view(FOREIGN) for name, tensor in BYTES.items()} | {"kv_cache_dtype": "fp8"},
+        f"key_cache {REFUSED}",
     ),
     "value of other heads": (
         {"value": torch.zeros(3, 1, 8)},

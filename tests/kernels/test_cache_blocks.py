@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from float8 import E4M3, FOREIGN, REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FP8 = {"fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+FP8 = {"fp8_e4m3": E4M3, "fp8_e5m2": torch.float8_e5m2}
 
 
 def ints(values: Any) -> torch.Tensor:
@@ -144,7 +145,7 @@ def test_bad_batches(cache_ops: Any, case: str) -> None:
 def test_convert(
     cache_ops: Any, check: Any, dtype: torch.dtype, form: str, shape: tuple[int, ...], *, raw: bool
 ) -> None:
-    kind = FP8.get(form, torch.float8_e4m3fn)
+    kind = FP8.get(form, E4M3)
     values, scale, most = (torch.randn(shape) * 300).to(dtype), 0.75, torch.finfo(kind).max
     codes = torch.zeros(shape, dtype=torch.uint8) if raw else torch.zeros(shape).to(kind)
     cache_ops.convert_fp8(codes, values, scale, form)
@@ -166,7 +167,7 @@ def test_convert_every_code(cache_ops: Any, check: Any, dtype: torch.dtype) -> N
 def test_convert_strided(cache_ops: Any) -> None:
     values, codes = torch.randn(4, 9)[:, 1:6], torch.zeros(4, 8, dtype=torch.uint8)
     cache_ops.convert_fp8(codes[:, 2:7], values, 1.0, "fp8")
-    assert torch.equal(codes[:, 2:7], values.to(torch.float8_e4m3fn).view(torch.uint8))
+    assert torch.equal(codes[:, 2:7], values.to(E4M3).view(torch.uint8))
     assert not codes[:, [0, 1, 7]].any()
 
 
@@ -202,6 +203,7 @@ BAD_CONVERSIONS = {
         "fp8",
         "dst_cache is of dtype Float8_e5m2",
     ),
+    "another device": (torch.zeros(3).to(FOREIGN), torch.zeros(3), "fp8", f"dst_cache {REFUSED}"),
     "name": (torch.zeros(3).byte(), torch.zeros(3), "fp4", "kv_cache_dtype is 'fp4', expected"),
     "same": (
         torch.zeros(3).byte(),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import row_cases
 import torch
+from float8 import E4M3
 from hypothesis import given
 from hypothesis import strategies as st
 from row_cases import LEADING, PADS, orders
@@ -152,7 +153,7 @@ def test_relu_squared(ops: Any, check: Check, dtype: torch.dtype, shape: tuple[i
     assert out[:1].isnan().all()
 
 
-@pytest.mark.parametrize("fp8", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+@pytest.mark.parametrize("fp8", [E4M3, torch.float8_e5m2], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_silu_and_mul_quant(
     ops: Any, dtype: torch.dtype, fp8: torch.dtype, shape: tuple[int, ...]
@@ -175,7 +176,7 @@ def test_silu_and_mul_quant(
 @pytest.mark.parametrize("name", [*GATES, "silu_and_mul_quant"])
 def test_bad_arguments(ops: Any, name: str) -> None:
     op, numbers = getattr(ops, name), GATES.get(name, ((torch.ones(1),), None))[0]
-    result = torch.float8_e4m3fn if name == "silu_and_mul_quant" else torch.float32
+    result = E4M3 if name == "silu_and_mul_quant" else torch.float32
     with pytest.raises(
         RuntimeError, match=rf"^{name}: (out|result) has shape \[2, 3\], expected \[2, 4\]"
     ):
@@ -193,7 +194,7 @@ def test_bad_arguments(ops: Any, name: str) -> None:
 
 
 def test_bad_scale(ops: Any) -> None:
-    out = torch.empty(2, 4, dtype=torch.float8_e4m3fn)
+    out = torch.empty(2, 4, dtype=E4M3)
     with pytest.raises(
         RuntimeError, match=r"^silu_and_mul_quant: scale has shape \[2\], expected one element"
     ):

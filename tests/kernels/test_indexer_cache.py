@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from float8 import E4M3, FOREIGN, REFUSED, SCALED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,12 +19,10 @@ def ints(values: Any) -> torch.Tensor:
 def stored(k: torch.Tensor, group: int, form: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and scales of keys."""
     groups = k.float().unflatten(-1, (-1, group))
-    scales = groups.abs().amax(-1).clamp(1e-4) / 448
+    scales = groups.abs().amax(-1).clamp(1e-4) / SCALED[E4M3]
     if form == "ue8m0":
         scales = scales.double().log2().ceil().exp2().float()
-    return (groups / scales[..., None]).to(torch.float8_e4m3fn).view(torch.uint8).flatten(
-        -2
-    ), scales
+    return (groups / scales[..., None]).to(E4M3).view(torch.uint8).flatten(-2), scales
 
 
 @given(
@@ -98,7 +97,7 @@ def test_write_and_gather(
             row += 1
     cache_ops.cp_gather_indexer_k_quant_cache(
         cache,
-        keys if as_bytes else keys.view(torch.float8_e4m3fn),
+        keys if as_bytes else keys.view(E4M3),
         of_keys.view(torch.uint8) if as_bytes else of_keys,
         table,
         bounds,
@@ -172,6 +171,7 @@ BAD_GATHERS = {
         "dst_scale is of dtype Half, expected Float",
     ),
     "float keys": ({"dst_k": torch.zeros(3, 8)}, "dst_k is of dtype Float, expected Float8_e4m3fn"),
+    "keys of another device": ({"dst_k": torch.zeros(3, 8).to(FOREIGN)}, f"dst_k {REFUSED}"),
     "other width": (
         {"dst_k": torch.zeros(3, 7).byte()},
         r"kv_cache has shape \[2, 4, 12\], expected \[num_blocks, block_size, 11\]",

@@ -6,8 +6,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import float8
 import pytest
 import torch
+from float8 import E4M3
 
 if TYPE_CHECKING:
     from row_cases import Strided
@@ -26,7 +28,8 @@ SIZES = [
     (2, 8192, 128),
     (1, 20480, 512),
 ]
-LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
+LARGEST = {**float8.LARGEST, torch.int8: 127.0}
+SCALED = {**float8.SCALED, torch.int8: 127.0}
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +54,9 @@ def check(
     """Every code is the rounding of a value within float32 arithmetic's error of the exact one."""
     x = total.double()
     want = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight.double()
-    least = 2**-23 if out.dtype == torch.int8 else 1 / (512 * LARGEST[out.dtype])
+    least = 2**-23 if out.dtype == torch.int8 else 1 / (512 * SCALED[out.dtype])
     largest = want.unflatten(-1, (-1, size)).abs().amax(-1)
-    want_scale = (largest.clamp(max=bound or math.inf) / LARGEST[out.dtype]).clamp(min=least)
+    want_scale = (largest.clamp(max=bound or math.inf) / SCALED[out.dtype]).clamp(min=least)
     torch.testing.assert_close(scale.double(), want_scale, rtol=1e-5, atol=0)
     quotient = want / scale.double().repeat_interleave(size, -1)
     one, other = (
@@ -100,9 +103,9 @@ def test_scales_in_columns_and_strides(
 
 def test_zeros_have_the_least_scale(op: Any, dtype: torch.dtype) -> None:
     x, weight = torch.zeros(2, 128, dtype=dtype), torch.ones(128, dtype=dtype)
-    out, scale = torch.empty(2, 128, dtype=torch.float8_e4m3fn), torch.empty(2, 2)
+    out, scale = torch.empty(2, 128, dtype=E4M3), torch.empty(2, 2)
     op(out, x, weight, scale, 1e-6, None, None, 64, False)
-    assert torch.equal(scale, torch.full((2, 2), 1 / (512 * 448.0)))
+    assert torch.equal(scale, torch.full((2, 2), 1 / (512 * SCALED[E4M3])))
     assert not out.view(torch.uint8).any()
 
 
@@ -123,7 +126,11 @@ BAD = {
     ),
     "result of floats": (
         {"result": torch.ones(4, 32)},
-        "result is of dtype Float, expected Float8_e4m3fn, Float8_e5m2 or Char",
+        f"result is of dtype Float, expected {float8.NAME}, Float8_e5m2 or Char",
+    ),
+    "result of another device": (
+        {"result": torch.empty(4, 32, dtype=float8.FOREIGN)},
+        f"result {float8.REFUSED}",
     ),
     "weight too short": ({"weight": torch.ones(31)}, r"weight has shape \[31\], expected \[32\]"),
     "residual of other shape": (
@@ -141,7 +148,7 @@ BAD = {
 def test_bad_arguments(op: Any, case: str) -> None:
     changes, message = BAD[case]
     arguments: dict[str, Any] = {
-        "result": torch.empty(4, 32, dtype=torch.float8_e4m3fn),
+        "result": torch.empty(4, 32, dtype=E4M3),
         "input": torch.ones(4, 32),
         "weight": torch.ones(32),
         "scale": torch.empty(4, 2),

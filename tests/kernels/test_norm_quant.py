@@ -4,8 +4,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import float8
 import pytest
 import torch
+from float8 import E4M3
 from hypothesis import given
 from hypothesis import strategies as st
 from row_cases import LEADING, PADS, orders
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 
 
 SHAPES = [(1, 1), (1, 7), (3, 16), (5, 64), (83, 769), (7, 5125), (2, 4096), (0, 64), (2, 3, 33)]
-LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
-FP8 = [torch.float8_e4m3fn, torch.float8_e5m2]
+LARGEST = {**float8.LARGEST, torch.int8: 127.0}
+SCALED = {**float8.SCALED, torch.int8: 127.0}
+FP8 = [E4M3, torch.float8_e5m2]
 
 
 def normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float = 1e-6) -> torch.Tensor:
@@ -79,7 +82,7 @@ def check_dynamic(
     if residual is not None:
         assert torch.equal(residual, total)
     want = normed(total, weight)
-    largest = LARGEST[out.dtype]
+    largest = SCALED[out.dtype]
     least = 2**-23 if out.dtype == torch.int8 else 1 / (512 * largest)
     want_scale = (want.abs().amax(-1).clamp(max=bound or math.inf) / largest).clamp(min=least)
     torch.testing.assert_close(scale.double(), want_scale, rtol=1e-5, atol=0)
@@ -136,7 +139,7 @@ def test_zeros_have_the_least_scale(ops: Any, dtype: torch.dtype, to: torch.dtyp
 def test_not_a_number_stays_in_its_row(ops: Any, dtype: torch.dtype) -> None:
     x, weight = torch.ones(3, 50, dtype=dtype), torch.ones(50, dtype=dtype)
     x[1, 7] = math.nan
-    out, scale = torch.empty(3, 50, dtype=torch.float8_e4m3fn), torch.empty(3)
+    out, scale = torch.empty(3, 50, dtype=E4M3), torch.empty(3)
     ops.rms_norm_dynamic_per_token_quant(out, x, weight, scale, 1e-6, None, None)
     assert out[1].double().isnan().all()
     assert out[[0, 2]].double().isfinite().all()
@@ -145,7 +148,7 @@ def test_not_a_number_stays_in_its_row(ops: Any, dtype: torch.dtype) -> None:
 
 def call(ops: Any, name: str, changes: dict[str, Any]) -> None:
     arguments: dict[str, Any] = {
-        "result": torch.empty(3, 8, dtype=torch.float8_e4m3fn),
+        "result": torch.empty(3, 8, dtype=E4M3),
         "input": torch.ones(3, 8),
         "weight": torch.ones(8),
         "scale": torch.ones(3) if "dynamic" in name else torch.ones(1),
@@ -165,12 +168,16 @@ NAMES = [
 ]
 BAD = {
     "result of other shape": (
-        {"result": torch.empty(3, 7, dtype=torch.float8_e4m3fn)},
+        {"result": torch.empty(3, 7, dtype=E4M3)},
         r"result has shape \[3, 7\], expected \[3, 8\]",
     ),
     "result of floats": (
         {"result": torch.empty(3, 8)},
         "result is of dtype Float, expected Float8_e4m3fn",
+    ),
+    "result of another device": (
+        {"result": torch.empty(3, 8, dtype=float8.FOREIGN)},
+        f"result {float8.REFUSED}",
     ),
     "weight too short": ({"weight": torch.ones(7)}, r"weight has shape \[7\], expected \[8\]"),
     "weight of other dtype": (

@@ -12,8 +12,10 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+import float8
 import pytest
 import torch
+from float8 import E4M3
 from nan_rows import (
     FLT_MAX,
     rows_of_each_width,  # noqa: F401 - a fixture
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 #: Same as in conftest.py. Some ops are for GPUs only, some for the CPU only.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 only_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="the library for the CPU has no such op")
-LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
-FP8 = [torch.float8_e4m3fn, torch.float8_e5m2]
+LARGEST = {**float8.LARGEST, torch.int8: 127.0}
+SCALED = {**float8.SCALED, torch.int8: 127.0}
+FP8 = [E4M3, torch.float8_e5m2]
 
 
 def same(got: torch.Tensor, want: torch.Tensor) -> None:
@@ -82,7 +85,7 @@ def test_dynamic_fp8(
     for row in rows_with_nan(150, dtype, positions=40).split(1):
         out, scale = torch.empty(row.shape, dtype=to), torch.empty(1)
         ops.dynamic_scaled_fp8_quant(out, row, scale)
-        same(scale, magnitude(row) / LARGEST[to])
+        same(scale, magnitude(row) / SCALED[to])
         same(out, codes(row.float() * inverse(scale), to))
 
 
@@ -95,7 +98,7 @@ def test_per_token_fp8(ops: Any, x: torch.Tensor, to: torch.dtype, bound: float 
         out, x, scale, None if bound is None else torch.tensor([bound])
     )
     largest = magnitude(x) if bound is None or math.isnan(bound) else magnitude(x).clamp(max=bound)
-    same(scale[:, 0], (largest / LARGEST[to]).clamp(min=1 / (512 * LARGEST[to])))
+    same(scale[:, 0], (largest / SCALED[to]).clamp(min=1 / (512 * SCALED[to])))
     same(out, codes(x.float() / scale, to))
 
 
@@ -175,7 +178,7 @@ def normalise(
 def test_norm_of_nan(ops: Any, x: torch.Tensor, to: torch.dtype) -> None:
     """NaN makes its whole row NaN, so the scale is the smallest one."""
     out, scale = normalise(ops, x, torch.ones(x.shape[1], dtype=x.dtype), to)
-    same(scale, torch.full_like(scale, 2**-23 if to == torch.int8 else 1 / (512 * LARGEST[to])))
+    same(scale, torch.full_like(scale, 2**-23 if to == torch.int8 else 1 / (512 * SCALED[to])))
     same(out, codes(torch.full(x.shape, math.nan), to))
 
 
@@ -229,13 +232,13 @@ def test_indexer(rows_with_nan: RowsWithNan, dtype: torch.dtype, form: str) -> N
         flat[: cache.shape[1] * 48].view(-1, 48)[: len(k)],
         flat[cache.shape[1] * 48 :].view(torch.float32).view(-1, 2)[: len(k)],
     )
-    want = magnitude(k.unflatten(-1, (2, 24))).clamp(min=1e-4) / 448
+    want = magnitude(k.unflatten(-1, (2, 24))).clamp(min=1e-4) / SCALED[E4M3]
     if form == "ue8m0":
         want = want.double().log2().ceil().exp2().float()
     same(scales, want)
     same(
-        keys.contiguous().view(torch.float8_e4m3fn),
-        codes(k.float() / want.repeat_interleave(24, -1), torch.float8_e4m3fn),
+        keys.contiguous().view(E4M3),
+        codes(k.float() / want.repeat_interleave(24, -1), E4M3),
     )
 
 
@@ -269,7 +272,7 @@ def test_gates(ops: Any, x: torch.Tensor, name: str, side: int) -> None:
         -1 if name == "swigluoai_and_mul" else -2,
     )
     quantised = name == "silu_and_mul_quant"
-    out = torch.empty(x.shape, dtype=torch.float8_e4m3fn if quantised else x.dtype)
+    out = torch.empty(x.shape, dtype=E4M3 if quantised else x.dtype)
     getattr(ops, name)(out, pair.flatten(-2), *((torch.ones(1),) if quantised else GATES[name]))
     assert torch.equal(out.double().isnan(), x.isnan())
 
@@ -277,4 +280,4 @@ def test_gates(ops: Any, x: torch.Tensor, name: str, side: int) -> None:
 def test_fp8_cache(x: torch.Tensor) -> None:
     out = torch.empty(x.shape, dtype=torch.uint8)
     torch.ops._C_cache_ops.convert_fp8(out, x, 1.0, "fp8")
-    same(out.view(torch.float8_e4m3fn), codes(x.float(), torch.float8_e4m3fn))
+    same(out.view(E4M3), codes(x.float(), E4M3))

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 #: GPUs have dense_decode_fwd.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")
 only_cpu = pytest.mark.skipif(DEVICE != "cpu", reason="the libraries for GPUs have no such op")
+#: Set where an AMD GPU is emulated.
+ARCHITECTURE = os.environ.get("KERNEL_TEST_ARCHITECTURE", "")
 only_emulated = pytest.mark.skipif(
-    DEVICE != "emulated", reason="FlashMLA's library is for one GPU; test_flashmla.py runs on it"
+    DEVICE != "emulated" or ARCHITECTURE != "",
+    reason="FlashMLA's library is for one GPU; test_flashmla.py runs on it",
 )
 #: Keys of a request, and number of positions for each kind of NaN: a tail, vectors and a tail on
 #: every target, two tiles.

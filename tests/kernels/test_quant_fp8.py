@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import row_cases
 import torch
+from float8 import E4M3, FNUZ, LARGEST, SCALED
 from hypothesis import given
 from hypothesis import strategies as st
 from row_cases import LEADING, PADS, orders
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 
 SHAPES = [*row_cases.SHAPES, (2, 3, 35)]
-LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
 
 
 @pytest.fixture(params=list(LARGEST), ids=["e4m3", "e5m2"], scope="session")
@@ -25,19 +25,27 @@ def fp8(request: pytest.FixtureRequest) -> torch.dtype:
     return chosen
 
 
+def finite(fp8: torch.dtype) -> torch.Tensor:
+    """All numbers with a positive sign that are finite, in order."""
+    positive = torch.arange(0x80, dtype=torch.uint8).view(fp8).float()
+    return positive[positive.isfinite()]
+
+
 def codes_of(values: torch.Tensor, fp8: torch.dtype) -> torch.Tensor:
     """Codes of float64 values, found in the list of all numbers.
 
     The code is the nearest number, ties to even, saturated.
     """
-    positive = torch.arange(0x7F, dtype=torch.uint8).view(fp8).double()
-    numbers = positive[positive.isfinite()]
+    numbers = finite(fp8).double()
     magnitude = values.abs().clamp(max=LARGEST[fp8]).contiguous()
     upper = torch.searchsorted(numbers, magnitude).clamp(max=len(numbers) - 1)
     lower = (upper - 1).clamp(min=0)
     to_lower, to_upper = magnitude - numbers[lower], numbers[upper] - magnitude
     take_lower = (to_lower < to_upper) | ((to_lower == to_upper) & (lower % 2 == 0))
     code = torch.where(take_lower, lower, upper)
+    if fp8 == torch.float8_e4m3fnuz:
+        code = torch.where(values.signbit() & (code != 0), code + 0x80, code)
+        return torch.where(values.isnan(), 0x80, code).to(torch.uint8)
     code = torch.where(values.isnan(), 0x7F, code)
     return torch.where(values.signbit(), code + 0x80, code).to(torch.uint8)
 
@@ -83,8 +91,7 @@ def test_every_rounding_boundary(ops: Any, fp8: torch.dtype, width: int) -> None
 
     Both signs are tested.
     """
-    numbers = torch.arange(0x7F, dtype=torch.uint8).view(fp8).float()
-    numbers = numbers[numbers.isfinite()]
+    numbers = finite(fp8)
     edge = torch.cat(
         [
             numbers,
@@ -155,9 +162,9 @@ def test_groups(
 def test_columns_over_threads(ops: Any) -> None:
     """Threads begin within a row of scales."""
     x, scale = torch.randn(3, 30011) * 20, torch.rand(3, 30011) + 0.1
-    out = torch.empty(x.shape, dtype=torch.float8_e4m3fn)
+    out = torch.empty(x.shape, dtype=E4M3)
     ops.static_scaled_fp8_quant(out, x, scale, [1, 1])
-    assert_codes(out, divided(x, scale), torch.float8_e4m3fn)
+    assert_codes(out, divided(x, scale), E4M3)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -165,7 +172,7 @@ def test_dynamic(ops: Any, fp8: torch.dtype, dtype: torch.dtype, shape: tuple[in
     x = (torch.randn(shape) * 20).to(dtype)
     out, scale = torch.empty(shape, dtype=fp8), torch.full((1,), math.nan)
     ops.dynamic_scaled_fp8_quant(out, x, scale)
-    want = x.float().abs().max() / LARGEST[fp8] if x.numel() else torch.tensor(0.0)
+    want = x.float().abs().max() / SCALED[fp8] if x.numel() else torch.tensor(0.0)
     assert torch.equal(scale[0], want)
     if x.numel():
         assert_codes(out, divided(x, scale), fp8)
@@ -175,7 +182,7 @@ def per_token_scale(x: torch.Tensor, fp8: torch.dtype, bound: float = math.inf) 
     largest = (
         x.float().nan_to_num(0.0, posinf=math.inf, neginf=-math.inf).abs().amax(-1, keepdim=True)
     )
-    return (largest.clamp(max=bound) / LARGEST[fp8]).clamp(min=1 / (512 * LARGEST[fp8]))
+    return (largest.clamp(max=bound) / SCALED[fp8]).clamp(min=1 / (512 * SCALED[fp8]))
 
 
 @pytest.mark.parametrize("bound", [None, 11.0])
@@ -196,9 +203,9 @@ def test_per_token(
 def test_quotients_are_correctly_rounded(ops: Any) -> None:
     """Scales and numbers of all mantissas; every quotient has the exact one's code, even ties."""
     x = torch.randn(4000, 64) * torch.logspace(-6, 30, 4000)[:, None]
-    out, scale = torch.empty(x.shape, dtype=torch.float8_e4m3fn), torch.empty(4000)
+    out, scale = torch.empty(x.shape, dtype=E4M3), torch.empty(4000)
     ops.dynamic_per_token_scaled_fp8_quant(out, x, scale, None)
-    assert_codes(out, (x / scale[:, None]).double(), torch.float8_e4m3fn)
+    assert_codes(out, (x / scale[:, None]).double(), E4M3)
 
 
 @given(
@@ -241,7 +248,7 @@ def test_nan_is_left_out_of_the_scale(ops: Any, fp8: torch.dtype, dtype: torch.d
     x[1, [0, 33, 69]] = math.nan
     out, scale, scales = torch.empty(3, 70, dtype=fp8), torch.empty(1), torch.empty(3)
     ops.dynamic_scaled_fp8_quant(out, x, scale)
-    assert torch.equal(scale[0], x.float().nan_to_num(0.0).abs().max() / LARGEST[fp8])
+    assert torch.equal(scale[0], x.float().nan_to_num(0.0).abs().max() / SCALED[fp8])
     assert_codes(out, divided(x, scale), fp8)
     ops.dynamic_per_token_scaled_fp8_quant(out, x, scales, None)
     assert torch.equal(scales[:, None], per_token_scale(x, fp8))
@@ -255,13 +262,13 @@ def test_zeros_and_the_least_scale(ops: Any, fp8: torch.dtype, dtype: torch.dtyp
     assert scale.item() == 0
     assert not out.view(torch.uint8).any()
     ops.dynamic_per_token_scaled_fp8_quant(out, x, scales, None)
-    assert torch.equal(scales, torch.full((2,), 1 / (512 * LARGEST[fp8])))
+    assert torch.equal(scales, torch.full((2,), 1 / (512 * SCALED[fp8])))
     assert not out.view(torch.uint8).any()
 
 
 def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     x = torch.randn(61, 1031).to(dtype)
-    many, one = (torch.empty(x.shape, dtype=torch.float8_e4m3fn) for _ in range(2))
+    many, one = (torch.empty(x.shape, dtype=E4M3) for _ in range(2))
     scale, again = torch.empty(1), torch.empty(1)
     ops.dynamic_scaled_fp8_quant(many, x, scale)
     threads = torch.get_num_threads()
@@ -272,3 +279,26 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
         torch.set_num_threads(threads)
     assert torch.equal(scale, again)
     assert torch.equal(many.view(torch.uint8), one.view(torch.uint8))
+
+
+def test_codes_of_e4m3(ops: Any, dtype: torch.dtype) -> None:
+    """NaN, zeros, a tie, and saturation; float8_e4m3fnuz has one NaN and no negative zero."""
+    x = torch.tensor([[math.nan, -math.nan, -0.0, 0.0, -1e-9, 232.0, 240.0, 1e4, -math.inf]])
+    got = static(ops, x.to(dtype), E4M3).view(torch.uint8)[0].tolist()
+    if FNUZ:
+        assert got == [0x80, 0x80, 0, 0, 0, 0x7E, 0x7F, 0x7F, 0xFF]
+    else:
+        assert [code & 0x7F for code in got[:2]] == [0x7F, 0x7F]
+        assert got[2:] == [0x80, 0, 0x80, 0x76, 0x77, 0x7E, 0xFE]
+
+
+def test_scales_leave_out_240(ops: Any, dtype: torch.dtype) -> None:
+    """The largest magnitude becomes 224 in float8_e4m3fnuz and 448 in float8_e4m3fn."""
+    x = torch.tensor([[1.0, -7.0, 0.5]], dtype=dtype)
+    one, out, scale = 32.0 if FNUZ else 64.0, torch.zeros(x.shape, dtype=E4M3), torch.empty(1)
+    ops.dynamic_scaled_fp8_quant(out, x, scale)
+    assert scale.item() == 1 / one
+    assert out.float().tolist() == [[one, -7 * one, one / 2]]
+    ops.dynamic_per_token_scaled_fp8_quant(out, 2 * x, scale, None)
+    assert scale.item() == 2 / one
+    assert out.float().tolist() == [[one, -7 * one, one / 2]]

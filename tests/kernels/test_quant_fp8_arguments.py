@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from float8 import E4M3, FOREIGN, NAME, REFUSED
 
 
 def call(ops: Any, name: str, **changes: Any) -> None:
     arguments: dict[str, Any] = {
-        "result": torch.empty(4, 6, dtype=torch.float8_e4m3fn),
+        "result": torch.empty(4, 6, dtype=E4M3),
         "input": torch.ones(4, 6),
         "scale": torch.ones(4) if "token" in name else torch.ones(1),
     }
@@ -29,21 +30,25 @@ NAMES = [
 
 BAD = {
     "result of other shape": (
-        {"result": torch.empty(4, 5, dtype=torch.float8_e4m3fn)},
+        {"result": torch.empty(4, 5, dtype=E4M3)},
         r"result has shape \[4, 5\], expected \[4, 6\]",
     ),
     "result of int8": (
         {"result": torch.empty(4, 6, dtype=torch.int8)},
-        "result is of dtype Char, expected Float8_e4m3fn or Float8_e5m2",
+        f"result is of dtype Char, expected {NAME} or Float8_e5m2",
+    ),
+    "result of another device": (
+        {"result": torch.empty(4, 6, dtype=FOREIGN)},
+        f"result {REFUSED}",
     ),
     "result over itself": (
-        {"result": torch.empty(1, 6, dtype=torch.float8_e4m3fn).expand(4, 6)},
+        {"result": torch.empty(1, 6, dtype=E4M3).expand(4, 6)},
         r"result has strides \[0, 1\]",
     ),
     "integers": ({"input": torch.ones(4, 6, dtype=torch.int32)}, "input is of dtype Int"),
     "columns": ({"input": torch.ones(6, 4).t()}, r"input has strides \[1, 4\], expected stride 1"),
     "scalar": (
-        {"input": torch.ones(()), "result": torch.empty((), dtype=torch.float8_e4m3fn)},
+        {"input": torch.ones(()), "result": torch.empty((), dtype=E4M3)},
         "input has no dimension",
     ),
     "half scale": ({"scale": torch.ones(4).half()}, "scale is of dtype Half, expected Float"),

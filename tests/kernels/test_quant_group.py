@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from float8 import E4M3, SCALED
 
 if TYPE_CHECKING:
     from row_cases import Strided
@@ -26,7 +27,7 @@ SIZES = [
 ]
 #: Dtype of the result, smallest and largest quotient.
 KINDS = [
-    (torch.float8_e4m3fn, -448.0, 448.0),
+    (E4M3, -SCALED[E4M3], SCALED[E4M3]),
     (torch.float8_e5m2, -57344.0, 57344.0),
     (torch.int8, -128.0, 127.0),
 ]
@@ -135,24 +136,24 @@ def test_scales_of_powers_of_two(ops: Any, dtype: torch.dtype) -> None:
     x = torch.cat(
         [
             torch.randn(50, 32) * 10 ** torch.linspace(-4, 4, 50)[:, None],
-            torch.full((1, 32), 448 / 64.0),
+            torch.full((1, 32), SCALED[E4M3] / 64),
             torch.zeros(1, 32),
         ]
     )
     x = x.to(dtype)
-    q, s = torch.empty(x.shape, dtype=torch.float8_e4m3fn), torch.empty(len(x), 2)
-    quantize(ops, x, q, s, 16, (-448.0, 448.0), ue8m0=True)
-    mantissa, exponent = torch.frexp(scales_of(x, 16, 448.0).clamp(min=1e-10))
+    q, s = torch.empty(x.shape, dtype=E4M3), torch.empty(len(x), 2)
+    quantize(ops, x, q, s, 16, (-SCALED[E4M3], SCALED[E4M3]), ue8m0=True)
+    mantissa, exponent = torch.frexp(scales_of(x, 16, SCALED[E4M3]).clamp(min=1e-10))
     want = torch.ldexp(torch.ones_like(s), torch.where(mantissa == 0.5, exponent - 1, exponent))
     assert torch.equal(s, want)
     assert s[50, 0].item() == 1 / 64
-    assert same(q, quotients(x, s, 16, q, (-448.0, 448.0)))
+    assert same(q, quotients(x, s, 16, q, (-SCALED[E4M3], SCALED[E4M3])))
 
 
 def test_narrower_limits(ops: Any, dtype: torch.dtype) -> None:
     """The range of another format, such as 240, and a lower limit that truncates."""
     x = torch.randn(7, 64).to(dtype)
-    q, s = torch.empty(7, 64, dtype=torch.float8_e4m3fn), torch.empty(7, 2)
+    q, s = torch.empty(7, 64, dtype=E4M3), torch.empty(7, 2)
     quantize(ops, x, q, s, 32, (-100.0, 240.0))
     assert torch.equal(s, scales_of(x, 32, 240.0))
     assert same(q, quotients(x, s, 32, q, (-100.0, 240.0)))
@@ -211,7 +212,7 @@ def test_bad_arguments(ops: Any, name: str, case: str) -> None:
     fp8 = "fp8" in name
     arguments: dict[str, Any] = {
         "input": torch.ones(4, 32),
-        "output_q": torch.empty(4, 32, dtype=torch.float8_e4m3fn if fp8 else torch.int8),
+        "output_q": torch.empty(4, 32, dtype=E4M3 if fp8 else torch.int8),
         "output_s": torch.empty(4, 2),
         "group_size": 16,
         "eps": 1e-10,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import row_cases
 import torch
+from float8 import E4M3, NAME
 from hypothesis import given
 from hypothesis import strategies as st
 from row_cases import LEADING, PADS, orders
@@ -169,8 +170,8 @@ def test_far_from_zero(ops: Any) -> None:
 
 BAD = {
     "float8 result": (
-        {"result": torch.empty(4, 6, dtype=torch.float8_e4m3fn)},
-        "result is of dtype Float8_e4m3fn, expected Char",
+        {"result": torch.empty(4, 6, dtype=E4M3)},
+        f"result is of dtype {NAME}, expected Char",
     ),
     "result of other shape": (
         {"result": torch.empty(4, 5, dtype=torch.int8)},

@@ -230,8 +230,14 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
 
 
 @full_only
-def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
-    """The emulation of tests/kernels (``make emulate``), with the channel's compiler and torch."""
+@pytest.mark.parametrize(("device", "runs"), [("cuda", 1), ("rocm", 2)])
+def test_the_kernels_compute_what_those_of_the_cpu_do(
+    device: str, runs: int, tmp_path: Path
+) -> None:
+    """The emulation of tests/kernels (``make emulate``), with the channel's compiler and torch.
+
+    For ROCm there are two runs: waves of 64 lanes, and of 32.
+    """
     report = channel_build.ensure(ROOT, Console(), inherited=os.environ)
     specs = [
         "python 3.11.*",
@@ -250,6 +256,8 @@ def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
         [
             "python",
             str(ROOT / "tests" / "kernels" / "emulate.py"),
+            "--device",
+            device,
             "--build",
             str(tmp_path / "build"),
         ],
@@ -260,4 +268,5 @@ def test_the_kernels_compute_what_those_of_the_cpu_do(tmp_path: Path) -> None:
             "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "examples"),
         },
     )
-    assert re.search(r"^\d+ passed", said.strip().splitlines()[-1]), said[-3000:]
+    ends = re.findall(r"^\d+ (?:passed|failed).*", said, re.MULTILINE)
+    assert [re.search("failed|error", end) for end in ends] == [None] * runs, said[-3000:]

@@ -91,6 +91,17 @@ def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(
     needed_builds.require_toolchain(request_for(root, name, tmp_path))
 
 
+def test_the_rocm_build_needs_no_cuda_driver_and_is_chosen_by_name(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
+    request = request_for(root, "rocm", tmp_path)
+    assert request.driver is None
+    assert package_job.install_line(request).endswith(' vllm "vllm-kernels=*=rocm*"')
+    assert request_for(root, "cuda13", tmp_path).driver == "13.0"
+    assert package_job.install_line(request_for(root, "cpu", tmp_path)).endswith(" vllm")
+
+
 def test_nothing_to_compile_is_said_before_anything_is_downloaded(
     root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:

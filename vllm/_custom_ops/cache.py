@@ -9,9 +9,10 @@ anything is written. On a GPU, whose memory the host does not read, such tokens 
 ``kv_cache_dtype`` is the number format of a cache. ``"auto"`` is the tokens' dtype; so are
 ``"float16"`` and ``"bfloat16"``, which require the tokens to have that dtype. ``"fp8"`` and
 ``"fp8_e4m3"`` are E4M3 in a tensor of ``uint8`` or ``float8_e4m3fn``. ``"fp8_e5m2"`` is E5M2 in
-``uint8`` or ``float8_e5m2``. An fp8 cache holds ``value / scale``, rounded to nearest, ties to
-even, and saturated (Micikevicius et al., FP8 Formats for Deep Learning, 2022, arXiv:2209.05433).
-Scales are tensors of one ``float32``. They are not read if the cache is not fp8.
+``uint8`` or ``float8_e5m2``. On gfx942, E4M3 is ``float8_e4m3fnuz`` in all caches and keys
+(see :mod:`vllm._custom_ops.quant_fp8`). An fp8 cache holds ``value / scale``, rounded to nearest,
+ties to even, and saturated (Micikevicius et al., FP8 Formats for Deep Learning, 2022,
+arXiv:2209.05433). Scales are tensors of one ``float32``. They are not read if the cache is not fp8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fused root mean square normalisation: with quantisation, or with the rotary embedding.
 
-Results are rounded once.
+Results are rounded once. On gfx942, ``float8_e4m3fnuz`` takes the place of ``float8_e4m3fn``
+(see :mod:`vllm._custom_ops.quant_fp8`).
 """
 
 from __future__ import annotations

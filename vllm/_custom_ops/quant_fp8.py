@@ -4,6 +4,11 @@
 Results are ``float8_e4m3fn`` or ``float8_e5m2``, rounded to nearest, ties to even, and saturated at
 the largest finite number, 448 or 57344. ``NaN`` stays ``NaN``. Scales are ``float32``; values are
 divided by them.
+
+On gfx942, whose instructions have that format, results are ``float8_e4m3fnuz`` in place of
+``float8_e4m3fn``; ``vllm.platforms.current_platform.fp8_dtype()`` is the one of the two that the
+device has, and the other one is an error. The largest number of ``float8_e4m3fnuz`` is 240. A scale
+that an op finds puts the largest magnitude at 224 there, as upstream's ops and its Python do.
 """
 
 from __future__ import annotations
@@ -76,8 +81,8 @@ def dynamic_per_token_scaled_fp8_quant(
     """Quantise each token with its own computed scale.
 
     ``scale = max(min(max(abs(input)), scale_ub) / m, 1 / (512 m))`` and ``result = input / scale``,
-    correctly rounded. ``m`` is the largest finite number, 448 or 57344. ``NaN`` is ignored by the
-    maximum.
+    correctly rounded. ``m`` is the largest finite number, 448 or 57344, or 224 on gfx942. ``NaN``
+    is ignored by the maximum.
 
     Source: Micikevicius et al., 2022 (arXiv:2209.05433), section 3.2; the least scale and the bound
         as in FBGEMM's row-wise quantisation.

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation of groups of adjacent elements of a token, each with its own scale."""
+"""Quantisation of groups of adjacent elements of a token, each with its own scale.
+
+On gfx942, ``float8_e4m3fnuz`` takes the place of ``float8_e4m3fn`` (see
+:mod:`vllm._custom_ops.quant_fp8`).
+"""
 
 from __future__ import annotations
 

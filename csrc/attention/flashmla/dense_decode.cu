@@ -91,7 +91,7 @@ struct Step {
 };
 
 __device__ __forceinline__ void ArriveAsWarp(uint32_t barrier) {
-  __syncwarp();
+  SyncWarp();
   if (Lane() == 0) ArriveOnBarrier(barrier);
 }
 

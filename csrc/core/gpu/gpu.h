@@ -2,8 +2,8 @@
 // The only file that distinguishes between the names of CUDA and HIP. Kernels include it and no
 // header of a toolkit.
 //
-// A warp is 32 adjacent threads on both. An AMD wavefront of 64 threads is two warps, and shuffles
-// are given a width of 32.
+// A warp is 32 adjacent threads on both. An AMD wave of 64 threads is two warps, and shuffles are
+// given a width of 32. The warps of a wave may be at different places of a kernel.
 #pragma once
 
 #include <cstddef>
@@ -23,15 +23,17 @@ namespace vllm::gpu {
 
 inline constexpr int kWarp = 32;
 
-#if defined(VLLM_GPU_EMULATION)
+#if defined(VLLM_GPU_EMULATION) && !defined(VLLM_DEVICE_ROCM)
 
 using emulation::Ballot;
 using emulation::Shuffle;
 using emulation::ShuffleXor;
+using emulation::SyncWarp;
 inline int PopCount(uint32_t bits) { return __builtin_popcount(bits); }
 
-#elif defined(__HIPCC__)
+#elif defined(__HIPCC__) || defined(VLLM_DEVICE_ROCM)
 
+// The emulation has HIP's functions for a wave, so that this code is tested too.
 template <typename T>
 __device__ __forceinline__ T ShuffleXor(T value, int mask) {
   return __shfl_xor(value, mask, kWarp);
@@ -46,6 +48,16 @@ __device__ __forceinline__ uint32_t Ballot(bool value) {
   return static_cast<uint32_t>(__ballot(value) >> (__lane_id() / kWarp * kWarp));
 }
 __device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
+// HIP has a function for it only from ROCm 7 on.
+__device__ __forceinline__ void SyncWarp() {
+#if defined(VLLM_GPU_EMULATION)
+  emulation::SyncWarp();
+#else
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+#endif
+}
 
 #else
 
@@ -63,6 +75,8 @@ __device__ __forceinline__ T Shuffle(T value, int lane) {
 // Returns a mask in which bit i is the value of lane i. All lanes of the warp must call it.
 __device__ __forceinline__ uint32_t Ballot(bool value) { return __ballot_sync(0xffffffffu, value); }
 __device__ __forceinline__ int PopCount(uint32_t bits) { return __popc(bits); }
+// Waits for all lanes of the warp. Their writes to memory are then visible to all of them.
+__device__ __forceinline__ void SyncWarp() { __syncwarp(); }
 
 #endif
 

@@ -14,7 +14,11 @@
 #include "core/gpu/types.h"
 
 #if defined(VLLM_GPU_EMULATION)
+#if VLLM_EMULATED_WAVE == 64
+#define VLLM_MATRIX_UNIT 9
+#else
 #define VLLM_MATRIX_UNIT 12
+#endif
 #elif defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx950__)
 #define VLLM_MATRIX_UNIT 9
 #elif defined(__gfx1100__) || defined(__gfx1101__) || defined(__gfx1102__) || \
@@ -65,17 +69,19 @@ __device__ __forceinline__ int GetLine(int result) {
 
 #if defined(VLLM_GPU_EMULATION)
 
-// As on RDNA 4. Each lane gets the lines that it needs from the lanes that have them.
+// As on CDNA with waves of 64 lanes, and as on RDNA 4 with waves of 32. Each lane gets the lines
+// that it needs from the lanes that have them.
 template <typename T>
 void MultiplyAdd(const Operand<T>& a, const Operand<T>& b, Product& sum) {
   for (int group = 0; group < kGroups; ++group) {
     Operand<T> column;
-    emulation::Exchange(&b, &column, sizeof(b), static_cast<unsigned>(group * kLines + Line()));
+    emulation::Exchange(&b, &column, sizeof(b), static_cast<unsigned>(group * kLines + Line()),
+                        kWave);
     for (int result = 0; result < kResults; ++result) {
-      // Both halves call Exchange equally often, and each gets a line of its own.
+      // All lanes call Exchange equally often, and those of a group get a line of their own.
       Operand<T> row;
       emulation::Exchange(&a, &row, sizeof(a),
-                          static_cast<unsigned>(group * kLines + GetLine(result)));
+                          static_cast<unsigned>(group * kLines + GetLine(result)), kWave);
       for (int i = 0; i < kElements; ++i)
         sum.items[result] =
             fmaf(ToFloat(row.items[i]), ToFloat(column.items[i]), sum.items[result]);

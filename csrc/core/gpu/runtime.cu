@@ -132,6 +132,14 @@ int GetComputeCapability() {
   });
 }
 
+bool HasFnuz() {
+#if defined(__HIPCC__)
+  return GetComputeCapability() == 94;  // gfx940, gfx941 and gfx942
+#else
+  return false;
+#endif
+}
+
 void CopyAsync(void* to, const void* from, size_t bytes) {
   const auto stream = static_cast<VLLM_GPU_RUNTIME(Stream_t)>(GetCurrentStream());
   const auto error =

@@ -57,11 +57,21 @@ void* FindAllocationBase(const void* address) {
 #endif
 }
 
+// On AMD GPUs, the caches do not see what other GPUs write to ordinary memory while a kernel runs,
+// and no fence or atomic operation changes that. Memory that is not cached has no such problem.
+auto Allocate(void** memory, size_t bytes) {
+#if defined(__HIPCC__)
+  return hipExtMallocWithFlags(memory, bytes, hipDeviceMallocUncached);
+#else
+  return cudaMalloc(memory, bytes);
+#endif
+}
+
 }  // namespace
 
 std::pair<void*, ShareHandle> AllocateShared(size_t bytes) {
   void* memory = nullptr;
-  CheckRuntime(VLLM_GPU_RUNTIME(Malloc)(&memory, bytes), "allocating shared memory");
+  CheckRuntime(Allocate(&memory, bytes), "allocating shared memory");
   try {
     CheckRuntime(VLLM_GPU_RUNTIME(Memset)(memory, 0, bytes), "zeroing shared memory");
     CheckRuntime(VLLM_GPU_RUNTIME(DeviceSynchronize)(), "zeroing shared memory");

@@ -14,7 +14,8 @@ namespace vllm::gpu {
 inline constexpr size_t kShareHandleBytes = 64;
 using ShareHandle = std::array<unsigned char, kShareHandleBytes>;
 
-// Allocates zeroed memory on the current device that other processes can open.
+// Allocates zeroed memory on the current device that other processes can open, and that kernels on
+// several GPUs can read and write at the same time.
 std::pair<void*, ShareHandle> AllocateShared(size_t bytes);
 void FreeShared(void* memory);
 

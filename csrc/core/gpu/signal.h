@@ -8,10 +8,25 @@
 
 namespace vllm::gpu {
 
-// Stores a value for all GPUs of the machine. Writes that this thread made, or saw at a barrier of
-// its block, become visible first.
+// Every thread of a block whose writes a signal announces calls this before the barrier of the
+// block that precedes the signal.
+//
+// On NVIDIA GPUs, the signal's release covers what the barrier ordered before it (PTX ISA,
+// "Causality order"). On AMD GPUs, a thread waits only for its own wave's writes to arrive, and a
+// barrier of the block does not wait for them either: each wave must do so.
+__device__ __forceinline__ void ReleaseWrites() {
+#if defined(VLLM_GPU_EMULATION)
+  emulation::ReleaseWrites();
+#elif defined(__HIPCC__)
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "");  // for the whole system
+#endif
+}
+
+// Stores a value for all GPUs of the machine. Writes that this thread made, or that other threads
+// of its block released (see ReleaseWrites) before their last barrier, become visible first.
 __device__ __forceinline__ void StoreRelease(uint32_t* at, uint32_t value) {
 #if defined(VLLM_GPU_EMULATION)
+  emulation::CheckReleased();
   *at = value;
   emulation::SomethingHappened();
 #elif defined(__HIPCC__)

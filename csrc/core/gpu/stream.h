@@ -13,8 +13,13 @@ void* GetCurrentStream();
 // Returns the number of multiprocessors of the current device.
 int GetMultiprocessorCount();
 
-// Returns the current device's compute capability: 90 for 9.0.
+// Returns the current device's compute capability: 90 for 9.0. On ROCm, the first two numbers of
+// the architecture: 94 for gfx942, 110 for gfx1100.
 int GetComputeCapability();
+
+// Returns whether the instructions of the current device take float8_e4m3fnuz for E4M3, as those of
+// gfx942 do, instead of float8_e4m3fn.
+bool HasFnuz();
 
 // Copies `bytes` bytes on the current stream. Each side is on the device or in host memory, and
 // they do not overlap.

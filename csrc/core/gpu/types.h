@@ -84,6 +84,73 @@ __device__ __forceinline__ T FromFloat(float x) {
   }
 }
 
+// Whether E4M3 is torch.float8_e4m3fnuz on the architecture that is compiled for: a bias of 8, so
+// that the largest number is 240, no negative zero, and 0x80 as the only NaN. Host code calls
+// HasFnuz of core/gpu/stream.h.
+#if defined(VLLM_GPU_EMULATION)
+inline constexpr bool kFnuz = emulation::kCapability == 94;
+#elif defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__)
+inline constexpr bool kFnuz = true;
+#else
+inline constexpr bool kFnuz = false;
+#endif
+
+// Formats of eight bits, of which E4M3 is the first or the second.
+struct E4M3Fn {
+  static constexpr int kMantissaBits = 3, kBias = 7;
+  static constexpr float kMax = 448.0f;
+  static constexpr uint32_t kMaxCode = 0x7e, kNaN = 0x7f;
+  static constexpr bool kUnsignedZero = false;  // whether zero and NaN have no sign
+};
+struct E4M3Fnuz {
+  static constexpr int kMantissaBits = 3, kBias = 8;
+  static constexpr float kMax = 240.0f;
+  static constexpr uint32_t kMaxCode = 0x7f, kNaN = 0x80;
+  static constexpr bool kUnsignedZero = true;
+};
+struct E5M2Ieee {
+  static constexpr int kMantissaBits = 2, kBias = 15;
+  static constexpr float kMax = 57344.0f;
+  static constexpr uint32_t kMaxCode = 0x7b, kNaN = 0x7f;
+  static constexpr bool kUnsignedZero = false;
+};
+template <class Q>
+using FormatOf = std::conditional_t<std::is_same_v<Q, E5M2>, E5M2Ieee,
+                                    std::conditional_t<kFnuz, E4M3Fnuz, E4M3Fn>>;
+
+// The number at which quantisation with a scale of its own puts the largest magnitude. Like
+// upstream, e4m3fnuz leaves out its largest number, 240: scales then equal those that the engine
+// computes itself (get_fp8_min_max in its quant_utils.py).
+template <class Q>
+__device__ __forceinline__ constexpr float GetScaledMax() {
+  return std::is_same_v<FormatOf<Q>, E4M3Fnuz> ? 224.0f : FormatOf<Q>::kMax;
+}
+
+// Returns the code of a number in a format, as ToFp8 does.
+template <class Format>
+__device__ __forceinline__ uint8_t EncodeFp8(float x) {
+  const uint32_t sign = FloatToBits(x) >> 24 & 0x80u;
+  const float magnitude = fabsf(x);
+  if (!(magnitude == magnitude))
+    return static_cast<uint8_t>(Format::kUnsignedZero ? Format::kNaN : sign | Format::kNaN);
+  if (magnitude >= Format::kMax) return static_cast<uint8_t>(sign | Format::kMaxCode);
+  // Adding and subtracting a number whose unit in the last place is that of the result rounds to
+  // it. Below the normal numbers, that unit is the smallest subnormal.
+  constexpr int kLeast = 1 - Format::kBias;
+  const int found = static_cast<int>(FloatToBits(magnitude) >> 23) - 127;
+  const int exponent = found > kLeast ? found : kLeast;
+  constexpr int kBits = Format::kMantissaBits;
+  const float rounder = BitsToFloat(static_cast<uint32_t>(exponent - kBits + 23 + 127) << 23);
+  const float rounded = (magnitude + rounder) - rounder;
+  const float unit = BitsToFloat(static_cast<uint32_t>(exponent - kBits + 127) << 23);
+  // The mantissa in units of that exponent; a carry into the next unit also carries into the
+  // exponent's bits.
+  const uint32_t mantissa = static_cast<uint32_t>(rounded / unit);
+  const uint32_t code = (static_cast<uint32_t>(exponent - kLeast) << kBits) + mantissa;
+  if (Format::kUnsignedZero && code == 0) return 0;
+  return static_cast<uint8_t>(sign | code);
+}
+
 // Converts to eight-bit floating point, rounded to nearest, ties to even. Numbers beyond the
 // largest finite number, and infinities, saturate at it; NaN stays NaN.
 template <class Q>
@@ -92,41 +159,30 @@ __device__ __forceinline__ Q ToFp8(float x) {
   return {
       __nv_cvt_float_to_fp8(x, __NV_SATFINITE, std::is_same_v<Q, E4M3> ? __NV_E4M3 : __NV_E5M2)};
 #else
-  const uint32_t sign = FloatToBits(x) >> 24 & 0x80u;
-  const float magnitude = fabsf(x);
-  if (!(magnitude == magnitude)) return {static_cast<uint8_t>(sign | 0x7fu)};
-  if (magnitude >= Q::kMax)
-    return {static_cast<uint8_t>(sign | (std::is_same_v<Q, E4M3> ? 0x7eu : 0x7bu))};
-  // Adding and subtracting a number whose unit in the last place is that of the result rounds to
-  // it. Below the normal numbers, that unit is the smallest subnormal.
-  constexpr int kLeast = 1 - Q::kBias;
-  const int found = static_cast<int>(FloatToBits(magnitude) >> 23) - 127;
-  const int exponent = found > kLeast ? found : kLeast;
-  const float rounder =
-      BitsToFloat(static_cast<uint32_t>(exponent - Q::kMantissaBits + 23 + 127) << 23);
-  const float rounded = (magnitude + rounder) - rounder;
-  const float unit = BitsToFloat(static_cast<uint32_t>(exponent - Q::kMantissaBits + 127) << 23);
-  // The mantissa in units of that exponent; a carry into the next unit also carries into the
-  // exponent's bits.
-  const uint32_t mantissa = static_cast<uint32_t>(rounded / unit);
-  const uint32_t code = (static_cast<uint32_t>(exponent - kLeast) << Q::kMantissaBits) + mantissa;
-  return {static_cast<uint8_t>(sign | code)};
+  return {EncodeFp8<FormatOf<Q>>(x)};
 #endif
+}
+
+// Returns the number of a code in a format.
+template <class Format>
+__device__ __forceinline__ float DecodeFp8(uint8_t code) {
+  // The upper byte of a half is an E5M2 number. E4M3 is a half with a shorter exponent, so a power
+  // of two is missing.
+  const uint32_t sign = (code & 0x80u) << 24, rest = code & 0x7fu;
+  if (std::is_same_v<Format, E4M3Fn> && rest == 0x7fu) return BitsToFloat(0x7fc00000u);
+  if (std::is_same_v<Format, E4M3Fnuz> && code == 0x80u) return BitsToFloat(0x7fc00000u);
+  if (std::is_same_v<Format, E5M2Ieee> && rest >= 0x7cu)
+    return BitsToFloat(sign | (rest == 0x7cu ? 0x7f800000u : 0x7fc00000u));
+  // As the top bits of a float32, the exponent is too small by 127 - bias. Multiplying by that
+  // power of two also converts subnormals correctly.
+  const float value = BitsToFloat(rest << (23 - Format::kMantissaBits)) *
+                      BitsToFloat(static_cast<uint32_t>(127 + 127 - Format::kBias) << 23);
+  return BitsToFloat(FloatToBits(value) | sign);
 }
 
 template <class Q>
 __device__ __forceinline__ float FromFp8(Q x) {
-  // The upper byte of a half is an E5M2 number. E4M3 is a half with a shorter exponent, so a power
-  // of two is missing.
-  const uint32_t sign = (x.code & 0x80u) << 24, rest = x.code & 0x7fu;
-  if (std::is_same_v<Q, E4M3> && rest == 0x7fu) return BitsToFloat(0x7fc00000u);
-  if (std::is_same_v<Q, E5M2> && rest >= 0x7cu)
-    return BitsToFloat(sign | (rest == 0x7cu ? 0x7f800000u : 0x7fc00000u));
-  // As the top bits of a float32, the exponent is too small by 127 - bias. Multiplying by that
-  // power of two also converts subnormals correctly.
-  const float value = BitsToFloat(rest << (23 - Q::kMantissaBits)) *
-                      BitsToFloat(static_cast<uint32_t>(127 + 127 - Q::kBias) << 23);
-  return BitsToFloat(FloatToBits(value) | sign);
+  return DecodeFp8<FormatOf<Q>>(x.code);
 }
 
 // kCount adjacent elements that are loaded and stored at once: at most 16 bytes, aligned to their

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 #: The spellings of nvcc, CMake and people: ``90``, ``sm_90a``, ``compute_120f``, ``90a-real``,
 #: ``9.0A+ptx``, ``9``.
@@ -80,7 +80,7 @@ def suggestion(word: str, names: Iterable[str]) -> str | None:
     return f"write {spelled}" if spelled else None
 
 
-def gfx_suggestion(word: str, known: Iterable[str]) -> str | None:
+def gfx_suggestion(word: str, known: Collection[str]) -> str | None:
     """A correction for ``word``, which is not an AMD architecture; None if nothing is similar.
 
     Args:
@@ -96,7 +96,10 @@ def gfx_suggestion(word: str, known: Iterable[str]) -> str | None:
         if lower in products:
             return f"write {processor}"
     for candidate in (lower, f"gfx{lower}"):
-        if re.fullmatch(r"gfx[0-9]{1,2}[0-9a-f]{2}((:(sramecc|xnack)[+-])*)", candidate):
+        spelled = re.fullmatch(r"(gfx[0-9]{1,2}[0-9a-f]{2})((:(sramecc|xnack)[+-])*)", candidate)
+        if spelled and spelled[1] in known:
             return f"write {candidate}"
+    if lower.endswith("-generic"):
+        return "name processors: each kernel is compiled for the processors in csrc/kernels.toml"
     found = _closest(lower, known)
     return f"write {found}" if found else None

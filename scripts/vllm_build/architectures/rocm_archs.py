@@ -14,14 +14,22 @@ from vllm_build.architectures.arch_spelling import gfx_suggestion
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-#: Processors of ROCm's data centre and desktop GPUs, for suggestions. Every well-formed name is
-#: accepted; the compiler decides whether it exists.
-KNOWN = (
-    *("gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1031", "gfx1032"),
-    *("gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1200", "gfx1201"),
-)
+_BOTH = ("sramecc", "xnack")
+#: Processor -> the settings that its targets may have. Source: what clang 22 accepts. A kernel is
+#: compiled for the processors that its record names, so a new processor needs a change here, too.
+PROCESSORS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(["gfx900", "gfx902", "gfx904"], ("xnack",)),
+    **dict.fromkeys(["gfx906", "gfx908"], _BOTH),
+    **dict.fromkeys(["gfx909", "gfx90c"], ("xnack",)),
+    **dict.fromkeys(["gfx90a", "gfx942", "gfx950"], _BOTH),
+    **dict.fromkeys(["gfx1010", "gfx1011", "gfx1012", "gfx1013"], ("xnack",)),
+    **dict.fromkeys(["gfx1030", "gfx1031", "gfx1032", "gfx1033", "gfx1034", "gfx1035"], ()),
+    **dict.fromkeys(["gfx1036", "gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150"], ()),
+    **dict.fromkeys(["gfx1151", "gfx1152", "gfx1153", "gfx1200", "gfx1201"], ()),
+    **dict.fromkeys(["gfx1250", "gfx1251"], ()),
+}
 _PROCESSOR = re.compile(r"gfx([0-9]{1,2})([0-9a-f])([0-9a-f])")
 _TARGET = re.compile(r"(gfx[0-9]{1,2}[0-9a-f][0-9a-f])((?::(?:sramecc|xnack)[+-])*)")
 
@@ -42,6 +50,25 @@ def _settings(target: str) -> tuple[str, ...]:
     return tuple(part[:-1] for part in target.split(":")[1:])
 
 
+def _require_known(name: str, parts: Iterable[str], source: str) -> None:
+    """Refuse a processor that does not exist, and settings that a processor does not have."""
+    if name not in PROCESSORS:
+        raise ConfigurationError(
+            f"{source}: there is no AMD GPU architecture {name}",
+            expected="one of " + ", ".join(sorted(PROCESSORS, key=_order)),
+            remedy=gfx_suggestion(name, PROCESSORS) or f"correct {source}",
+        )
+    has = PROCESSORS[name]
+    for part in parts:
+        if part[:-1] not in has:
+            settings = "only the setting " + " and ".join(has) if has else "no settings"
+            raise ConfigurationError(
+                f"{source}: {name} has no setting {part[:-1]}",
+                expected=f"{name}, which has {settings}",
+                remedy=f"write {name} in {source}",
+            )
+
+
 def parse(text: str, source: str) -> tuple[str, ...]:
     """Read a list such as ``"gfx90a;gfx942"``.
 
@@ -53,9 +80,9 @@ def parse(text: str, source: str) -> tuple[str, ...]:
         The distinct entries, ascending, each with its settings in alphabetical order.
 
     Raises:
-        ConfigurationError: an entry is not an architecture, the list is empty, or two entries of
-            one processor exclude each other: the compiler requires a setting on all entries of a
-            processor or on none.
+        ConfigurationError: an entry is not an architecture, the list is empty, a processor does not
+            have a setting, or two entries of one processor exclude each other: the compiler
+            requires a setting on all entries of a processor or on none.
     """
     found: dict[str, tuple[str, ...]] = {}
     for word in re.split(r"[;\s]+", text.strip()):
@@ -67,8 +94,9 @@ def parse(text: str, source: str) -> tuple[str, ...]:
             raise ConfigurationError(
                 f"{source}: {word!r} is not an AMD GPU architecture",
                 expected="entries such as gfx90a, gfx942 or gfx90a:xnack-, separated by semicolons",
-                remedy=gfx_suggestion(word, KNOWN) or f"correct {source}",
+                remedy=gfx_suggestion(word, PROCESSORS) or f"correct {source}",
             )
+        _require_known(match[1], parts, source)
         target = ":".join((match[1], *parts))
         for other, settings in found.items():
             if processor(other) == match[1] and settings != _settings(target):

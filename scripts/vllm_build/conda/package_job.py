@@ -238,7 +238,9 @@ def _record(request: Request, outputs: tuple[Output, ...]) -> dict[str, str]:
 def install_line(request: Request) -> str:
     """The command that installs the packages on another machine."""
     channels = " ".join(f"-c {url}" for url in request.channel_urls)
-    return f"conda install --override-channels {channels} vllm"
+    # No solver chooses ROCm by itself: no virtual package says that a machine has an AMD GPU.
+    chosen = ' "vllm-kernels=*=rocm*"' if request.variant.accelerator == "rocm" else ""
+    return f"conda install --override-channels {channels} vllm{chosen}"
 
 
 def fetch_sources(request: Request, console: Console) -> None:

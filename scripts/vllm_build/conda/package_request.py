@@ -50,7 +50,12 @@ class Request:
 
     @cached_property
     def driver(self) -> str | None:
-        """The CUDA release to solve for without a driver, see :func:`solver.assumed_driver`."""
+        """The CUDA release to solve for without a driver, see :func:`solver.assumed_driver`.
+
+        Other accelerators have no virtual package for their driver.
+        """
+        if self.variant.accelerator != "cuda":
+            return None
         return solver.assumed_driver(self.variant.toolkit_version)
 
     @property

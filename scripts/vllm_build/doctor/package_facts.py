@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 from vllm_build.conda import package_channel, variants
 from vllm_build.doctor.fact import Fact, missing, of_error
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 
     from vllm_build.settings.build_settings import Settings
 
+#: The oldest glibc that the compilers and interpreters of the local channel run with. They are
+#: programs of Debian 12.
+GLIBC = Version("2.36")
+_OTHER_SYSTEM = (
+    "build on a system with a newer glibc (Debian 12, Ubuntu 24.04), or set CHANNEL=conda-forge"
+)
+
 
 def _channel(environ: Mapping[str, str], asked: Settings) -> Fact:
     for error in build_settings.problems({"CHANNEL": environ.get("CHANNEL", "")}):
@@ -30,6 +40,23 @@ def _channel(environ: Mapping[str, str], asked: Settings) -> Fact:
             "set CHANNEL=conda-forge to use the packages of conda-forge instead",
         )
     return Fact("channel", name)
+
+
+def _glibc() -> Fact:
+    name, release = platform.libc_ver()
+    if name != "glibc":
+        return missing(
+            "glibc",
+            f"another C library, but the local channel needs glibc {GLIBC}",
+            _OTHER_SYSTEM,
+        )
+    if Version(release) < GLIBC:
+        return missing(
+            "glibc",
+            f"{release}, but the compilers of the local channel need {GLIBC} or newer",
+            _OTHER_SYSTEM,
+        )
+    return Fact("glibc", release)
 
 
 def _toolchain(root: Path) -> Fact:
@@ -53,6 +80,6 @@ def examine(root: Path, environ: Mapping[str, str], asked: Settings) -> list[Fac
     return [
         Fact("rattler-build", shutil.which("rattler-build") or "the Python bindings"),
         chosen,
-        *([_toolchain(root)] if chosen.found == package_channel.LOCAL else []),
+        *([_glibc(), _toolchain(root)] if chosen.found == package_channel.LOCAL else []),
         Fact("variants", ", ".join(variants.names(root))),
     ]

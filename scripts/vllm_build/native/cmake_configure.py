@@ -14,7 +14,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.native import cmake, logged_process, toolkit_variables, unit_times
+from vllm_build.native import cmake, hip_targets, logged_process, toolkit_variables, unit_times
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.sources import cutlass, flash_attention, stable_inputs, third_party
 from vllm_build.target import torch_files
@@ -234,7 +234,8 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     Raises:
         BuildError: CMake failed.
         ConfigurationError: the build folder cannot be written, or a file has a time in the future.
-        ToolchainError: cmake, a generator or torch's headers are missing.
+        ToolchainError: cmake, a generator or torch's headers are missing, or the HIP compiler
+            cannot compile for an architecture of the plan.
     """
     folder = config.prepare_folder()
     clock.require_past(config.root, folder)
@@ -267,6 +268,8 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
     if old == stamp and any((folder / name).is_file() for name in ("build.ninja", "Makefile")):
         return False
     (folder / _STAMP).unlink(missing_ok=True)
+    if config.target.toolkit and config.plan.device == "rocm":
+        hip_targets.require(config.plan, config.target.toolkit, config.settings)
     command = [
         program,
         "-S",

@@ -43,5 +43,7 @@ def of_rocm(toolkit: Toolkit, settings: Settings) -> dict[str, str]:
         "CMAKE_HIP_PLATFORM": "amd",
     }
     if not settings.inherited.get("HIPCXX"):
-        variables["CMAKE_HIP_COMPILER"] = str(rocm_toolkit.find_clang(toolkit))
+        variables["CMAKE_HIP_COMPILER"] = str(
+            rocm_toolkit.find_clang(toolkit, settings.search_path)
+        )
     return variables

@@ -195,6 +195,7 @@ TAKEN_BY_PACKAGES = frozenset(
         "MAX_JOBS",
         "PATH",
         "PREFIX",
+        "PYTORCH_ROCM_ARCH",
         "REUSE",
         "TMPDIR",
         "TORCH_CUDA_ARCH_LIST",

@@ -45,7 +45,7 @@ class TargetSettings:
         "ROCM_HOME",
         FOLDER,
         _NONE,
-        "`ROCM_PATH`, else hipcc on `PATH`, else a conda prefix or `/opt/rocm`",
+        "`ROCM_PATH`, else hipcc or ROCm's clang on `PATH`, else a conda prefix or `/opt/rocm`",
         "The ROCm installation.",
     )
     rocm_path: Path | None = _var(

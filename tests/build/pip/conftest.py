@@ -217,6 +217,30 @@ def clone(tmp_path: Path) -> Path:
     return tree
 
 
+@pytest.fixture(scope="session")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Developer:
+    """A compiler, pip, and libtorch without its Python package, which is not one for ROCm."""
+    specs = [*TOOLS, "python 3.11.*", "libtorch", "setuptools", "wheel", "packaging"]
+    return make(tmp_path_factory.mktemp("builder"), specs)
+
+
+@pytest.fixture(scope="session")
+def rocm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ROCm: the compiler, the headers and the device libraries, without hipcc and a runtime."""
+    report = channel_build.ensure(ROOT, Console(), ["hip-clang_linux-64"], inherited=os.environ)
+    prefix = tmp_path_factory.mktemp("rocm") / "prefix"
+    conda_environment.create(prefix, ["hip-clang_linux-64"], [report.url])
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def rocm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone for the tests of a module, with a few kernels for ROCm."""
+    tree = copy_tree(tmp_path_factory.mktemp("rocm") / "tree")
+    keep_kernels(tree, ("gpu-runtime", "hip-runtime", "activation-gpu"))
+    return tree
+
+
 @pytest.fixture
 def version(root: Path) -> str:
     return (root / "VERSION").read_text(encoding="utf-8").strip()

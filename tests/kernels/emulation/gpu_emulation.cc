@@ -65,14 +65,22 @@ struct Fiber {
 // The most bytes that a lane offers to the others: one operand of a matrix instruction.
 constexpr size_t kMostExchanged = 32;
 
-// Data that the lanes of a warp exchange. There are two sets, because a lane may be one exchange
-// ahead of lanes that have not read yet.
-struct WarpExchange {
+// Data that the lanes of a warp, or of a wave, exchange. There are two sets, because a lane may be
+// one exchange ahead of lanes that have not read yet.
+struct LaneExchange {
   int lanes = 0;
   int arrived = 0;
   unsigned round = 0;
-  unsigned char values[2][kWarpSize][kMostExchanged];
+  unsigned char values[2][kWave][kMostExchanged];
+
+  void Start(int left, int most) {
+    lanes = left < most ? left : most;
+    arrived = 0;
+  }
 };
+
+// Bits of a warp's lanes before its first ballot.
+constexpr uint32_t kArbitraryBits = 0xA5C396E1;
 
 struct LaunchRecord {
   dim3 blocks;
@@ -83,8 +91,12 @@ struct LaunchRecord {
 
 struct Block {
   Fiber fibers[kMaxThreads];
-  WarpExchange warps[kMaxThreads / kWarpSize];
-  int number = 0;  // among the blocks in flight
+  LaneExchange warps[kMaxThreads / kWarpSize];
+  LaneExchange waves[kMaxThreads / kWave];
+  uint32_t ballots[kMaxThreads / kWarpSize];  // the last one of each warp
+  int released = 0;      // threads that have called ReleaseWrites since the last barrier
+  int all_released = 0;  // the number at the last barrier
+  int number = 0;        // among the blocks in flight
   int waiting = 0;
   unsigned barrier = 0;  // number of barriers that all threads have passed
   const LaunchRecord* launch = nullptr;
@@ -131,11 +143,14 @@ void Start(Block& started, const LaunchRecord& launch) {
   started.waiting = 0;
   started.shared.assign(launch.shared, kGarbage);
   started.asynchronous.reset();
-  for (int w = 0; w * kWarpSize < launch.threads; ++w) {
-    const int left = launch.threads - w * kWarpSize;
-    started.warps[w].lanes = left < kWarpSize ? left : kWarpSize;
-    started.warps[w].arrived = 0;
+  started.released = started.all_released = 0;
+  for (uint32_t& ballot : started.ballots) ballot = 0;
+  for (int first = 0; first < launch.threads; first += kWarpSize) {
+    started.warps[first / kWarpSize].Start(launch.threads - first, kWarpSize);
+    started.ballots[first / kWarpSize] = kArbitraryBits;
   }
+  for (int first = 0; first < launch.threads; first += kWave)
+    started.waves[first / kWave].Start(launch.threads - first, kWave);
   for (int thread = 0; thread < launch.threads; ++thread) {
     const size_t stack = static_cast<size_t>(started.number * kMaxThreads + thread);
     // The layout that vllm_switch_stack leaves: six registers, then the return address. At that
@@ -212,6 +227,7 @@ void BlockBarrier() {
   if (++block->waiting == block->launch->threads) {
     block->waiting = 0;
     ++block->barrier;
+    block->all_released = std::exchange(block->released, 0);
     return;
   }
   while (block->barrier == passed) Yield();
@@ -219,43 +235,69 @@ void BlockBarrier() {
 
 namespace {
 
-// Offers `size` bytes to the lanes of the warp, waits for all of them, and returns all lanes'
-// bytes.
-const unsigned char (*OfferToWarp(const void* mine, size_t size)) [kMostExchanged] {
-  if (size > kMostExchanged) Die("a lane offers more bytes than the exchange has room for");
-  const unsigned me = current.thread.x;
-  WarpExchange& warp = block->warps[me / kWarpSize];
-  const unsigned round = warp.round;
-  auto& values = warp.values[round % 2];
-  std::memcpy(values[me % kWarpSize], mine, size);
-  progress = true;
-  if (++warp.arrived == warp.lanes) {
-    warp.arrived = 0;
-    ++warp.round;
-  } else {
-    while (warp.round == round) Yield();
-  }
-  return values;
+// The exchange of the running thread's warp, or of its wave.
+LaneExchange& FindExchange(int lanes) {
+  if (lanes == kWarpSize) return block->warps[current.thread.x / kWarpSize];
+  if (lanes != kWave) Die("lanes that are neither a warp nor a wave exchange something");
+  return block->waves[current.thread.x / kWave];
 }
 
-unsigned LanesHere() {
-  return static_cast<unsigned>(block->warps[current.thread.x / kWarpSize].lanes);
-}
+// Offers `size` bytes to the lanes of the exchange, waits for all of them, and returns all lanes'
+// bytes.
+const unsigned char (*Offer(LaneExchange& all, unsigned lane, const void* mine, size_t size))
+    [kMostExchanged] {
+      if (size > kMostExchanged) Die("a lane offers more bytes than the exchange has room for");
+      const unsigned round = all.round;
+      auto& values = all.values[round % 2];
+      std::memcpy(values[lane], mine, size);
+      progress = true;
+      if (++all.arrived == all.lanes) {
+        all.arrived = 0;
+        ++all.round;
+      } else {
+        while (all.round == round) Yield();
+      }
+      return values;
+    }
 
 }  // namespace
 
-void Exchange(const void* mine, void* theirs, size_t size, unsigned lane) {
-  const auto values = OfferToWarp(mine, size);
-  if (lane >= LanesHere()) Die("a shuffle asks for a lane that the block does not have");
+void Exchange(const void* mine, void* theirs, size_t size, unsigned lane, int lanes) {
+  LaneExchange& all = FindExchange(lanes);
+  const auto values = Offer(all, current.thread.x % static_cast<unsigned>(lanes), mine, size);
+  if (lane >= static_cast<unsigned>(all.lanes))
+    Die("a shuffle asks for a lane that the block does not have");
   std::memcpy(theirs, values[lane], size);
 }
 
 uint32_t Ballot(bool value) {
-  const auto values = OfferToWarp(&value, sizeof(value));
+  LaneExchange& warp = FindExchange(kWarpSize);
+  const auto values = Offer(warp, current.thread.x % kWarpSize, &value, sizeof(value));
   uint32_t bits = 0;
-  for (unsigned lane = 0; lane < LanesHere(); ++lane)
+  for (int lane = 0; lane < warp.lanes; ++lane)
     bits |= static_cast<uint32_t>(values[lane][0]) << lane;
   return bits;
+}
+
+uint64_t BallotOfWave(bool value) {
+  const uint64_t mine = Ballot(value);
+  const unsigned warp = current.thread.x / kWarpSize;
+  block->ballots[warp] = static_cast<uint32_t>(mine);
+  if (kWave == kWarpSize) return mine;
+  const uint64_t other = block->ballots[warp ^ 1];
+  return warp % 2 == 0 ? mine | other << kWarpSize : mine << kWarpSize | other;
+}
+
+void SyncWarp() {
+  const bool nothing = false;
+  Offer(FindExchange(kWarpSize), current.thread.x % kWarpSize, &nothing, sizeof(nothing));
+}
+
+void ReleaseWrites() { ++block->released; }
+
+void CheckReleased() {
+  if (block->all_released != block->launch->threads)
+    Die("a signal after a barrier to which threads came without ReleaseWrites");
 }
 
 void LetOthersRun() { Yield(); }
@@ -298,8 +340,8 @@ extern "C" __attribute__((visibility("default"))) int vllm_emulation_run() {
 void* GetCurrentStream() { return nullptr; }
 // A small number, so that kernels must loop over the grid.
 int GetMultiprocessorCount() { return 2; }
-// Not a GPU's capability: this library has no kernels that are compiled for one.
-int GetComputeCapability() { return 0; }
+int GetComputeCapability() { return emulation::kCapability; }
+bool HasFnuz() { return emulation::kCapability == 94; }
 // memmove, because tests copy overlapping ranges, which work on the CPU.
 void CopyAsync(void* to, const void* from, size_t bytes) { std::memmove(to, from, bytes); }
 void FailLaunch(const char* kernel, int, const char*) { throw std::runtime_error(kernel); }

@@ -9,6 +9,12 @@
 // as a barrier or a shuffle that not all threads of the block or the warp reach. Kernels use
 // ordinary memory, so AddressSanitizer finds accesses outside of it.
 //
+// For ROCm, core/gpu/gpu.h is compiled as for HIP, with the functions of a wave that this file has
+// instead of HIP's. VLLM_EMULATED_WAVE is the number of lanes of a wave, 64 or 32, and
+// VLLM_EMULATED_CAPABILITY the version of the architecture: 94 for gfx942. A wave of 64 lanes is
+// two warps, which run at their own pace: a GPU runs them together or one after the other, as their
+// branches say.
+//
 // The emulation shows nothing about speed, alignment that a GPU requires
 // (UndefinedBehaviorSanitizer checks Pack's alignment), memory order between blocks, and code that
 // uses GPU instructions by name, except those of hopper_emulation.h.
@@ -40,6 +46,11 @@ struct dim3 {
 namespace vllm::gpu::emulation {
 
 constexpr int kWarpSize = 32;
+// Lanes of a wave: a warp, or two of them.
+constexpr int kWave = VLLM_EMULATED_WAVE;
+static_assert(kWave == 32 || kWave == 64);
+// Ten times the major version, plus the minor one; 0 for CUDA, where nothing depends on it.
+constexpr int kCapability = VLLM_EMULATED_CAPABILITY;
 
 // The running thread.
 struct Thread {
@@ -76,11 +87,22 @@ class Asynchronous {
 // The asynchronous work of the running block; null until it is set.
 std::unique_ptr<Asynchronous>& AsynchronousOfBlock();
 
-// Offers `size` bytes to the lanes of the warp, waits for all of them, and fetches the bytes of
-// lane `lane`.
-void Exchange(const void* mine, void* theirs, size_t size, unsigned lane);
+// Offers `size` bytes to the lanes of the warp, or of the wave if `lanes` is kWave, waits for all
+// of them, and fetches the bytes of lane `lane`.
+void Exchange(const void* mine, void* theirs, size_t size, unsigned lane, int lanes = kWarpSize);
 // Waits for all lanes of the warp; bit i is the value of lane i.
 uint32_t Ballot(bool value);
+// The same with a bit for each lane of the wave. The bits of the other warp are those of its last
+// call, or arbitrary ones: on a GPU they depend on where that warp is.
+uint64_t BallotOfWave(bool value);
+// Waits for all lanes of the warp.
+void SyncWarp();
+
+// Writes by which kernels on several GPUs signal each other (core/gpu/signal.h). A signal that
+// follows writes of other threads of the block ends the process, unless each of them has called
+// ReleaseWrites before their last barrier.
+void ReleaseWrites();
+void CheckReleased();
 
 template <typename T>
 T Shuffle(T value, int lane) {
@@ -105,11 +127,30 @@ inline uint16_t HalfOfFloat(float x) { return c10::detail::fp16_ieee_from_fp32_v
 #define blockDim (::vllm::gpu::emulation::current.threads)
 
 inline void __syncthreads() { ::vllm::gpu::emulation::BlockBarrier(); }
-inline void __syncwarp() {
-  const int nothing = 0;
-  int other;
-  ::vllm::gpu::emulation::Exchange(&nothing, &other, sizeof(nothing), 0);
+
+#if defined(VLLM_DEVICE_ROCM)
+
+// HIP's functions for a wave. `width` divides its lanes into groups that have nothing in common.
+template <typename T>
+T __shfl(T value, int lane, int width = ::vllm::gpu::emulation::kWave) {
+  static_assert(sizeof(T) <= 8);
+  T result;
+  ::vllm::gpu::emulation::Exchange(&value, &result, sizeof(T),
+                                   static_cast<unsigned>(lane) % static_cast<unsigned>(width),
+                                   width);
+  return result;
 }
+template <typename T>
+T __shfl_xor(T value, int mask, int width = ::vllm::gpu::emulation::kWave) {
+  return __shfl(value, static_cast<int>(threadIdx.x) % width ^ mask, width);
+}
+inline unsigned long long __ballot(int value) {
+  return ::vllm::gpu::emulation::BallotOfWave(value != 0);
+}
+inline unsigned __lane_id() { return threadIdx.x % ::vllm::gpu::emulation::kWave; }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+#endif
 
 // One thread runs at a time, so plain code is atomic.
 template <typename T>

@@ -318,7 +318,7 @@ void MeetAtBarrier(int id, int threads) {
 }
 
 void FenceProducts() {
-  __syncwarp();
+  SyncWarp();
   Mine().fenced = true;
 }
 
@@ -331,13 +331,13 @@ void AddProduct(float* sums, int columns, bool bfloat16, bool across, uint64_t a
 }
 
 void CommitProducts() {
-  __syncwarp();
+  SyncWarp();
   Mine().committed.push_back(std::move(Mine().open));
   Mine().open.clear();
 }
 
 void WaitForProducts() {
-  __syncwarp();
+  SyncWarp();
   // Warps get their results at different times, and sometimes a warpgroup long after the others, so
   // that the others advance as far as possible before anything is read.
   const unsigned turn = Mine().waits++;

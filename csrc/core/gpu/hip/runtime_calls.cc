@@ -126,13 +126,10 @@ extern "C" {
 #pragma GCC visibility push(hidden)
 
 VLLM_HIP_FORWARD(hipGetDevice, (int* device), device)
-VLLM_HIP_FORWARD(hipGetDeviceCount, (int* count), count)
-VLLM_HIP_FORWARD(hipSetDevice, (int device), device)
 VLLM_HIP_FORWARD(hipGetLastError, ())
 VLLM_HIP_FORWARD(hipDeviceGetAttribute, (int* value, int attribute, int device), value, attribute,
                  device)
 VLLM_HIP_FORWARD(hipDeviceSynchronize, ())
-VLLM_HIP_FORWARD(hipMalloc, (void** memory, size_t bytes), memory, bytes)
 VLLM_HIP_FORWARD(hipExtMallocWithFlags, (void** memory, size_t bytes, unsigned flags), memory,
                  bytes, flags)
 VLLM_HIP_FORWARD(hipFree, (void* memory), memory)
@@ -147,8 +144,6 @@ VLLM_HIP_FORWARD(hipStreamIsCapturing, (void* stream, int* status), stream, stat
 VLLM_HIP_FORWARD(hipIpcGetMemHandle, (IpcHandle * handle, void* memory), handle, memory)
 VLLM_HIP_FORWARD(hipIpcOpenMemHandle, (void** memory, IpcHandle handle, unsigned flags), memory,
                  handle, flags)
-VLLM_HIP_FORWARD(hipFuncSetAttribute, (const void* kernel, int attribute, int value), kernel,
-                 attribute, value)
 VLLM_HIP_FORWARD(__hipPushCallConfiguration, (Dim3 grid, Dim3 block, size_t shared, void* stream),
                  grid, block, shared, stream)
 VLLM_HIP_FORWARD(__hipPopCallConfiguration,

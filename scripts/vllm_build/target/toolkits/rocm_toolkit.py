@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 USUAL = Path("/opt/rocm")
 _VARIABLE = "ROCM_HOME"
 _RELEASE = re.compile(r"\s*([0-9]+\.[0-9]+(\.[0-9]+)?)")
+_HIP_VERSION = r"HIP version: ([0-9]+\.[0-9]+(?:\.[0-9]+)?)"
+_CONDA_CLANG = "x86_64-conda-linux-gnu-clang++"
 #: clang in a ROCm folder: AMD's name for it, and its places in ROCm 5.7 to 7.2 and in conda.
 _CLANGS = (
     "bin/amdclang++",
     "lib/llvm/bin/clang++",
     "llvm/bin/clang++",
-    "bin/x86_64-conda-linux-gnu-clang++",
+    f"bin/{_CONDA_CLANG}",
     "bin/clang++",
 )
 #: Programs that tell a ROCm folder, the usual one first.
@@ -53,14 +55,55 @@ def _read_release(root: Path) -> Version | None:
     return None
 
 
+def _on_path(settings: Settings) -> Candidate | None:
+    """Hipcc on PATH, else ROCm's own clang, else the clang of a conda environment with HIP."""
+    for program in ("hipcc", "amdclang++"):
+        if found := toolkit_search.on_path(program, settings):
+            return found
+    found = toolkit_search.on_path(_CONDA_CLANG, settings)
+    return found if found and _has_hip(found.compiler.parent.parent) else None
+
+
+def _has_hip(prefix: Path) -> bool:
+    return (prefix / "share" / "hip" / "version").is_file()
+
+
 def _in_conda(settings: Settings) -> Candidate | None:
     """Hipcc of a conda environment, or the clang of one that has HIP's headers."""
     prefixes = toolkit_search.conda_prefixes(settings)
     found = toolkit_search.in_folders(prefixes, "bin/hipcc")
-    with_hip = [
-        (reason, prefix) for reason, prefix in prefixes if (prefix / "share/hip/version").is_file()
-    ]
-    return found or toolkit_search.in_folders(with_hip, "bin/x86_64-conda-linux-gnu-clang++")
+    with_hip = [(reason, prefix) for reason, prefix in prefixes if _has_hip(prefix)]
+    return found or toolkit_search.in_folders(with_hip, f"bin/{_CONDA_CLANG}")
+
+
+def _in_usual_place() -> Candidate | None:
+    """The first program that tells a ROCm, in the folder of AMD's packages."""
+    for program in _PROGRAMS:
+        if found := toolkit_search.in_folders([("the usual place", USUAL)], program):
+            return found
+    return None
+
+
+def _search(settings: Settings) -> Candidate | None:
+    """The compiler of the first place that has one.
+
+    Raises:
+        ToolchainError: a variable names a folder without a compiler.
+    """
+    return (
+        toolkit_search.named(
+            [("ROCM_HOME", settings.rocm_home), ("ROCM_PATH", settings.rocm_path)],
+            [*_PROGRAMS, *_CLANGS[3:]],
+            "a ROCm installation",
+        )
+        or _on_path(settings)
+        or _in_conda(settings)
+        or toolkit_search.in_folders(
+            [("ROCm's wheels", site / "_rocm_sdk_devel") for site in toolkit_search.site_folders()],
+            "bin/hipcc",
+        )
+        or _in_usual_place()
+    )
 
 
 def find_rocm(settings: Settings) -> Toolkit | None:
@@ -73,29 +116,7 @@ def find_rocm(settings: Settings) -> Toolkit | None:
         ToolchainError: neither ``.info/version`` nor hipcc names a release, ROCm is older than 5.7
             or not where a variable says, or the hipcc is the one for NVIDIA GPUs.
     """
-    candidate = (
-        toolkit_search.named(
-            [("ROCM_HOME", settings.rocm_home), ("ROCM_PATH", settings.rocm_path)],
-            [*_PROGRAMS, *_CLANGS[3:]],
-            "a ROCm installation",
-        )
-        or toolkit_search.on_path("hipcc", settings)
-        or _in_conda(settings)
-        or toolkit_search.in_folders(
-            [("ROCm's wheels", site / "_rocm_sdk_devel") for site in toolkit_search.site_folders()],
-            "bin/hipcc",
-        )
-        or next(
-            filter(
-                None,
-                (
-                    toolkit_search.in_folders([("the usual place", USUAL)], program)
-                    for program in _PROGRAMS
-                ),
-            ),
-            None,
-        )
-    )
+    candidate = _search(settings)
     if candidate is None:
         return None
     roots = _possible_roots(candidate.compiler)
@@ -123,13 +144,14 @@ def _ask_hipcc(hipcc: Path) -> Version:
     Raises:
         ToolchainError: it prints none, or it is the one that runs nvcc.
     """
-    if "Cuda compiler driver" in toolkit_search.output_of(hipcc, ["--version"], _VARIABLE):
+    printed = toolkit_search.output_of(hipcc, ["--version"], _VARIABLE)
+    if "Cuda compiler driver" in printed:
         raise ToolchainError(
             f"{hipcc} compiles for NVIDIA GPUs: it runs nvcc",
             expected="the hipcc of a ROCm installation",
             remedy=f"set {_VARIABLE} to one, unset HIP_PLATFORM, or build for the device cuda",
         )
-    return toolkit_search.ask(hipcc, r"HIP version: ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", _VARIABLE)
+    return toolkit_search.version_in(printed, _HIP_VERSION, hipcc, _VARIABLE)
 
 
 def _possible_roots(compiler: Path) -> list[Path]:
@@ -143,8 +165,12 @@ def _possible_roots(compiler: Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def find_clang(toolkit: Toolkit) -> Path:
+def find_clang(toolkit: Toolkit, search_path: str | None) -> Path:
     """The clang of a ROCm, which CMake compiles HIP with: it does not accept hipcc.
+
+    Args:
+        toolkit: the ROCm.
+        search_path: PATH of the build, see ``Settings.search_path``.
 
     Raises:
         ToolchainError: it has none, or one that cannot compile for AMD GPUs.
@@ -152,7 +178,7 @@ def find_clang(toolkit: Toolkit) -> Path:
     own = [] if toolkit.compiler.name == "hipcc" else [toolkit.compiler]
     inside = [toolkit.root / name for name in _CLANGS]
     # A distribution's hipcc has its clang elsewhere, under a versioned name that hipcc knows.
-    elsewhere = [Path(found)] if (found := shutil.which("amdclang++")) else []
+    elsewhere = [Path(found)] if (found := shutil.which("amdclang++", path=search_path)) else []
     for clang in (*own, *inside, *elsewhere):
         if toolkit_search.is_program(clang):
             _require_amdgpu(clang)

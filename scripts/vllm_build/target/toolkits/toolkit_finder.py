@@ -52,9 +52,9 @@ _WANTED = {
         "CUDA_HOME, CUDA_PATH, PATH, conda environments and NVIDIA's wheels",
     ),
     "rocm": (
-        f"ROCm with hipcc, {FLOORS['rocm']} or newer",
+        f"ROCm with hipcc or its clang, {FLOORS['rocm']} or newer",
         "ROCM_HOME",
-        "hipcc",
+        "hipcc and ROCm's clang",
         "ROCM_HOME, ROCM_PATH, PATH, conda environments, ROCm's wheels and /opt/rocm",
     ),
     "xpu": (

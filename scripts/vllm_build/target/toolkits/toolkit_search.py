@@ -177,7 +177,15 @@ def ask(compiler: Path, pattern: str, variable: str) -> Version:
     Raises:
         ToolchainError: the compiler cannot be run, fails, hangs, or prints no version.
     """
-    printed = output_of(compiler, ["--version"], variable)
+    return version_in(output_of(compiler, ["--version"], variable), pattern, compiler, variable)
+
+
+def version_in(printed: str, pattern: str, compiler: Path, variable: str) -> Version:
+    """The version in ``printed``, which ``compiler --version`` printed; the rest is as for ``ask``.
+
+    Raises:
+        ToolchainError: there is no version in it.
+    """
     if match := re.search(pattern, printed):
         return Version(match[1])
     said = (printed.strip() or "nothing").splitlines()
