@@ -5,15 +5,28 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vllm_build.toolchain import wheel_recipe, wheel_table
+from vllm_build.toolchain import wheel_recipe, wheel_resolver, wheel_table
+from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
+from vllm_build.toolchain.wheel_resolver import Maker, Required
 from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+#: Makers of packages that a table of wheels does not make, by package.
+MAKERS = {
+    "numpy": [
+        Maker("numpy-3.11", "2.4.6", python="3.11"),
+        Maker("numpy-3.13", "2.4.6", python="3.13"),
+    ],
+    "python-gil": [Maker("python-gil-3.11", "3.11", python="3.11")],
+    "pytorch": [Maker("pytorch-3.11", "2.13.0", python="3.11")],
+}
+PYTHONS = ["3.11.2", "3.13.5"]
 WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -68,3 +81,43 @@ def write_wheel(
         )
         archive.writestr(f"{info}/RECORD", "")
     return path
+
+
+def parse(tmp_path: Path, text: str) -> wheel_table.Table:
+    """The table of a text."""
+    return wheel_table.parse(text, tmp_path / "wheels.toml")
+
+
+def locked(
+    build: str, version: str, *requires: str, python: str = ">=3.9", name: str = ""
+) -> LockedFile:
+    """A locked pure wheel with these requirements."""
+    file = f"{build}-{version}-py3-none-any.whl"
+    return LockedFile(
+        build,
+        0,
+        "pypi",
+        name or build,
+        version,
+        file,
+        "0" * 64,
+        requires=requires,
+        requires_python=python,
+    )
+
+
+def require(
+    tmp_path: Path,
+    lines: str,
+    *files: LockedFile,
+    pythons: list[str] = PYTHONS,
+    head: str = "",
+) -> dict[str, Required]:
+    """What the builds of the table's lines need, with these locked files."""
+    table = parse(tmp_path, f'{head}[wheels]\n{lines}\n[names]\ntorch = "pytorch"\n')
+    return wheel_resolver.require(table, Lock.of(files), MAKERS, pythons)
+
+
+def compiled(build: str, tag: str, *requires: str) -> LockedFile:
+    """A locked wheel with a tag."""
+    return replace(locked(build, "1", *requires), filename=f"a-1-{tag}.whl")

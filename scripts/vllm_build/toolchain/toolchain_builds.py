@@ -283,9 +283,9 @@ def required(build: Build, python: str) -> Iterator[tuple[str, str]]:
 
     Args:
         build: the build.
-        python: the interpreter that its package is used with, if the package is for several. What
-            a package requires at run time has to be there for this one. What a build needs is used
-            while it runs, with the build's own interpreter or the default.
+        python: the interpreter that its package is used with, if the package is for several.
+            Requirements at run time are of this interpreter. Needs of the build are of the build's
+            own interpreter, or of the default one.
     """
     own = build.python or DEFAULT_PYTHON
     yield from ((name, own) for name in build.needs)
