@@ -44,7 +44,7 @@ def compile_emulator(architecture: str, folder: Path) -> Path:
     listed = "".join(f"{name}: {why}\n" for name, why in sorted(unknown.items()))
     (folder / "not-emulated.txt").write_text(listed, encoding="utf-8")
     _, generation, lanes = tables.ARCHITECTURES[architecture]
-    flags = ["-std=c++20", "-O2", "-g1", "-fPIC", "-march=native", "-fwrapv", "-ffp-contract=off"]
+    flags = ["-std=c++20", "-O1", "-fPIC", "-march=native", "-fwrapv", "-ffp-contract=off"]
     flags += ["-Wall", "-Wextra", "-fvisibility=hidden", f"-I{HERE}", f"-DVLLM_GFX_LANES={lanes}"]
     flags += [
         f"-DVLLM_GFX_RDNA={str(generation > 9).lower()}",

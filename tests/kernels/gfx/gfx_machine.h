@@ -16,6 +16,9 @@
 
 namespace gfx {
 
+// What instructions share is not copied into each of them: compiling them takes long enough.
+#define VLLM_GFX_SHARED [[gnu::noinline]]
+
 inline constexpr int kLanes = VLLM_GFX_LANES;
 inline constexpr bool kRdna = VLLM_GFX_RDNA;
 inline constexpr int kGeneration = VLLM_GFX_GENERATION;
@@ -125,7 +128,7 @@ Word<kBits> FloatConstant(unsigned code) {
 
 // Reads a scalar operand or a constant.
 template <int kBits, Kind kKind>
-Word<kBits> ReadScalar(const Wave& w, const Inst& inst, unsigned code) {
+VLLM_GFX_SHARED Word<kBits> ReadScalar(const Wave& w, const Inst& inst, unsigned code) {
   using Value = Word<kBits>;
   if (code >= 128 && code <= 192) return Value{code - 128};
   if (code >= 193 && code <= 208) return static_cast<Value>(-static_cast<int64_t>(code - 192));
@@ -154,7 +157,7 @@ struct Operand {
 
 // Reads an operand for all lanes. Of 16 bits, the upper ones are what the register holds.
 template <int kBits, Kind kKind>
-Operand<kBits> Read(Wave& w, const Inst& inst, unsigned code) {
+VLLM_GFX_SHARED Operand<kBits> Read(Wave& w, const Inst& inst, unsigned code) {
   Operand<kBits> result;
   if (code < kVgpr) {
     const Word<kBits> value = ReadScalar<kBits, kKind>(w, inst, code);
@@ -171,7 +174,7 @@ Operand<kBits> Read(Wave& w, const Inst& inst, unsigned code) {
 // A 16-bit operand of the short encodings of RDNA: bit 7 of a vector register's number asks for the
 // upper half of the register.
 template <Kind kKind>
-Operand<16> ReadHalf(Wave& w, const Inst& inst, unsigned code) {
+VLLM_GFX_SHARED Operand<16> ReadHalf(Wave& w, const Inst& inst, unsigned code) {
   if (!kRdna || code < kVgpr + 128) return Read<16, kKind>(w, inst, code);
   auto result = Read<16, kKind>(w, inst, code - 128);
   for (auto& lane : result.lanes) lane >>= 16;
@@ -184,7 +187,7 @@ inline void TakeUpperHalf(Operand<16>& operand, unsigned upper) {
 
 // Applies the modifiers of a floating-point operand.
 template <int kBits>
-void ApplySigns(Operand<kBits>& operand, unsigned negative, unsigned absolute) {
+VLLM_GFX_SHARED void ApplySigns(Operand<kBits>& operand, unsigned negative, unsigned absolute) {
   if (!negative && !absolute) return;
   constexpr Word<kBits> kSign = Word<kBits>{1} << (kBits - 1);
   for (auto& lane : operand.lanes) {
@@ -195,7 +198,7 @@ void ApplySigns(Operand<kBits>& operand, unsigned negative, unsigned absolute) {
 
 // Chooses the halves of a packed operand, and applies their signs.
 template <int kBits>
-void ChooseHalves(Operand<kBits>& operand, unsigned low, unsigned high, unsigned negative_low,
+VLLM_GFX_SHARED void ChooseHalves(Operand<kBits>& operand, unsigned low, unsigned high, unsigned negative_low,
                   unsigned negative_high) {
   constexpr int kHalf = kBits / 2;
   constexpr Word<kBits> kOnes = (Word<kBits>{1} << kHalf) - 1;
@@ -211,7 +214,7 @@ void ChooseHalves(Operand<kBits>& operand, unsigned low, unsigned high, unsigned
 
 // Chooses a byte, a word or all of an operand of an SDWA instruction.
 template <int kBits>
-void ChoosePart(Operand<kBits>& operand, unsigned part, bool sign_extended) {
+VLLM_GFX_SHARED void ChoosePart(Operand<kBits>& operand, unsigned part, bool sign_extended) {
   if (part >= 6) return;
   const int bits = part < 4 ? 8 : 16, low = part < 4 ? 8 * part : 16 * (part - 4);
   for (auto& lane : operand.lanes) {
@@ -221,7 +224,7 @@ void ChoosePart(Operand<kBits>& operand, unsigned part, bool sign_extended) {
   }
 }
 // Puts results into the part of the register that an SDWA instruction chooses.
-inline void PlacePart(Operand<32>& result, const uint32_t* old, unsigned part, unsigned unused) {
+VLLM_GFX_SHARED inline void PlacePart(Operand<32>& result, const uint32_t* old, unsigned part, unsigned unused) {
   if (part >= 6) return;
   const int bits = part < 4 ? 8 : 16, low = part < 4 ? 8 * part : 16 * (part - 4);
   const uint32_t mask = ((1u << bits) - 1) << low;
@@ -238,7 +241,7 @@ inline void PlacePart(Operand<32>& result, const uint32_t* old, unsigned part, u
 
 // Applies the output modifiers of a floating-point result.
 template <typename T, int kBits, int kHeld>
-void ApplyOutput(Operand<kHeld>& result, unsigned factor, unsigned clamp) {
+VLLM_GFX_SHARED void ApplyOutput(Operand<kHeld>& result, unsigned factor, unsigned clamp) {
   if (!factor && !clamp) return;
   constexpr float kFactors[] = {1, 2, 4, 0.5f};
   for (auto& lane : result.lanes) {
@@ -250,7 +253,7 @@ void ApplyOutput(Operand<kHeld>& result, unsigned factor, unsigned clamp) {
 
 // Writes the lanes that are on.
 template <int kBits>
-void Write(Wave& w, unsigned number, const Operand<kBits>& result, uint64_t exec) {
+VLLM_GFX_SHARED void Write(Wave& w, unsigned number, const Operand<kBits>& result, uint64_t exec) {
   uint32_t* low = w.Vector(number);
   if constexpr (kBits == 64) {
     uint32_t* high = w.Vector(number + 1);
@@ -265,7 +268,7 @@ void Write(Wave& w, unsigned number, const Operand<kBits>& result, uint64_t exec
   }
 }
 // Writes the lower or the upper half of a register.
-inline void WriteHalf(Wave& w, unsigned number, const Operand<32>& result, bool upper,
+VLLM_GFX_SHARED inline void WriteHalf(Wave& w, unsigned number, const Operand<32>& result, bool upper,
                       uint64_t exec) {
   uint32_t* out = w.Vector(number);
   for (int i = 0; i < kLanes; ++i) {
