@@ -65,6 +65,8 @@ def compile_emulator(architecture: str, folder: Path) -> Path:
     # Our libraries look for the runtime by its file's name, and for torch's library by this name.
     library = folder / "libamdhip64.so"
     link = ["-shared", "-Wl,-soname,libtorch_hip.so", "-Wl,-z,defs", "-ldl"]
+    # The interpreter may have another C++ library than the compiler.
+    link += ["-static-libstdc++", "-static-libgcc"]
     subprocess.run([compiler, *objects, *link, "-o", str(library)], check=True)
     return library
 
@@ -90,23 +92,39 @@ def unpack_libraries(libraries: Path, architecture: str, folder: Path) -> Path:
     return listing
 
 
+def find_libraries(python: str) -> Path:
+    """Return the folder of the package vllm that an interpreter has installed."""
+    code = "import importlib.util as u; s = u.find_spec('vllm'); print(s.origin if s else '')"
+    line = [python, "-P", "-c", code]
+    found = subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+    if not found:
+        raise SystemExit(
+            f"error: {python} has no vllm\n  expected: the ROCm package's libraries\n"
+            "  to do:    --libraries DIR, with _C.abi3.so and the others"
+        )
+    return Path(found).parent
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
     )
     parser.add_argument("--arch", choices=tables.ARCHITECTURES, required=True)
-    parser.add_argument("--libraries", type=Path, required=True, help="the package's folder vllm")
+    parser.add_argument(
+        "--libraries", type=Path, help="the package's folder vllm (default: that of --python)"
+    )
     parser.add_argument("--python", default=sys.executable, help="an interpreter with torch")
     parser.add_argument("--build", type=Path, help="the folder to build in; it is kept")
     options, rest = parser.parse_known_args(arguments)
     folder = (options.build or ROOT / "build" / f"emulate-{options.arch}").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     library = compile_emulator(options.arch, folder)
-    listing = unpack_libraries(options.libraries, options.arch, folder)
+    libraries = options.libraries or find_libraries(options.python)
+    listing = unpack_libraries(libraries, options.arch, folder)
     site = folder / "site"
     shutil.rmtree(site, ignore_errors=True)
     copy_package(site)
-    for each in options.libraries.glob("*.abi3.so"):
+    for each in libraries.glob("*.abi3.so"):
         shutil.copyfile(each, site / "vllm" / each.name)
     files = [name for record, names in TESTS.items() if record not in LEFT_OUT for name in names]
     env = {

@@ -4,6 +4,7 @@
 #include <elf.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -11,8 +12,8 @@
 namespace gfx {
 namespace {
 
-// What registers and shared memory hold before a kernel writes them: no address, and as a float32
-// number -1e30 or so.
+// Registers and shared memory hold this before a kernel writes them: no address, and as a float32
+// number -7e29.
 constexpr uint32_t kUnwritten = 0xf14f14f1;
 
 // A kernel descriptor, of which the LLVM project's guide to AMDGPU lists the parts.

@@ -16,7 +16,7 @@
 
 namespace gfx {
 
-// What instructions share is not copied into each of them: compiling them takes long enough.
+// Functions that instructions share are not copied into each: compiling takes long enough.
 #define VLLM_GFX_SHARED [[gnu::noinline]]
 
 inline constexpr int kLanes = VLLM_GFX_LANES;
@@ -111,7 +111,7 @@ inline int32_t SignedField(const Inst& inst, int high, int low) {
   return static_cast<int32_t>(Field(inst, high, low) << unused) >> unused;
 }
 
-// What an operand is, for its constants and its signs.
+// The kind of an operand, for its constants and its signs.
 enum class Kind { kBits, kSigned, kFloat };
 
 template <int kBits>

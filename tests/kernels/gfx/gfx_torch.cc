@@ -12,8 +12,10 @@ namespace {
 constexpr int32_t kCpu = 0, kCuda = 1;
 
 template <typename Function>
-Function* FindNext(const char* name) {
-  auto* const function = reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+Function* FindInTorch(const char* name) {
+  void* const torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  auto* const function =
+      torch == nullptr ? nullptr : reinterpret_cast<Function*>(dlsym(torch, name));
   if (function == nullptr) {
     std::fprintf(stderr, "emulate-gfx: torch has no %s\n", name);
     std::abort();
@@ -28,7 +30,7 @@ extern "C" {
 
 int32_t aoti_torch_get_device_type(void* tensor, int32_t* type) {
   static auto* const next =
-      FindNext<int32_t(void*, int32_t*)>("aoti_torch_get_device_type");
+      FindInTorch<int32_t(void*, int32_t*)>("aoti_torch_get_device_type");
   const int32_t status = next(tensor, type);
   if (status == 0 && *type == kCpu) *type = kCuda;
   return status;
@@ -50,7 +52,7 @@ int32_t aoti_torch_get_current_cuda_stream(int32_t, void** stream) {
 int32_t aoti_torch_empty_strided(int64_t rank, const int64_t* sizes, const int64_t* strides,
                                  int32_t dtype, int32_t type, int32_t index, void** tensor) {
   static auto* const next =
-      FindNext<int32_t(int64_t, const int64_t*, const int64_t*, int32_t, int32_t, int32_t,
+      FindInTorch<int32_t(int64_t, const int64_t*, const int64_t*, int32_t, int32_t, int32_t,
                        void**)>("aoti_torch_empty_strided");
   return next(rank, sizes, strides, dtype, type == kCuda ? kCpu : type, index, tensor);
 }
