@@ -39,8 +39,7 @@ import pseudo_code
         ("D0.u64[laneId] = S0.i32 <> 0", "MASK_OUT = (As<int32_t, 32>(S0) != 0);"),
         (
             "D0.u32 = VCC.u64[laneId] ? S1.u32 : S0.u32",
-            "Put<uint32_t, 32>(D0, "
-            "(MASK_IN ? As<uint32_t, 32>(S1) : As<uint32_t, 32>(S0)));",
+            "Put<uint32_t, 32>(D0, (MASK_IN ? As<uint32_t, 32>(S1) : As<uint32_t, 32>(S0)));",
         ),
         (
             "tmp[31 : 16].f16 = S0[15 : 0].f16; // the upper half\nD0.b32 = tmp.b32",

@@ -59,9 +59,7 @@ def compile_emulator(architecture: str, folder: Path) -> Path:
         newest = max(headers, each.stat().st_mtime)
         if not target.is_file() or target.stat().st_mtime < newest:
             print(f"compiling {each.name} for {architecture}", flush=True)
-            subprocess.run(
-                [compiler, *flags, "-c", str(each), "-o", str(target)], check=True
-            )
+            subprocess.run([compiler, *flags, "-c", str(each), "-o", str(target)], check=True)
     # Our libraries look for the runtime by its file's name, and for torch's library by this name.
     library = folder / "libamdhip64.so"
     link = ["-shared", "-Wl,-soname,libtorch_hip.so", "-Wl,-z,defs", "-ldl"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import memory_ops
 import scalar_ops
+import special_ops
 import tables
 import vector_ops
 from pseudo_code import UnknownPseudoCodeError
@@ -71,7 +72,7 @@ def write_body(encoding: tables.Encoding, op: tables.Op) -> str:
     if name.startswith("SO"):
         return scalar_ops.write(encoding, op)
     if name.startswith("VOPD"):
-        return vector_ops.write_dual(encoding)
+        return special_ops.write_dual(encoding)
     if name.startswith("VOP"):
         return vector_ops.write(encoding, op)
     raise UnknownPseudoCodeError("its encoding is not emulated")
@@ -94,9 +95,7 @@ def write(architecture: str) -> tuple[str, dict[str, str]]:
                 generator.unknown[f"{encoding.name} {op.name}"] = str(error)
                 run = generator.add('Fail(i, "the instruction is not emulated");')
             entries[number] = f'{{{run}, "{op.name}"}}'
-        sources = [
-            str(at) for _, at, kind in encoding.fields.values() if kind in ("Src", "SSrc")
-        ]
+        sources = [str(at) for _, at, kind in encoding.fields.values() if kind in ("Src", "SSrc")]
         if encoding.name.startswith(("VOP3_SDST", "VOP1_SDST")):
             # The result is in such a field, too.
             sources.remove(str(encoding.fields["vdst"][1]))
@@ -107,8 +106,10 @@ def write(architecture: str) -> tuple[str, dict[str, str]]:
             if re.match(r"V_DUAL_FMA(AK|MK)_", op.name)
         )
         start = f"{{{encoding.mask:#x}ull, {encoding.bits:#x}ull, {encoding.words}, {low}, {bits},"
-        rows.append(f"{start} {{{', '.join(sources)}}}, {literal}, {always:#x}, {{{', '.join(entries)}}}}},")
+        rows.append(
+            f"{start} {{{', '.join(sources)}}}, {literal}, {always:#x}, {{{', '.join(entries)}}}}},"
+        )
     if any("RunDuals" in text for text in generator.functions):
-        generator.functions.insert(0, vector_ops.write_dual_table(tables.load(architecture)))
+        generator.functions.insert(0, special_ops.write_dual_table(tables.load(architecture)))
     text = HEAD.format(functions="\n".join(generator.functions), encodings="\n".join(rows))
     return text, generator.unknown

@@ -27,6 +27,14 @@ struct Descriptor {
 };
 static_assert(sizeof(Descriptor) == 64);
 
+// A packet in the queue of a GPU, of which kernels read the sizes of the grid.
+struct Packet {
+  uint16_t header, axes, block[3], unused0;
+  uint32_t threads[3], private_bytes, shared;
+  uint64_t kernel, arguments, unused1, signal;
+};
+static_assert(sizeof(Packet) == 64);
+
 template <typename T>
 T Bits(T value, int low, int count) {
   return value >> low & ((T{1} << count) - 1);
@@ -40,6 +48,13 @@ class Block {
     threads_ = launch.block[0] * launch.block[1] * launch.block[2];
     waves_.resize((threads_ + kLanes - 1) / kLanes);
     group_.shared.resize(descriptor.shared + launch.shared);
+    packet_.axes = 3;
+    packet_.shared = static_cast<uint32_t>(group_.shared.size());
+    packet_.arguments = reinterpret_cast<uint64_t>(arguments);
+    for (int axis = 0; axis < 3; ++axis) {
+      packet_.block[axis] = static_cast<uint16_t>(launch.block[axis]);
+      packet_.threads[axis] = launch.grid[axis] * launch.block[axis];
+    }
   }
 
   void Run(const uint32_t (&place)[3]) {
@@ -104,7 +119,10 @@ class Block {
     const auto arguments = reinterpret_cast<uint64_t>(arguments_);
     unsigned next = 0;
     if (asked & 1) next += 4;  // a buffer over private memory
-    if (asked & 2) Refuse("a dispatch packet");
+    if (asked & 2) {
+      wave.SetPair(next, reinterpret_cast<uint64_t>(&packet_));
+      next += 2;
+    }
     if (asked & 4) next += 2;  // a queue
     if (asked & 8) {
       wave.SetPair(next, arguments);
@@ -128,15 +146,11 @@ class Block {
       if (Bits(descriptor_.resources2, 7 + axis, 1)) wave.scalar[next++] = place[axis];
   }
 
-  [[noreturn]] void Refuse(const char* what) const {
-    throw std::runtime_error(std::string("the kernel asks for ") + what +
-                             ", which is not emulated");
-  }
-
   const Launch& launch_;
   const Descriptor& descriptor_;
   const uint8_t* arguments_;
   uint32_t threads_;
+  Packet packet_{};
   Group group_;
   std::vector<Wave> waves_;
 };

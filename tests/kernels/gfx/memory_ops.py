@@ -107,9 +107,7 @@ def write_shared(encoding: tables.Encoding, op: tables.Op) -> str:
     to = data(encoding, "vdst")
     if what == "BPERMUTE_B32":
         return f"PermuteBackward(w, {address}, {whole}, {one}, {to});"
-    twice = re.fullmatch(
-        r"(LOAD|STORE|READ|WRITE)_?2(?:ADDR)?(_STRIDE64|ST64)?_B(32|64)", what
-    )
+    twice = re.fullmatch(r"(LOAD|STORE|READ|WRITE)_?2(?:ADDR)?(_STRIDE64|ST64)?_B(32|64)", what)
     if twice:
         size = int(twice[3]) // 8
         scale = size * (64 if twice[2] else 1)

@@ -60,6 +60,14 @@ def code(encoding: tables.Encoding, name: str) -> str:
     return f"({value} << 1)" if kind == "SBase" else value
 
 
+def bit(encoding: tables.Encoding, name: str, place: int = 0) -> str:
+    """C++ for one bit of a field; "0" if the encoding has no such field."""
+    if name not in encoding.fields:
+        return "0"
+    low = encoding.fields[name][1] + place
+    return f"Field(i, {low}, {low})"
+
+
 def write(encoding: tables.Encoding, op: tables.Op) -> str:
     """C++ for an instruction of the encodings SOP1, SOP2, SOPC and SOPK."""
     if NOTHING.fullmatch(op.name):

@@ -97,9 +97,7 @@ def load(architecture: str) -> list[Encoding]:
         texts |= {op.name: text for op, text in code.items()}
     operands = importlib.import_module(f"{package}.{family}.operands").OPERANDS
     found = [read(each, operands, texts) for each in formats]
-    found += [
-        read(getattr(instructions, name), operands, texts) for name in MORE_ENCODINGS[family]
-    ]
+    found += [read(getattr(instructions, name), operands, texts) for name in MORE_ENCODINGS[family]]
     if architecture == "gfx90a":
         add_gfx90a(found)
     return found
@@ -120,7 +118,8 @@ def read(layout: Any, operands: dict[Any, Any], texts: dict[str, str]) -> Encodi
             mask, bits = mask | 0x1FF, bits | marker
     encoding = Encoding(layout.__name__, layout._base_size // 4, mask, bits, fields)
     choice = dict(layout._fields)["opx" if "opx" in fields else "op"]
-    for op in choice.allowed if choice.allowed is not None else choice._enum:
+    allowed = choice._enum if choice.allowed is None else choice.allowed
+    for op in sorted(allowed, key=lambda each: each.value):
         given = {
             name: Operand(form.name.removeprefix("FMT_"), size)
             for name, (form, size, _) in operands.get(op, {}).items()

@@ -7,76 +7,18 @@ import re
 
 import pseudo_code
 import tables
+from own_meanings import OWN
 from pseudo_code import UnknownPseudoCodeError
-from scalar_ops import code
+from scalar_ops import bit, code
+from special_ops import write_lane, write_matrix, write_mixed
 
 #: The family whose instructions are written: how 16-bit results are written differs.
 FAMILY = {"cdna": False}
-
-F32, F64 = "As<float, 32>", "As<double, 64>"
-#: Instructions whose pseudo-code is not translated, or would be slow.
-OWN = {
-    "V_MOV_B32": "D0 = S0;",
-    **{
-        f"V_{which}{name}_F32": f"Put<float, 32>(D0, v_{which.lower()}_f32({F32}(S0), {F32}(S1)));"
-        for which in ("MAX", "MIN")
-        for name in ("", "_NUM")
-    },
-    **{
-        f"V_{which}3{name}_F32": f"Put<float, 32>(D0, v_{which.lower()}3_f32({F32}(S0), {F32}(S1),"
-        f" {F32}(S2)));"
-        for which in ("MAX", "MIN")
-        for name in ("", "_NUM")
-    },
-    **{
-        f"V_MED3{name}_F32": f"Put<float, 32>(D0, Median({F32}(S0), {F32}(S1), {F32}(S2)));"
-        for name in ("", "_NUM")
-    },
-    "V_RNDNE_F32": f"Put<float, 32>(D0, std::nearbyint({F32}(S0)));",
-    "V_EXP_F32": f"Put<float, 32>(D0, exp2({F32}(S0)));",
-    "V_LDEXP_F32": f"Put<float, 32>(D0, std::ldexp({F32}(S0), static_cast<int32_t>(S1)));",
-    "V_LDEXP_F64": f"Put<double, 64>(D0, std::ldexp({F64}(S0), static_cast<int32_t>(S1)));",
-    "V_DIV_SCALE_F32": f"""\
-uint32_t scaled = 0;
-Put<float, 32>(D0, ScaleForDivision({F32}(S0), {F32}(S1), {F32}(S2), &scaled));
-MASK_OUT = scaled;""",
-    "V_DIV_FMAS_F32": f"""\
-const float sum = std::fma({F32}(S0), {F32}(S1), {F32}(S2));
-Put<float, 32>(D0, MASK_IN ? std::ldexp(sum, {F32}(S2) != 0 && std::fabs({F32}(S2)) > 1 ? 64 : -64)
-                           : sum);""",
-    "V_DIV_FIXUP_F32": f"Put<float, 32>(D0, FixDivision({F32}(S0), {F32}(S1), {F32}(S2)));",
-    "V_PERM_B32": "D0 = PermuteBytes(S0, S1, S2);",
-    "V_MBCNT_LO_U32_B32": """\
-D0 = std::popcount(S0 & (lane < 32 ? (1u << lane) - 1 : ~0u)) + S1;""",
-    "V_MBCNT_HI_U32_B32": """\
-D0 = std::popcount(S0 & (lane < 32 ? 0u : (1u << (lane - 32)) - 1)) + S1;""",
-    "V_BCNT_U32_B32": "D0 = std::popcount(S0) + S1;",
-    "V_MAD_U64_U32": "D0 = uint64_t{S0} * S1 + S2;",
-    "V_MAD_I64_I32": """\
-D0 = static_cast<uint64_t>(int64_t{static_cast<int32_t>(S0)} * static_cast<int32_t>(S1)) + S2;""",
-    "V_PK_MOV_B32": """\
-D0 = (OPSEL & 1 ? S0 >> 32 : S0 & 0xffffffff) | (OPSEL & 2 ? S1 >> 32 : S1) << 32;""",
-    "V_LSHL_ADD_U64": "D0 = (S0 << (S1 & 7)) + S2;",
-    "V_CVT_PK_F16_F32": f"""\
-D0 = static_cast<uint32_t>(Raw(static_cast<Half>({F32}(S0)))
-                           | Raw(static_cast<Half>({F32}(S1))) << 16);""",
-}
-OWN |= {"V_MAD_CO_U64_U32": OWN["V_MAD_U64_U32"], "V_MAD_CO_I64_I32": OWN["V_MAD_I64_I32"]}
-#: Factors of the matrix instructions' names -> their C++ type.
-FACTORS = {"F16": "Half", "BF16": "BFloat"}
 
 
 def check_family(architecture: str) -> None:
     """Remember the family of the architecture."""
     FAMILY["cdna"] = tables.ARCHITECTURES[architecture][0] == "cdna"
-
-
-def bit(encoding: tables.Encoding, name: str, place: int = 0) -> str:
-    """C++ for one bit of a field; "0" if the encoding has no such field."""
-    if name not in encoding.fields:
-        return "0"
-    low = encoding.fields[name][1] + place
-    return f"Field(i, {low}, {low})"
 
 
 def width(operand: tables.Operand) -> int:
@@ -270,7 +212,9 @@ def write_result(encoding: tables.Encoding, op: tables.Op, body: str) -> Result:
         upper, number = f"({number} >> 7)", f"({number} & 127)"
     if encoding.name.startswith("VOP3P_MFMA"):
         raise UnknownPseudoCodeError("this matrix instruction is not emulated")
-    result.before.append(f"[[maybe_unused]] const auto old = Read<{held}, Kind::kBits>(w, i, kVgpr + {number});")
+    result.before.append(
+        f"[[maybe_unused]] const auto old = Read<{held}, Kind::kBits>(w, i, kVgpr + {number});"
+    )
     zero = bits == 16 and FAMILY["cdna"]
     start = "0" if zero else "old.lanes[lane]"
     if bits == 16 and not zero:
@@ -278,9 +222,11 @@ def write_result(encoding: tables.Encoding, op: tables.Op, body: str) -> Result:
     result.at_start.append(f"Word<{held}> D0 = {start};")
     real = {"16": "Half", "32": "float", "64": "double"}[str(bits)]
     if given.kind == "Kind::kFloat" and not given.packed:
-        factor = "Field(i, {}, {})".format(*encoding.fields["omod"][:2]) if (
-            "omod" in encoding.fields
-        ) else "0"
+        factor = (
+            "Field(i, {}, {})".format(*encoding.fields["omod"][:2])
+            if ("omod" in encoding.fields)
+            else "0"
+        )
         clamp = bit(encoding, "clmp")
         if (factor, clamp) != ("0", "0"):
             result.after.append(f"ApplyOutput<{real}, {bits}>(result, {factor}, {clamp});")
@@ -302,137 +248,3 @@ def write_result(encoding: tables.Encoding, op: tables.Op, body: str) -> Result:
     else:
         result.after.append(f"Write<{held}>(w, {number}, result, exec);")
     return result
-
-
-def write_lane(encoding: tables.Encoding, op: tables.Op) -> str:
-    """C++ for reads and writes of one lane."""
-    if op.base not in ("V_READFIRSTLANE_B32", "V_READLANE_B32", "V_WRITELANE_B32"):
-        return ""
-    source = code(encoding, "src0")
-    to = "Field(i, {}, {})".format(*encoding.fields["vdst"][:2])
-    if op.base == "V_WRITELANE_B32":
-        lane = f"ReadScalar<32, Kind::kBits>(w, i, {code(encoding, 'src1')}) % kLanes"
-        value = f"ReadScalar<32, Kind::kBits>(w, i, {source})"
-        return f"w.Vector({to})[{lane}] = {value};"
-    lane = "w.Exec() == 0 ? 0 : std::countr_zero(w.Exec())"
-    if op.base == "V_READLANE_B32":
-        lane = f"ReadScalar<32, Kind::kBits>(w, i, {code(encoding, 'src1')}) % kLanes"
-    return (
-        f"const auto lane = {lane};\n"
-        f"const auto all = Read<32, Kind::kBits>(w, i, {source});\n"
-        f"WriteScalar<32>(w, {to}, all.lanes[lane]);"
-    )
-
-
-def write_matrix(encoding: tables.Encoding, op: tables.Op) -> str:
-    """C++ for products of matrices."""
-    found = re.fullmatch(r"V_(WMMA|MFMA)_F32_16X16X16_(F16|BF16)(_w32)?", op.name)
-    if found is None:
-        return ""
-    a, b, c = (code(encoding, f"src{place}") for place in range(3))
-    d = "Field(i, {}, {})".format(*encoding.fields["vdst"][:2])
-    kind = FACTORS[found[2]]
-    if found[1] == "WMMA":
-        signs = "if (Field(i, 63, 61) || Field(i, 10, 8)) Fail(i, \"signs are not emulated\");\n"
-        return f"{signs}MultiplyMatrices<{kind}>(w, i, {d}, {a}, {b}, {c});"
-    checks = 'if (Field(i, 10, 8) || Field(i, 63, 61)) Fail(i, "a broadcast is not emulated");\n'
-    a, b = (
-        f"{x} + ({bit(encoding, 'acc', place)} ? w.accumulators : 0)"
-        for place, x in enumerate((a, b))
-    )
-    more = f"({bit(encoding, 'acc_cd')} ? w.accumulators : 0)"
-    third = f"const unsigned c = {c};\n"
-    sums = f"c < kVgpr ? c : c + {more}"
-    return f"{checks}{third}MultiplyMatrices<{kind}>(w, i, {d} + {more}, {a}, {b}, {sums});"
-
-
-def write_mixed(encoding: tables.Encoding, op: tables.Op) -> str:
-    """C++ for multiply-adds of operands that are float32 or one half of a register."""
-    found = re.fullmatch(r"V_(?:FMA|MAD)_MIX(LO|HI)?(?:_F32|_F16)", op.name)
-    if found is None:
-        return ""
-    lines = ["const uint64_t exec = w.Exec();", "Operand<32> x[3];"]
-    for place in range(3):
-        high = bit(encoding, "opsel_hi2") if place == 2 else bit(encoding, "opsel_hi", place)
-        number = code(encoding, f"src{place}")
-        lines.append(
-            f"if ({high}) {{\nauto half = Read<16, Kind::kFloat>(w, i, {number});\n"
-            f"TakeUpperHalf(half, {bit(encoding, 'opsel', place)});\n"
-            "for (int lane = 0; lane < kLanes; ++lane)\n"
-            f"Put<float, 32>(x[{place}].lanes[lane], f16_to_f32(As<Half, 16>(half.lanes[lane])));\n"
-            f"}} else {{\nx[{place}] = Read<32, Kind::kFloat>(w, i, {number});\n}}\n"
-            f"ApplySigns(x[{place}], {bit(encoding, 'neg', place)}, "
-            f"{bit(encoding, 'neg_hi', place)});"
-        )
-    to = "Field(i, {}, {})".format(*encoding.fields["vdst"][:2])
-    three = ", ".join(f"{F32}(x[{place}].lanes[lane])" for place in range(3))
-    lines.append(f"Operand<32> result;\nfor (int lane = 0; lane < kLanes; ++lane) {{")
-    lines.append(f"float sum = std::fma({three});")
-    lines.append("if (Field(i, 15, 15)) sum = sum > 0 ? (sum < 1 ? sum : 1) : 0;")
-    value = "sum" if found[1] is None else "f32_to_f16(sum)"
-    lines.append(f"result.lanes[lane] = static_cast<uint32_t>(Raw({value}));\n}}")
-    if found[1] is None:
-        lines.append(f"Write<32>(w, {to}, result, exec);")
-    else:
-        lines.append(f"WriteHalf(w, {to}, result, {str(found[1] == 'HI').lower()}, exec);")
-    return "\n".join(lines)
-
-
-def write_dual(encoding: tables.Encoding) -> str:
-    """C++ for two instructions in one. Both read their operands before one writes its result."""
-    x, y = ("Field(i, {}, {})".format(*encoding.fields[f"op{which}"][:2]) for which in "xy")
-    first = "Field(i, {}, {})".format(*encoding.fields["vdstx"][:2])
-    second = "Field(i, {}, {})".format(*encoding.fields["vdsty"][:2])
-    operands = [code(encoding, f"{name}") for name in ("srcx0", "vsrcx1", "srcy0", "vsrcy1")]
-    return (
-        f"const unsigned to_x = {first}, to_y = {second} << 1 | (~to_x & 1);\n"
-        f"RunDuals(w, i, {x}, {', '.join(operands[:2])}, to_x, {y}, {', '.join(operands[2:])}, to_y);"
-    )
-
-
-def write_dual_table(encodings: list[tables.Encoding]) -> str:
-    """C++ for the instructions that can be one of two."""
-    encoding = next(each for each in encodings if each.name == "VOPD")
-    single = {op.base: op for each in encodings for op in each.ops.values() if op.pseudo_code}
-    functions, cases = [], {}
-    for number, op in encoding.ops.items():
-        like = single.get(op.base, op)
-        try:
-            body = OWN.get(op.base) or pseudo_code.translate(op.pseudo_code or like.pseudo_code)
-        except UnknownPseudoCodeError:
-            body = ""
-        if not body:
-            continue
-        cases[number] = f"Dual{number}"
-        functions.append(
-            f"void Dual{number}([[maybe_unused]] const Inst& i, const Operand<32>& s0,\n"
-            "const Operand<32>& s1, [[maybe_unused]] uint64_t mask, Operand<32>& result) {\n"
-            "for (int lane = 0; lane < kLanes; ++lane) {\n"
-            "[[maybe_unused]] const auto S0 = s0.lanes[lane], S1 = s1.lanes[lane];\n"
-            "[[maybe_unused]] const uint64_t MASK_IN = mask >> lane & 1;\n"
-            "[[maybe_unused]] const uint32_t SIMM32 = i.literal;\n"
-            f"auto& D0 = result.lanes[lane];\n{body}\n}}\n}}\n"
-        )
-    table = ", ".join(cases.get(number, "nullptr") for number in range(32))
-    functions.append(
-        "using Dual = void(const Inst&, const Operand<32>&, const Operand<32>&, uint64_t,\n"
-        f"Operand<32>&);\nconstexpr Dual* kDuals[32] = {{{table}}};\n{DUALS}"
-    )
-    return "\n".join(functions)
-
-
-DUALS = """\
-void RunDuals(Wave& w, const Inst& i, unsigned x, unsigned x0, unsigned x1, unsigned to_x,
-              unsigned y, unsigned y0, unsigned y1, unsigned to_y) {
-  if (kDuals[x] == nullptr || kDuals[y] == nullptr) Fail(i, "one of the two is not emulated");
-  const uint64_t exec = w.Exec(), mask = w.Mask(kVcc);
-  const auto a = Read<32, Kind::kFloat>(w, i, x0), b = Read<32, Kind::kFloat>(w, i, x1);
-  const auto c = Read<32, Kind::kFloat>(w, i, y0), d = Read<32, Kind::kFloat>(w, i, y1);
-  auto first = Read<32, Kind::kBits>(w, i, kVgpr + to_x);
-  auto second = Read<32, Kind::kBits>(w, i, kVgpr + to_y);
-  kDuals[x](i, a, b, mask, first);
-  kDuals[y](i, c, d, mask, second);
-  Write<32>(w, to_x, first, exec);
-  Write<32>(w, to_y, second, exec);
-}
-"""
