@@ -33,8 +33,10 @@ import pseudo_code
         ),
         (
             "D0.u32 = S1.u32 << S0[4 : 0].u32 | 3U",
-            "Put<uint32_t, 32>(D0, "
-            "(ShiftLeft(As<uint32_t, 32>(S1), As<uint32_t, 32>(Slice(S0, 4, 0))) | 3u));",
+            (
+                "Put<uint32_t, 32>(D0, "
+                "(ShiftLeft(As<uint32_t, 32>(S1), As<uint32_t, 32>(Slice(S0, 4, 0))) | 3u));"
+            ),
         ),
         ("D0.u64[laneId] = S0.i32 <> 0", "MASK_OUT = (As<int32_t, 32>(S0) != 0);"),
         (
@@ -43,14 +45,18 @@ import pseudo_code
         ),
         (
             "tmp[31 : 16].f16 = S0[15 : 0].f16; // the upper half\nD0.b32 = tmp.b32",
-            "uint64_t tmp = 0; PutSlice(tmp, 31, 16, "
-            "Convert<Half, 16>(As<Half, 16>(Slice(S0, 15, 0))));\n"
-            "Put<uint32_t, 32>(D0, As<uint32_t, 32>(tmp));",
+            (
+                "uint64_t tmp = 0; PutSlice(tmp, 31, 16, "
+                "Convert<Half, 16>(As<Half, 16>(Slice(S0, 15, 0))));\n"
+                "Put<uint32_t, 32>(D0, As<uint32_t, 32>(tmp));"
+            ),
         ),
         (
             "if SCC then\nD0.u32 = 1U\nelse\nD0.u32 = 16'0xff\nendif",
-            "if (SCC) {\nPut<uint32_t, 32>(D0, 1u);\n} else {\n"
-            "Put<uint32_t, 32>(D0, Convert<uint32_t, 16>(0xffu));\n}",
+            (
+                "if (SCC) {\nPut<uint32_t, 32>(D0, 1u);\n} else {\n"
+                "Put<uint32_t, 32>(D0, Convert<uint32_t, 16>(0xffu));\n}"
+            ),
         ),
     ],
 )

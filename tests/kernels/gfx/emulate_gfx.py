@@ -17,26 +17,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
+
 import code_objects
 import generate
 import tables
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
-sys.path.insert(0, str(HERE.parent))
-sys.path.insert(0, str(ROOT / "scripts"))
-
 from child import command, copy_package, environment
 from child import tests as chosen_tests
 from emulate import TESTS
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
 #: Records whose tests need what one emulated GPU has not: several GPUs, or CUDA's instructions.
 LEFT_OUT = ("custom-all-reduce-gpu", "flashmla", "scaled-mm")
 SOURCES = ("gfx_decoder.cc", "gfx_launch.cc", "gfx_runtime.cc", "gfx_torch.cc")
 
 
 def compile_emulator(architecture: str, folder: Path) -> Path:
-    """Write and compile the emulator of an architecture. Unchanged sources are not compiled again."""
+    """Write an architecture's emulator, and compile what has changed."""
     text, unknown = generate.write(architecture)
     source = folder / "instructions.cc"
     if not source.is_file() or source.read_text(encoding="utf-8") != text:

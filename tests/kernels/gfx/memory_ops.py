@@ -4,34 +4,60 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import tables
 from pseudo_code import UnknownPseudoCodeError
 from scalar_ops import code
 
+if TYPE_CHECKING:
+    import tables
+
 #: Name of a size, of RDNA or CDNA -> bytes, and whether the value is signed.
 SIZES = {
-    **{"B8": (1, False), "U8": (1, False), "I8": (1, True), "UBYTE": (1, False)},
-    **{"BYTE": (1, False), "SBYTE": (1, True)},
-    **{"B16": (2, False), "U16": (2, False), "I16": (2, True), "USHORT": (2, False)},
-    **{"SHORT": (2, False), "SSHORT": (2, True)},
+    "B8": (1, False),
+    "U8": (1, False),
+    "I8": (1, True),
+    "UBYTE": (1, False),
+    "BYTE": (1, False),
+    "SBYTE": (1, True),
+    "B16": (2, False),
+    "U16": (2, False),
+    "I16": (2, True),
+    "USHORT": (2, False),
+    "SHORT": (2, False),
+    "SSHORT": (2, True),
     **{f"B{32 * n}": (4 * n, False) for n in (1, 2, 3, 4, 8, 16)},
     **{f"DWORD{f'X{n}' if n > 1 else ''}": (4 * n, False) for n in (1, 2, 3, 4, 8, 16)},
 }
 #: Name of an atomic operation -> value of ``gfx::Atomic``.
 ATOMICS = {
-    **{"ADD_U32": "kAdd", "ADD": "kAdd", "SUB_U32": "kSub", "SUB": "kSub"},
-    **{"MIN_I32": "kMinSigned", "SMIN": "kMinSigned", "MAX_I32": "kMaxSigned"},
-    **{"SMAX": "kMaxSigned", "MIN_U32": "kMin", "UMIN": "kMin", "MAX_U32": "kMax"},
-    **{"UMAX": "kMax", "AND_B32": "kAnd", "AND": "kAnd", "OR_B32": "kOr", "OR": "kOr"},
-    **{"XOR_B32": "kXor", "XOR": "kXor", "SWAP_B32": "kSwap", "SWAP": "kSwap"},
-    **{"STOREXCHG_B32": "kSwap"},
+    "ADD_U32": "kAdd",
+    "ADD": "kAdd",
+    "SUB_U32": "kSub",
+    "SUB": "kSub",
+    "MIN_I32": "kMinSigned",
+    "SMIN": "kMinSigned",
+    "MAX_I32": "kMaxSigned",
+    "SMAX": "kMaxSigned",
+    "MIN_U32": "kMin",
+    "UMIN": "kMin",
+    "MAX_U32": "kMax",
+    "UMAX": "kMax",
+    "AND_B32": "kAnd",
+    "AND": "kAnd",
+    "OR_B32": "kOr",
+    "OR": "kOr",
+    "XOR_B32": "kXor",
+    "XOR": "kXor",
+    "SWAP_B32": "kSwap",
+    "SWAP": "kSwap",
+    "STOREXCHG_B32": "kSwap",
 }
 CACHES = re.compile(r"(BUFFER|GLOBAL)_(GL[01]_INV|WBL2|INVL2|INV|WB|WBINV|WBINVL1_VOL|WBINVL1)")
 
 
-def flag(value: bool) -> str:
-    return "true" if value else "false"
+def flag(value: object) -> str:
+    return str(bool(value)).lower()
 
 
 def read_size(text: str) -> tuple[int, bool, str]:
@@ -46,7 +72,7 @@ def read_size(text: str) -> tuple[int, bool, str]:
 
 
 def data(encoding: tables.Encoding, name: str) -> str:
-    """The number of a data register. One bit chooses the accumulation registers, where there are."""
+    """The number of a data register, which may be an accumulation register."""
     high, low, _ = encoding.fields[name]
     if "acc" not in encoding.fields:
         return f"Field(i, {high}, {low})"

@@ -17,8 +17,13 @@ TYPES = {
     **{f"u{bits}": ("uint32_t", bits) for bits in (1, 2, 3, 4, 5, 6, 8, 16, 24, 32)},
     **{f"b{bits}": ("uint32_t", bits) for bits in (8, 16, 32)},
     **{f"i{bits}": ("int32_t", bits) for bits in (8, 16, 24, 32)},
-    **{"u64": ("uint64_t", 64), "b64": ("uint64_t", 64), "i64": ("int64_t", 64)},
-    **{"f16": ("Half", 16), "bf16": ("BFloat", 16), "f32": ("float", 32), "f64": ("double", 64)},
+    "u64": ("uint64_t", 64),
+    "b64": ("uint64_t", 64),
+    "i64": ("int64_t", 64),
+    "f16": ("Half", 16),
+    "bf16": ("BFloat", 16),
+    "f32": ("float", 32),
+    "f64": ("double", 64),
 }
 #: Binary operators, from the weakest to the strongest.
 OPERATORS = (
@@ -27,15 +32,19 @@ OPERATORS = (
 )
 #: Functions of the pseudo-code that ``gfx_machine.h`` defines under the same name.
 FUNCTIONS = frozenset(
-    "fma isNAN isSignalNAN isQuietNAN cvtToQuietNAN abs sign exponent mantissa trunc floor fract"
-    " sqrt log2 signext signext_from_bit f16_to_f32 f32_to_f16 bf16_to_f32 u32_to_f32 i32_to_f32"
-    " f32_to_u32 f32_to_i32 u32_to_f64 i32_to_f64 f32_to_f64 f64_to_f32 f64_to_i32 f64_to_u32"
-    " v_max_f32 v_min_f32 v_max_num_f32 v_min_num_f32 v_max3_f32 v_min3_f32 v_max_u32 v_min_u32"
-    " v_max_i32 v_min_i32".split()
+    (
+        *("fma", "isNAN", "isSignalNAN", "isQuietNAN", "cvtToQuietNAN", "abs", "sign"),
+        *("exponent", "mantissa", "trunc", "floor", "fract", "sqrt", "log2", "signext"),
+        *("signext_from_bit", "f16_to_f32", "f32_to_f16", "bf16_to_f32", "u32_to_f32"),
+        *("i32_to_f32", "f32_to_u32", "f32_to_i32", "u32_to_f64", "i32_to_f64", "f32_to_f64"),
+        *("f64_to_f32", "f64_to_i32", "f64_to_u32", "v_max_f32", "v_min_f32", "v_max_num_f32"),
+        *("v_min_num_f32", "v_max3_f32", "v_min3_f32", "v_max_u32", "v_min_u32", "v_max_i32"),
+        *("v_min_i32"),
+    )
 )
 #: Names that ``gfx_values.h`` or the caller of the translation defines.
 CONSTANTS = frozenset(("INF",))
-OPERANDS = ("S0", "S1", "S2", "D0", "SCC", "EXEC", "SIMM32", "MASK_IN")
+OPERANDS = ("S0", "S1", "S2", "D0", "SCC", "EXEC", "SIMM32", "MASK_IN", "MASK_OUT")
 TOKEN = re.compile(
     r"\s*(?:(?P<cast>\d+'[UIFB](?=\())|(?P<sized>\d+'-?(?:0x[0-9a-fA-F]+|\d+)[UL]*)"
     r"|(?P<number>0x[0-9a-fA-F]+[UL]*|\d+\.\d+F?|\d+[UL]*)|(?P<name>[A-Za-z_]\w*)"
@@ -220,86 +229,122 @@ def statements(text: str) -> list[str]:
     return [part.strip() for line in found for part in line.split(";") if part.strip()]
 
 
+class Translation:
+    """The statements so far."""
+
+    def __init__(self) -> None:
+        self.names = Names(set(OPERANDS))
+        self.lines: list[str] = []
+        self.depth = 0
+
+    def value(self, source: str) -> str:
+        """Translate an expression."""
+        return Expression(LANE.sub("MASK_IN", source), self.names).parse()
+
+    def add(self, line: str) -> None:
+        """Translate a statement."""
+        for pattern, write in STATEMENTS:
+            if found := pattern.fullmatch(line):
+                self.lines.append(write(self, *found.groups()))
+                break
+        else:
+            raise UnknownPseudoCodeError(f"cannot read {line!r}")
+        self.depth += self.lines[-1].count("{") - self.lines[-1].count("}")
+
+    def declare(self, name: str, bits: str, kind: str, length: str | None) -> str:
+        self.names.known.add(name)
+        if length is None:
+            return f"uint64_t {name} = 0;"
+        self.names.arrays.add(name)
+        return f"{TYPES[('f' if kind == 'F' else 'u') + bits][0]} {name}[{length}] = {{}};"
+
+    def start_if(self, condition: str) -> str:
+        return f"if ({self.value(condition)}) {{"
+
+    def start_elsif(self, condition: str) -> str:
+        return f"}} else {self.start_if(condition)}"
+
+    def start_else(self) -> str:
+        return "} else {"
+
+    def end(self) -> str:
+        return "}"
+
+    def start_for(self, name: str, first: str, last: str) -> str:
+        self.names.known.add(name)
+        start, stop = self.value(first), self.value(last)
+        return f"for (int {name} = {start}; {name} <= {stop}; ++{name}) {{"
+
+    def leave(self) -> str:
+        return "break;"
+
+    def assign(self, *parts: str) -> str:
+        """Translate ``name.type[index].type = value``, also with ``+=`` and ``-=``."""
+        name, before, index, after, operator, source = parts
+        value, kind = self.value(source), (after or before)[1:]
+        if name in READ_ONLY:
+            raise UnknownPseudoCodeError(f"assigns {name}")
+        if kind and kind not in TYPES:
+            raise UnknownPseudoCodeError(f"unknown type {kind}")
+        if name in self.names.arrays:
+            return f"{name}{index} {operator} {value};"
+        start = ""
+        if name not in self.names.known:
+            start = self.define(name, value, whole=not index and not kind)
+            if not index and not kind:
+                return start
+        if index:
+            return start + self.assign_slice(name, index, operator, value, kind)
+        if not kind:
+            return f"{name} {operator} {value};"
+        if operator != "=":
+            value = f"({typed('As', kind)}({name}) {operator[0]} {value})"
+        return f"{start}{typed('Put', kind)}({name}, {value});"
+
+    def define(self, name: str, value: str, *, whole: bool) -> str:
+        """Define a variable at its first assignment."""
+        if self.depth:
+            raise UnknownPseudoCodeError(f"defines {name} under a condition")
+        self.names.known.add(name)
+        if not whole:
+            return f"uint64_t {name} = 0; "
+        if value.startswith("As<BFloat"):
+            raise UnknownPseudoCodeError("sums of bfloat16 are not translated")
+        return f"auto {name} = {value};"
+
+    def assign_slice(self, name: str, index: str, operator: str, value: str, kind: str) -> str:
+        limits = index[1:-1].split(" : ")
+        if len(limits) != 2 or operator != "=":
+            raise UnknownPseudoCodeError(f"cannot assign {name}{index}")
+        high, low = (self.value(limit) for limit in limits)
+        bits = f"{typed('Convert', kind)}({value})" if kind else value
+        return f"PutSlice({name}, {high}, {low}, {bits});"
+
+
+READ_ONLY = ("S0", "S1", "S2", "VCC", "MASK_IN")
+#: Form of a statement -> how it is translated.
+STATEMENTS = (
+    (re.compile(r"declare (\w+) : (\d*)'([UIFB])(?:\[(\d+)\])?"), Translation.declare),
+    (re.compile(r"if (.*) then"), Translation.start_if),
+    (re.compile(r"elsif (.*) then"), Translation.start_elsif),
+    (re.compile(r"else"), Translation.start_else),
+    (re.compile(r"endif|endfor"), Translation.end),
+    (re.compile(r"for (\w+) in (.*) : (.*) do"), Translation.start_for),
+    (re.compile(r"break"), Translation.leave),
+    (
+        re.compile(r"(\w+)((?:\.\w+)?)((?:\[[^]]*\])?)((?:\.\w+)?) ([-+]?=) (.*)"),
+        Translation.assign,
+    ),
+)
+
+
 def translate(text: str) -> str:
     """Return C++ statements over S0, S1, S2, D0, SCC, MASK_IN and MASK_OUT."""
     if "lambda" in text or "MEM[" in text or "VGPR[" in text or "PC" in text.split():
         raise UnknownPseudoCodeError("needs an implementation of its own")
-    names = Names(set(OPERANDS))
-    lines: list[str] = []
-    depth = 0
-
-    def value(source: str) -> str:
-        return Expression(LANE.sub("MASK_IN", source), names).parse()
-
+    translation = Translation()
     for line in statements(text):
-        if line.startswith("declare "):
-            declaration = re.fullmatch(r"declare (\w+) : (\d*)'([UIFB])(\[(\d+)\])?", line)
-            if declaration is None:
-                raise UnknownPseudoCodeError(line)
-            name, bits, kind, array, length = declaration.groups()
-            names.known.add(name)
-            if array:
-                names.arrays.add(name)
-                held = TYPES[("f" if kind == "F" else "u") + bits][0]
-                lines.append(f"{held} {name}[{length}] = {{}};")
-            else:
-                lines.append(f"uint64_t {name} = 0;")
-        elif found := re.fullmatch(r"if (.*) then", line):
-            lines.append(f"if ({value(found[1])}) {{")
-        elif found := re.fullmatch(r"elsif (.*) then", line):
-            lines.append(f"}} else if ({value(found[1])}) {{")
-        elif line == "else":
-            lines.append("} else {")
-        elif line in ("endif", "endfor"):
-            lines.append("}")
-        elif found := re.fullmatch(r"for (\w+) in (.*) : (.*) do", line):
-            name, first, last = found.groups()
-            names.known.add(name)
-            lines.append(f"for (int {name} = {value(first)}; {name} <= {value(last)}; ++{name}) {{")
-        elif line == "break":
-            lines.append("break;")
-        else:
-            lines.append(assignment(line, names, nested=depth > 0))
-        depth += lines[-1].count("{") - lines[-1].count("}")
-    if depth:
+        translation.add(re.sub(r"^(VCC|D0|EXEC)\.u64\[laneId\] =(?!=)", "MASK_OUT =", line))
+    if translation.depth:
         raise UnknownPseudoCodeError("unbalanced conditions")
-    return "\n".join(lines)
-
-
-def assignment(line: str, names: Names, *, nested: bool) -> str:
-    """Translate ``target = value`` and ``target += value``."""
-    line = re.sub(r"^(VCC|D0|EXEC)\.u64\[laneId\] =(?!=)", "MASK_OUT =", line)
-    found = re.fullmatch(r"(\w+)((?:\.\w+)?)((?:\[[^]]*\])?)((?:\.\w+)?) ([-+]?=) (.*)", line)
-    if found is None:
-        raise UnknownPseudoCodeError(f"cannot read {line!r}")
-    name, before, index, after, operator, source = found.groups()
-    value = Expression(LANE.sub("MASK_IN", source), names).parse()
-    if name in ("S0", "S1", "S2", "VCC", "MASK_IN"):
-        raise UnknownPseudoCodeError(f"assigns {name}")
-    kind = (after or before)[1:]
-    if kind and kind not in TYPES:
-        raise UnknownPseudoCodeError(f"unknown type {kind}")
-    if name in names.arrays:
-        return f"{name}{index} {operator} {value};"
-    start = ""
-    if name not in names.known and name != "MASK_OUT":
-        if nested:
-            raise UnknownPseudoCodeError(f"defines {name} under a condition")
-        names.known.add(name)
-        if not index and not kind:
-            if value.startswith("As<BFloat"):
-                raise UnknownPseudoCodeError("sums of bfloat16 are not translated")
-            return f"auto {name} = {value};"
-        start = f"uint64_t {name} = 0; "
-    if index:
-        limits = index[1:-1].split(" : ")
-        if len(limits) != 2 or operator != "=":
-            raise UnknownPseudoCodeError(f"cannot read {line!r}")
-        high, low = (Expression(limit, names).parse() for limit in limits)
-        bits = f"{typed('Convert', kind)}({value})" if kind else value
-        return f"{start}PutSlice({name}, {high}, {low}, {bits});"
-    if operator != "=" and kind:
-        value = f"({typed('As', kind)}({name}) {operator[0]} {value})"
-    if kind:
-        return f"{start}{typed('Put', kind)}({name}, {value});"
-    return f"{name} {operator} {value};"
+    return "\n".join(translation.lines)

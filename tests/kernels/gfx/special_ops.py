@@ -80,7 +80,7 @@ def write_mixed(encoding: tables.Encoding, op: tables.Op) -> str:
         )
     to = "Field(i, {}, {})".format(*encoding.fields["vdst"][:2])
     three = ", ".join(f"{F32}(x[{place}].lanes[lane])" for place in range(3))
-    lines.append(f"Operand<32> result;\nfor (int lane = 0; lane < kLanes; ++lane) {{")
+    lines.append("Operand<32> result;\nfor (int lane = 0; lane < kLanes; ++lane) {")
     lines.append(f"float sum = std::fma({three});")
     lines.append("if (Field(i, 15, 15)) sum = sum > 0 ? (sum < 1 ? sum : 1) : 0;")
     value = "sum" if found[1] is None else "f32_to_f16(sum)"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads AMD's instruction sets from the package tinygrad, which makes its tables from AMD's files."""
+"""Reads AMD's instruction sets from the package tinygrad, whose tables are made from AMD's."""
 
 from __future__ import annotations
 
