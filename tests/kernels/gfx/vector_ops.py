@@ -54,7 +54,9 @@ def is_sdwa(encoding: tables.Encoding) -> bool:
     return "_SDWA" in encoding.name
 
 
-def read_source(encoding: tables.Encoding, field: str, place: int, given: tables.Operand) -> str:
+def read_source(
+    encoding: tables.Encoding, field: str, place: int, given: tables.Operand, *, signed: bool
+) -> str:
     """C++ that defines ``s<place>``, with the operand's modifiers applied."""
     bits, name = width(given), f"s{place}"
     number = code(encoding, field)
@@ -86,7 +88,7 @@ def read_source(encoding: tables.Encoding, field: str, place: int, given: tables
     elif long:
         if bits == 16:
             lines.append(f"TakeUpperHalf({name}, {bit(encoding, 'opsel', place)});")
-        if given.kind == "Kind::kFloat":
+        if given.kind == "Kind::kFloat" or signed:
             signs = ", ".join(bit(encoding, sign, place) for sign in ("neg", "abs"))
             lines.append(f"ApplySigns({name}, {signs});")
     return "\n".join(lines)
@@ -127,7 +129,7 @@ def write(encoding: tables.Encoding, op: tables.Op) -> str:
         raise UnknownPseudoCodeError(f"reads {', '.join(sorted(missing))}")
     if is_sdwa(encoding) and any(each.bits > 32 for each in op.operands.values()):
         raise UnknownPseudoCodeError("parts of 64 bits are not emulated")
-    lines, loop = ["const uint64_t exec = w.Exec();"], []
+    lines, loop = ["[[maybe_unused]] const uint64_t exec = w.Exec();"], []
     mask_in = "w.Mask(kVcc)"
     for field, name, given in sources(encoding, op):
         if is_mask(op, field):
@@ -137,7 +139,9 @@ def write(encoding: tables.Encoding, op: tables.Op) -> str:
             number = code(encoding, field)
             lines.append(f"auto s{name[1]} = Read<64, Kind::kBits>(w, i, {number});")
         else:
-            lines.append(read_source(encoding, field, int(name[1]), given))
+            # A choice between two numbers can change their signs, although they are bits.
+            signed = op.base.startswith("V_CNDMASK")
+            lines.append(read_source(encoding, field, int(name[1]), given, signed=signed))
         loop.append(f"[[maybe_unused]] const auto {name} = s{name[1]}.lanes[lane];")
     if op.base == "V_PK_MOV_B32":
         lines.append("const unsigned OPSEL = Field(i, 13, 11);")
