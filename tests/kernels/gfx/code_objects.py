@@ -119,7 +119,7 @@ def read_sections(elf: bytes) -> Iterator[tuple[int, bytes, int]]:
     (start,) = struct.unpack_from("<Q", elf, 40)
     (count,) = struct.unpack_from("<H", elf, 60)
     for number in range(count):
-        header = struct.unpack_from("<IIQQQQII", elf, start + 64 * number)
+        header = struct.unpack_from("<IIQQQQI", elf, start + 64 * number)
         yield header[1], elf[header[4] : header[4] + header[5]], header[6]
 
 

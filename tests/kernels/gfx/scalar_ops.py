@@ -82,12 +82,7 @@ def write(encoding: tables.Encoding, op: tables.Op) -> str:
         lines.append("[[maybe_unused]] const int32_t CONSTANT = SignedField(i, 15, 0);")
     else:
         body = OWN.get(op.base) or pseudo_code.translate(op.pseudo_code)
-    if not body.strip():
-        raise UnknownPseudoCodeError("there is no pseudo-code")
-    missing = {f"S{place}" for place in (0, 1) if f"ssrc{place}" not in op.operands}
-    missing -= {"S0"} if is_constant else set()
-    if re.search(r"\bS2\b|SIMM32", body) or any(re.search(rf"\b{n}\b", body) for n in missing):
-        raise UnknownPseudoCodeError("reads an operand that it has not")
+    check_body(op, body, is_constant=is_constant)
     for place, name in enumerate(("ssrc0", "ssrc1")):
         if name in encoding.fields and name in op.operands:
             given = op.operands[name]
@@ -109,6 +104,17 @@ def write(encoding: tables.Encoding, op: tables.Op) -> str:
     if re.search(r"EXEC = |Put\w*<[^>]*>\(EXEC,", body):
         lines.append("w.SetMask(kExec, EXEC);")
     return "\n".join(lines)
+
+
+def check_body(op: tables.Op, body: str, *, is_constant: bool) -> None:
+    """Raise for statements that an instruction cannot have."""
+    if not body.strip():
+        raise UnknownPseudoCodeError("there is no pseudo-code")
+    missing = {f"S{place}" for place in (0, 1) if f"ssrc{place}" not in op.operands}
+    missing |= {"S2", "SIMM32"}
+    missing -= {"S0"} if is_constant else set()
+    if any(re.search(rf"\b{name}\b", body) for name in missing):
+        raise UnknownPseudoCodeError("reads an operand that it has not")
 
 
 def width(operand: tables.Operand) -> int:

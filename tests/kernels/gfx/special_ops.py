@@ -100,7 +100,8 @@ def write_dual(encoding: tables.Encoding) -> str:
     operands = [code(encoding, f"{name}") for name in ("srcx0", "vsrcx1", "srcy0", "vsrcy1")]
     return (
         f"const unsigned to_x = {first}, to_y = {second} << 1 | (~to_x & 1);\n"
-        f"RunDuals(w, i, {x}, {', '.join(operands[:2])}, to_x, {y}, {', '.join(operands[2:])}, to_y);"
+        f"RunDuals(w, i, {x}, {', '.join(operands[:2])}, to_x, {y}, "
+        f"{', '.join(operands[2:])}, to_y);"
     )
 
 

@@ -96,6 +96,8 @@ def load(architecture: str) -> list[Encoding]:
         code = importlib.import_module(f"{package}.{source}.str_pcode").PCODE
         texts |= {op.name: text for op, text in code.items()}
     operands = importlib.import_module(f"{package}.{family}.operands").OPERANDS
+    # An encoding that only its third word tells is that of matrix instructions with scales.
+    formats = [each for each in formats if each.__name__ != "VOP3PX2"]
     found = [read(each, operands, texts) for each in formats]
     found += [read(getattr(instructions, name), operands, texts) for name in MORE_ENCODINGS[family]]
     if architecture == "gfx90a":

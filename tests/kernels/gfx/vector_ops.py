@@ -114,6 +114,16 @@ def packed_modifiers(
     return [f"ChooseHalves({name}, {bit(encoding, 'opsel', place)}, {high}, {', '.join(signs)});"]
 
 
+class Parts:
+    """The statements of a function: before and after its loop over the lanes, and within it."""
+
+    def __init__(self) -> None:
+        self.before = ["[[maybe_unused]] const uint64_t exec = w.Exec();"]
+        self.at_start: list[str] = []
+        self.at_end: list[str] = []
+        self.after: list[str] = []
+
+
 def write(encoding: tables.Encoding, op: tables.Op) -> str:
     """C++ for an instruction of the vector encodings."""
     if "DPP" in encoding.name:
@@ -122,6 +132,31 @@ def write(encoding: tables.Encoding, op: tables.Op) -> str:
         if text := special(encoding, op):
             return text
     body = OWN.get(op.base) or pseudo_code.translate(op.pseudo_code)
+    check_body(encoding, op, body)
+    parts = Parts()
+    mask_in = read_sources(encoding, op, parts)
+    if "SIMM32" in body:
+        parts.before.append("[[maybe_unused]] const uint32_t SIMM32 = i.literal;")
+    if "MASK_IN" in body:
+        parts.before.append(f"const uint64_t mask_in = {mask_in};")
+        parts.at_start.append("[[maybe_unused]] const uint64_t MASK_IN = mask_in >> lane & 1;")
+    masks = "MASK_OUT" in body
+    if masks:
+        parts.before.append("uint64_t mask_out = 0;")
+        parts.at_start.append("uint64_t MASK_OUT = 0;")
+    given = op.operands.get("vdst")
+    if given is not None and re.search(r"\bD0\b", body):
+        write_result(encoding, given, parts)
+    if masks:
+        parts.at_end.append("mask_out |= (MASK_OUT & 1) << lane;")
+        parts.after.append(f"w.SetMask({mask_target(encoding, op)}, mask_out & exec);")
+    loop = "\n".join((*parts.at_start, body, *parts.at_end))
+    start = "for (int lane = 0; lane < kLanes; ++lane) {\n"
+    return "\n".join((*parts.before, f"{start}{loop}\n}}", *parts.after))
+
+
+def check_body(encoding: tables.Encoding, op: tables.Op, body: str) -> None:
+    """Raise for statements that an instruction cannot have."""
     if not body.strip():
         raise UnknownPseudoCodeError("there is no pseudo-code")
     given = {name for _, name, _ in sources(encoding, op)}
@@ -129,43 +164,27 @@ def write(encoding: tables.Encoding, op: tables.Op) -> str:
         raise UnknownPseudoCodeError(f"reads {', '.join(sorted(missing))}")
     if is_sdwa(encoding) and any(each.bits > 32 for each in op.operands.values()):
         raise UnknownPseudoCodeError("parts of 64 bits are not emulated")
-    lines, loop = ["[[maybe_unused]] const uint64_t exec = w.Exec();"], []
+
+
+def read_sources(encoding: tables.Encoding, op: tables.Op, parts: Parts) -> str:
+    """Add the reads of the sources; return C++ for the mask that the instruction reads."""
     mask_in = "w.Mask(kVcc)"
+    chooses = op.base == "V_PK_MOV_B32"
     for field, name, given in sources(encoding, op):
         if is_mask(op, field):
             mask_in = f"w.Mask({code(encoding, field)})"
             continue
-        if op.base == "V_PK_MOV_B32":
+        if chooses:
             number = code(encoding, field)
-            lines.append(f"auto s{name[1]} = Read<64, Kind::kBits>(w, i, {number});")
+            parts.before.append(f"auto s{name[1]} = Read<64, Kind::kBits>(w, i, {number});")
         else:
             # A choice between two numbers can change their signs, although they are bits.
             signed = op.base.startswith("V_CNDMASK")
-            lines.append(read_source(encoding, field, int(name[1]), given, signed=signed))
-        loop.append(f"[[maybe_unused]] const auto {name} = s{name[1]}.lanes[lane];")
-    if op.base == "V_PK_MOV_B32":
-        lines.append("const unsigned OPSEL = Field(i, 13, 11);")
-    if "SIMM32" in body:
-        lines.append("[[maybe_unused]] const uint32_t SIMM32 = i.literal;")
-    if "MASK_IN" in body:
-        lines.append(f"const uint64_t mask_in = {mask_in};")
-        loop.append("[[maybe_unused]] const uint64_t MASK_IN = mask_in >> lane & 1;")
-    masks = "MASK_OUT" in body
-    if masks:
-        lines.append("uint64_t mask_out = 0;")
-        loop.append("uint64_t MASK_OUT = 0;")
-    result = write_result(encoding, op, body)
-    lines += result.before
-    loop += result.at_start
-    loop.append(body)
-    loop += result.at_end
-    if masks:
-        loop.append("mask_out |= (MASK_OUT & 1) << lane;")
-    lines.append("for (int lane = 0; lane < kLanes; ++lane) {\n" + "\n".join(loop) + "\n}")
-    lines += result.after
-    if masks:
-        lines.append(f"w.SetMask({mask_target(encoding, op)}, mask_out & exec);")
-    return "\n".join(lines)
+            parts.before.append(read_source(encoding, field, int(name[1]), given, signed=signed))
+        parts.at_start.append(f"[[maybe_unused]] const auto {name} = s{name[1]}.lanes[lane];")
+    if chooses:
+        parts.before.append("const unsigned OPSEL = Field(i, 13, 11);")
+    return mask_in
 
 
 def mask_target(encoding: tables.Encoding, op: tables.Op) -> str:
@@ -183,72 +202,58 @@ def mask_target(encoding: tables.Encoding, op: tables.Op) -> str:
     return "kVcc"
 
 
-class Result:
-    """Parts of a function that concern its result."""
-
-    def __init__(self) -> None:
-        self.before: list[str] = []
-        self.at_start: list[str] = []
-        self.at_end: list[str] = []
-        self.after: list[str] = []
-
-
-def write_result(encoding: tables.Encoding, op: tables.Op, body: str) -> Result:
-    """C++ for reading the old result, and for writing the new one."""
-    result = Result()
-    given = op.operands.get("vdst")
-    if given is None or not re.search(r"\bD0\b", body):
-        return result
+def write_result(encoding: tables.Encoding, given: tables.Operand, parts: Parts) -> None:
+    """Add the read of the old result, and the write of the new one."""
+    if encoding.name.startswith("VOP3P_MFMA"):
+        raise UnknownPseudoCodeError("this matrix instruction is not emulated")
     bits = width(given)
     held = 64 if bits == 64 else 32
     high, low, kind = encoding.fields["vdst"]
     number = f"Field(i, {high}, {low})"
-    result.before.append(f"Operand<{held}> result;")
-    result.at_end.append("result.lanes[lane] = D0;")
+    parts.before.append(f"Operand<{held}> result;")
+    parts.at_end.append("result.lanes[lane] = D0;")
     if kind != "VGPR":
-        result.at_start.append(f"Word<{held}> D0 = 0;")
-        result.after.append(f"WriteScalar<{held}>(w, {number}, result.lanes[0]);")
-        return result
-    upper = bit(encoding, "opsel", 3) if encoding.name.startswith("VOP3") else "0"
-    if encoding.name.startswith("VOP3P"):
-        upper = "0"
+        parts.at_start.append(f"Word<{held}> D0 = 0;")
+        parts.after.append(f"WriteScalar<{held}>(w, {number}, result.lanes[0]);")
+        return
+    long = encoding.name.startswith("VOP3") and not encoding.name.startswith("VOP3P")
+    upper = bit(encoding, "opsel", 3) if long else "0"
     if bits == 16 and not FAMILY["cdna"] and not encoding.name.startswith("VOP3"):
         upper, number = f"({number} >> 7)", f"({number} & 127)"
-    if encoding.name.startswith("VOP3P_MFMA"):
-        raise UnknownPseudoCodeError("this matrix instruction is not emulated")
-    result.before.append(
-        f"[[maybe_unused]] const auto old = Read<{held}, Kind::kBits>(w, i, kVgpr + {number});"
-    )
+    old = f"Read<{held}, Kind::kBits>(w, i, kVgpr + {number})"
+    parts.before.append(f"[[maybe_unused]] const auto old = {old};")
     zero = bits == 16 and FAMILY["cdna"]
     start = "0" if zero else "old.lanes[lane]"
     if bits == 16 and not zero:
         start = f"{start} >> ({upper} ? 16 : 0)"
-    result.at_start.append(f"Word<{held}> D0 = {start};")
-    real = {"16": "Half", "32": "float", "64": "double"}[str(bits)]
+    parts.at_start.append(f"Word<{held}> D0 = {start};")
+    parts.after += modify_output(encoding, given)
+    if bits != 16:
+        parts.after.append(f"Write<{held}>(w, {number}, result, exec);")
+        return
+    half = f"WriteHalf(w, {number}, result, {upper}, exec);"
+    whole = f"Write<32>(w, {number}, result, exec);" if zero else half
+    parts.after.append(f"if ({upper}) {half} else {whole}" if zero and upper != "0" else whole)
+
+
+def modify_output(encoding: tables.Encoding, given: tables.Operand) -> list[str]:
+    """C++ for the modifiers of a result, and for the part of a register that it goes to."""
+    lines = []
+    clamp = bit(encoding, "clmp")
     if given.kind == "Kind::kFloat" and not given.packed:
-        factor = (
-            "Field(i, {}, {})".format(*encoding.fields["omod"][:2])
-            if ("omod" in encoding.fields)
-            else "0"
-        )
-        clamp = bit(encoding, "clmp")
+        factor = "0"
+        if "omod" in encoding.fields:
+            factor = "Field(i, {}, {})".format(*encoding.fields["omod"][:2])
         if (factor, clamp) != ("0", "0"):
-            result.after.append(f"ApplyOutput<{real}, {bits}>(result, {factor}, {clamp});")
-    elif bit(encoding, "clmp") != "0":
-        result.after.append(f'if ({bit(encoding, "clmp")}) Fail(i, "clamp is not emulated");')
+            bits = width(given)
+            real = {16: "Half", 32: "float", 64: "double"}[bits]
+            lines.append(f"ApplyOutput<{real}, {bits}>(result, {factor}, {clamp});")
+    elif clamp != "0":
+        lines.append(f'if ({clamp}) Fail(i, "clamp is not emulated");')
     if "dst_sel" in encoding.fields:
         part, unused = (
             "Field(i, {}, {})".format(*encoding.fields[name][:2])
             for name in ("dst_sel", "dst_unused")
         )
-        result.after.append(f"PlacePart(result, old.lanes, {part}, {unused});")
-    if bits == 16:
-        whole = f"Write<32>(w, {number}, result, exec);"
-        half = f"WriteHalf(w, {number}, result, {upper}, exec);"
-        if zero:
-            result.after.append(f"if ({upper}) {half} else {whole}" if upper != "0" else whole)
-        else:
-            result.after.append(half)
-    else:
-        result.after.append(f"Write<{held}>(w, {number}, result, exec);")
-    return result
+        lines.append(f"PlacePart(result, old.lanes, {part}, {unused});")
+    return lines
