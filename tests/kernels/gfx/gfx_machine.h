@@ -171,6 +171,15 @@ VLLM_GFX_SHARED Operand<kBits> Read(Wave& w, const Inst& inst, unsigned code) {
   return result;
 }
 
+// A pair of float32 numbers. A constant is in both.
+VLLM_GFX_SHARED inline Operand<64> ReadPair(Wave& w, const Inst& inst, unsigned code) {
+  if (code < 128 || code >= kVgpr) return Read<64, Kind::kFloat>(w, inst, code);
+  const uint32_t value = ReadScalar<32, Kind::kFloat>(w, inst, code);
+  Operand<64> result;
+  for (auto& lane : result.lanes) lane = Join(value, value);
+  return result;
+}
+
 // A 16-bit operand of the short encodings of RDNA: bit 7 of a vector register's number asks for the
 // upper half of the register.
 template <Kind kKind>

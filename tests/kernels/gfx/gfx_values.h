@@ -232,6 +232,7 @@ inline float ScaleForDivision(float value, float divisor, float dividend, uint32
   *scaled = 0;
   const auto is_denormal = [](double x, double least) { return x != 0 && std::fabs(x) < least; };
   constexpr double kLeast = std::numeric_limits<float>::min();
+  constexpr double kLeastDouble = std::numeric_limits<double>::min();
   if (dividend == 0 || divisor == 0) return std::numeric_limits<float>::quiet_NaN();
   const double inverse = 1.0 / static_cast<double>(divisor);
   if (exponent(dividend) - exponent(divisor) >= 96) {
@@ -240,11 +241,11 @@ inline float ScaleForDivision(float value, float divisor, float dividend, uint32
   }
   if (is_denormal(divisor, kLeast)) return std::ldexp(value, 64);
   const bool small = is_denormal(static_cast<double>(dividend) / divisor, kLeast);
-  if (is_denormal(inverse, kLeast) && small) {
+  if (is_denormal(inverse, kLeastDouble) && small) {
     *scaled = 1;
     return Raw(value) == Raw(divisor) ? std::ldexp(value, 64) : value;
   }
-  if (is_denormal(inverse, kLeast)) return std::ldexp(value, -64);
+  if (is_denormal(inverse, kLeastDouble)) return std::ldexp(value, -64);
   if (small) {
     *scaled = 1;
     return Raw(value) == Raw(dividend) ? std::ldexp(value, 64) : value;

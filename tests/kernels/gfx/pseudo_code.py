@@ -34,7 +34,7 @@ OPERATORS = (
 FUNCTIONS = frozenset(
     (
         *("fma", "isNAN", "isSignalNAN", "isQuietNAN", "cvtToQuietNAN", "abs", "sign"),
-        *("exponent", "mantissa", "trunc", "floor", "fract", "sqrt", "log2", "signext"),
+        *("exponent", "mantissa", "trunc", "floor", "sqrt", "log2", "signext"),
         *("signext_from_bit", "f16_to_f32", "f32_to_f16", "bf16_to_f32", "u32_to_f32"),
         *("i32_to_f32", "f32_to_u32", "f32_to_i32", "u32_to_f64", "i32_to_f64", "f32_to_f64"),
         *("f64_to_f32", "f64_to_i32", "f64_to_u32", "v_max_f32", "v_min_f32", "v_max_num_f32"),

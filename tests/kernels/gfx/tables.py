@@ -33,6 +33,13 @@ OF_GFX90A = {
 }
 
 
+#: Pseudo-code that the table of CDNA 3 lacks.
+PSEUDO_CODE = {
+    "V_MADMK_F32": "D0.f32 = S0.f32 * SIMM32.f32 + S1.f32",
+    "V_MADAK_F32": "D0.f32 = S0.f32 * S1.f32 + SIMM32.f32",
+}
+
+
 @dataclass(frozen=True)
 class Operand:
     """An operand in the table: its format, such as NUM_F32 or NUM_M64, and its size."""
@@ -140,4 +147,5 @@ def add_gfx90a(encodings: list[Encoding]) -> None:
             (each for e in encodings for each in e.ops.values() if each.name == like), None
         )
         text = re.sub(r"fma\((.*), (.*), (.*)\)", r"\1 * \2 + \3", same.pseudo_code if same else "")
+        text = text or PSEUDO_CODE.get(op, "")
         ops[number] = Op(op, same.operands if same else {}, text)

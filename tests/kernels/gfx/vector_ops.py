@@ -81,6 +81,8 @@ def read_source(
         lines.append(f"Operand<32> {name};")
         lines.append(f"const auto read{place} = Read<16, {given.kind}>(w, i, {number});")
         lines.append(f"std::memcpy({name}.lanes, read{place}.lanes, sizeof({name}.lanes));")
+    elif given.packed and bits == 64:
+        lines.append(f"auto {name} = ReadPair(w, i, {number});")
     else:
         lines.append(f"auto {name} = Read<{bits}, {given.kind}>(w, i, {number});")
     if encoding.name.startswith("VOP3P"):
@@ -176,7 +178,7 @@ def read_sources(encoding: tables.Encoding, op: tables.Op, parts: Parts) -> str:
             continue
         if chooses:
             number = code(encoding, field)
-            parts.before.append(f"auto s{name[1]} = Read<64, Kind::kBits>(w, i, {number});")
+            parts.before.append(f"auto s{name[1]} = ReadPair(w, i, {number});")
         else:
             # A choice between two numbers can change their signs, although they are bits.
             signed = op.base.startswith("V_CNDMASK")
