@@ -38,8 +38,8 @@ FUNCTIONS = frozenset(
         *("signext_from_bit", "f16_to_f32", "f32_to_f16", "bf16_to_f32", "u32_to_f32"),
         *("i32_to_f32", "f32_to_u32", "f32_to_i32", "u32_to_f64", "i32_to_f64", "f32_to_f64"),
         *("f64_to_f32", "f64_to_i32", "f64_to_u32", "v_max_f32", "v_min_f32", "v_max_num_f32"),
-        *("v_min_num_f32", "v_max3_f32", "v_min3_f32", "v_max_u32", "v_min_u32", "v_max_i32"),
-        *("v_min_i32"),
+        *("v_min_num_f32", "v_max3_f32", "v_min3_f32", "v_max_u32", "v_min_u32"),
+        *("v_max_i32", "v_min_i32"),
     )
 )
 #: Names that ``gfx_values.h`` or the caller of the translation defines.
