@@ -205,6 +205,15 @@ VLLM_GFX_SHARED void ApplySigns(Operand<kBits>& operand, unsigned negative, unsi
   }
 }
 
+// Applies the modifiers of a float16 number in the lower half of a register.
+VLLM_GFX_SHARED inline void ApplyHalfSigns(Operand<32>& operand, unsigned negative,
+                                           unsigned absolute) {
+  for (auto& lane : operand.lanes) {
+    if (absolute) lane &= ~0x8000u;
+    if (negative) lane ^= 0x8000u;
+  }
+}
+
 // Chooses the halves of a packed operand, and applies their signs.
 template <int kBits>
 VLLM_GFX_SHARED void ChooseHalves(Operand<kBits>& operand, unsigned low, unsigned high, unsigned negative_low,

@@ -72,8 +72,8 @@ def read_source(
         lines.append(f"ChoosePart({name}, {part}, {extended});")
         if given.kind == "Kind::kFloat":
             signs = [bit(encoding, f"src{place}_{sign}") for sign in ("neg", "abs")]
-            plain = f"ApplySigns({name}, {', '.join(signs)});"
-            lines.append(plain if bits == 32 else reject(signs))
+            apply = "ApplySigns" if bits == 32 else "ApplyHalfSigns"
+            lines.append(f"{apply}({name}, {', '.join(signs)});")
     elif bits == 16 and not long:
         lines.append(f"auto {name} = ReadHalf<{given.kind}>(w, i, {number});")
     elif given.packed and bits == 32:
@@ -94,11 +94,6 @@ def read_source(
             signs = ", ".join(bit(encoding, sign, place) for sign in ("neg", "abs"))
             lines.append(f"ApplySigns({name}, {signs});")
     return "\n".join(lines)
-
-
-def reject(signs: list[str]) -> str:
-    conditions = " || ".join(signs)
-    return f'if ({conditions}) Fail(i, "a sign of half a register is not emulated");'
 
 
 def packed_modifiers(
