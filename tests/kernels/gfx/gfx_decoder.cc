@@ -32,8 +32,7 @@ Inst Decode(const uint8_t* code, uint64_t bytes, uint32_t offset) {
       };
       const bool in_two = encoding.always >> number & 1 ||
                           (encoding.always != 0 && encoding.always >> Field(inst, 21, 17) & 1);
-      if (in_two ||
-          std::any_of(encoding.literals.begin(), encoding.literals.end(), has_literal))
+      if (in_two || std::any_of(encoding.literals.begin(), encoding.literals.end(), has_literal))
         inst.literal = words[size++];
     }
     inst.next = offset + 4 * static_cast<uint32_t>(size);

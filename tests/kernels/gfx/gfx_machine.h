@@ -216,8 +216,8 @@ VLLM_GFX_SHARED inline void ApplyHalfSigns(Operand<32>& operand, unsigned negati
 
 // Chooses the halves of a packed operand, and applies their signs.
 template <int kBits>
-VLLM_GFX_SHARED void ChooseHalves(Operand<kBits>& operand, unsigned low, unsigned high, unsigned negative_low,
-                  unsigned negative_high) {
+VLLM_GFX_SHARED void ChooseHalves(Operand<kBits>& operand, unsigned low, unsigned high,
+                                  unsigned negative_low, unsigned negative_high) {
   constexpr int kHalf = kBits / 2;
   constexpr Word<kBits> kOnes = (Word<kBits>{1} << kHalf) - 1;
   constexpr Word<kBits> kSign = Word<kBits>{1} << (kHalf - 1);
@@ -242,7 +242,8 @@ VLLM_GFX_SHARED void ChoosePart(Operand<kBits>& operand, unsigned part, bool sig
   }
 }
 // Puts results into the part of the register that an SDWA instruction chooses.
-VLLM_GFX_SHARED inline void PlacePart(Operand<32>& result, const uint32_t* old, unsigned part, unsigned unused) {
+VLLM_GFX_SHARED inline void PlacePart(Operand<32>& result, const uint32_t* old, unsigned part,
+                                      unsigned unused) {
   if (part >= 6) return;
   const int bits = part < 4 ? 8 : 16, low = part < 4 ? 8 * part : 16 * (part - 4);
   const uint32_t mask = ((1u << bits) - 1) << low;
@@ -286,8 +287,8 @@ VLLM_GFX_SHARED void Write(Wave& w, unsigned number, const Operand<kBits>& resul
   }
 }
 // Writes the lower or the upper half of a register.
-VLLM_GFX_SHARED inline void WriteHalf(Wave& w, unsigned number, const Operand<32>& result, bool upper,
-                      uint64_t exec) {
+VLLM_GFX_SHARED inline void WriteHalf(Wave& w, unsigned number, const Operand<32>& result,
+                                      bool upper, uint64_t exec) {
   uint32_t* out = w.Vector(number);
   for (int i = 0; i < kLanes; ++i) {
     if (!(exec >> i & 1)) continue;

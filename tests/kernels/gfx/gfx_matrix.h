@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of 16x16 matrices with 16 columns and rows in between, and where lanes hold their
-// elements: in AMD's documents on the instructions v_wmma_* of RDNA3 and RDNA4 and v_mfma_* of CDNA.
+// elements: in AMD's documents on the instructions v_wmma_* of RDNA3 and RDNA4 and v_mfma_* of
+// CDNA.
 #pragma once
 
 #include "gfx_machine.h"

@@ -83,8 +83,7 @@ template <int kBytes, Part kPart>
 void StoreGlobal(Wave& w, const Inst& inst, const Address& at, unsigned from) {
   const uint64_t exec = w.Exec();
   for (int i = 0; i < kLanes; ++i)
-    if (exec >> i & 1)
-      StoreRegisters<kBytes, kPart>(w, from, i, Global(w, inst, at, i, kBytes));
+    if (exec >> i & 1) StoreRegisters<kBytes, kPart>(w, from, i, Global(w, inst, at, i, kBytes));
 }
 
 template <int kBytes, bool kSigned, Part kPart>
@@ -92,8 +91,7 @@ void LoadShared(Wave& w, const Inst& inst, unsigned address, uint32_t offset, un
   const uint64_t exec = w.Exec();
   const uint8_t* from[kLanes] = {};
   for (int i = 0; i < kLanes; ++i)
-    if (exec >> i & 1)
-      from[i] = Shared(w, inst, uint64_t{w.Vector(address)[i]} + offset, kBytes);
+    if (exec >> i & 1) from[i] = Shared(w, inst, uint64_t{w.Vector(address)[i]} + offset, kBytes);
   for (int i = 0; i < kLanes; ++i)
     if (exec >> i & 1) LoadRegisters<kBytes, kSigned, kPart>(w, to, i, from[i]);
 }

@@ -219,8 +219,8 @@ int hipLaunchKernel(const void* function, Dim3 grid, Dim3 block, void** argument
                      arguments,
                      static_cast<uint32_t>(shared)};
   return gfx::Try(
-      launch.kernel->name.c_str(),
-      [](void* data) { static_cast<gfx::Launch*>(data)->Run(); }, &launch, gfx::kFailed);
+      launch.kernel->name.c_str(), [](void* data) { static_cast<gfx::Launch*>(data)->Run(); },
+      &launch, gfx::kFailed);
 }
 
 }  // extern "C"

@@ -29,8 +29,7 @@ Function* FindInTorch(const char* name) {
 extern "C" {
 
 int32_t aoti_torch_get_device_type(void* tensor, int32_t* type) {
-  static auto* const next =
-      FindInTorch<int32_t(void*, int32_t*)>("aoti_torch_get_device_type");
+  static auto* const next = FindInTorch<int32_t(void*, int32_t*)>("aoti_torch_get_device_type");
   const int32_t status = next(tensor, type);
   if (status == 0 && *type == kCpu) *type = kCuda;
   return status;
@@ -53,7 +52,7 @@ int32_t aoti_torch_empty_strided(int64_t rank, const int64_t* sizes, const int64
                                  int32_t dtype, int32_t type, int32_t index, void** tensor) {
   static auto* const next =
       FindInTorch<int32_t(int64_t, const int64_t*, const int64_t*, int32_t, int32_t, int32_t,
-                       void**)>("aoti_torch_empty_strided");
+                          void**)>("aoti_torch_empty_strided");
   return next(rank, sizes, strides, dtype, type == kCuda ? kCpu : type, index, tensor);
 }
 
