@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Each target calls vllm-build, pytest or a program of the tree. `make help` lists the targets.
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help package test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
-=======
-.PHONY: help package package-plain-pypi test test-fast test-toolkits same-bytes test-signals toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate emulate-gfx gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
->>>>>>> rocm-isa
+.PHONY: help package test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate emulate-gfx gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # In an empty environment (env -i, cron) PATH is unset. Shells then use a default; make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 PYTHON ?= python3
 VARIANT ?= cpu
-<<<<<<< HEAD
 DEVICE ?= cuda
-=======
 ARCH ?= gfx1100
->>>>>>> rocm-isa
 BIN := .venv/bin
 VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev

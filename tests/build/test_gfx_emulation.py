@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(paths.source_root() / "tests" / "kernels" / "gfx"))
 
-import code_objects
+import gpu_code
 import pseudo_code
 
 
@@ -92,12 +92,12 @@ def test_what_is_not_translated_is_an_error(text: str, named: str) -> None:
     ],
 )
 def test_message_pack(data: str, value: object) -> None:
-    assert code_objects.unpack(bytes.fromhex(data)) == (value, len(bytes.fromhex(data)))
+    assert gpu_code.unpack(bytes.fromhex(data)) == (value, len(bytes.fromhex(data)))
 
 
 def test_other_values_of_message_pack_are_an_error() -> None:
-    with pytest.raises(code_objects.UnknownFormatError, match="0xca"):
-        code_objects.unpack(b"\xca\0\0\0\0")
+    with pytest.raises(gpu_code.UnknownFormatError, match="0xca"):
+        gpu_code.unpack(b"\xca\0\0\0\0")
 
 
 def write_library(path: Path, *bundles: dict[str, bytes]) -> None:
@@ -121,18 +121,18 @@ def test_code_of_one_architecture_is_found_in_all_bundles(tmp_path: Path) -> Non
     host, amd = "host-x86_64-unknown-linux-gnu-", "hipv4-amdgcn-amd-amdhsa--"
     first = {host: b"", f"{amd}gfx90a": b"one", f"{amd}gfx1100": b"two"}
     write_library(library, first, {host: b"", f"{amd}gfx90a": b"three"})
-    assert [(each.hash, each.elf) for each in code_objects.find_code(library, "gfx90a")] == [
+    assert [(each.hash, each.elf) for each in gpu_code.find_code(library, "gfx90a")] == [
         (0, b"one"),
         (1, b"three"),
     ]
     with pytest.raises(
-        code_objects.UnknownFormatError, match="has gfx1100, gfx90a, expected code for gfx942"
+        gpu_code.UnknownFormatError, match="has gfx1100, gfx90a, expected code for gfx942"
     ):
-        code_objects.find_code(library, "gfx942")
+        gpu_code.find_code(library, "gfx942")
 
 
 def test_a_library_without_code_for_gpus_is_an_error(tmp_path: Path) -> None:
     library = tmp_path / "_C.abi3.so"
     write_library(library)
-    with pytest.raises(code_objects.UnknownFormatError, match="no code for GPUs"):
-        code_objects.find_code(library, "gfx90a")
+    with pytest.raises(gpu_code.UnknownFormatError, match="no code for GPUs"):
+        gpu_code.find_code(library, "gfx90a")

@@ -20,8 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 
-import code_objects
 import generate
+import gpu_code
 import tables
 from child import command, copy_package, environment
 from child import tests as chosen_tests
@@ -80,10 +80,10 @@ def unpack_libraries(libraries: Path, architecture: str, folder: Path) -> Path:
     for library in names:
         if library.name == "cumem_allocator.abi3.so":
             continue
-        for number, each in enumerate(code_objects.find_code(library, architecture)):
+        for number, each in enumerate(gpu_code.find_code(library, architecture)):
             path = code / f"{library.name.partition('.')[0]}-{number}.elf"
             path.write_bytes(each.elf)
-            lines.append(code_objects.describe(each, path))
+            lines.append(gpu_code.describe(each, path))
     if not lines:
         raise SystemExit(f"error: {libraries} has no *.abi3.so")
     listing = folder / "kernels.txt"

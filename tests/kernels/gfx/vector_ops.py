@@ -91,8 +91,8 @@ def read_source(
         if bits == 16:
             lines.append(f"TakeUpperHalf({name}, {bit(encoding, 'opsel', place)});")
         if given.kind == "Kind::kFloat" or signed:
-            signs = ", ".join(bit(encoding, sign, place) for sign in ("neg", "abs"))
-            lines.append(f"ApplySigns({name}, {signs});")
+            both = ", ".join(bit(encoding, sign, place) for sign in ("neg", "abs"))
+            lines.append(f"ApplySigns({name}, {both});")
     return "\n".join(lines)
 
 
