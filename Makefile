@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Each target calls vllm-build, pytest or a program of the tree. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help package test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
+.PHONY: help package test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate emulate-gfx gpu gpu-tests gpu-sanitize bench-kernels bench-gpu bench-reuse
 
 # In an empty environment (env -i, cron) PATH is unset. Shells then use a default; make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 PYTHON ?= python3
 VARIANT ?= cpu
 DEVICE ?= cuda
+ARCH ?= gfx1100
 BIN := .venv/bin
 VENV := $(BIN)/.installed
 DEV := $(BIN)/.installed-dev
 DOCS := $(BIN)/.installed-docs
+GFX := $(BIN)/.installed-gfx
 # Quotes a value as one shell word, whichever characters it contains. Only ARGS is several words.
 quoted = '$(subst ','\'',$(1))'
 # Ignores the caller's Python settings. vllm-build does this itself (scripts/bin/vllm-build).
@@ -35,6 +37,10 @@ $(DEV): $(VENV) requirements/dev.txt
 
 $(DOCS): $(VENV) requirements/docs.txt
 	$(PIP) install -r requirements/docs.txt
+	touch $@
+
+$(GFX): $(DEV) requirements/gfx.txt
+	$(PIP) install --require-hashes --only-binary :all: -r requirements/gfx.txt
 	touch $@
 
 help:  ## list the targets
@@ -77,6 +83,9 @@ sanitize:  ## test the CPU kernels under AddressSanitizer and UndefinedBehaviorS
 
 emulate:  ## test the GPU kernels without a GPU; PYTHON has torch; DEVICE=rocm emulates AMD GPUs with waves of 64 and of 32 lanes
 	$(call quoted,$(PYTHON)) tests/kernels/emulate.py --device $(call quoted,$(DEVICE)) $(ARGS)
+
+emulate-gfx: $(GFX)  ## run the ROCm package's code for ARCH (gfx1100) in an emulator of its instructions; PYTHON has torch, Python >= 3.11; ARGS="-k rms_norm"
+	$(BIN)/python tests/kernels/gfx/emulate_gfx.py --arch $(call quoted,$(ARCH)) --python $(call quoted,$(PYTHON)) $(ARGS)
 
 gpu: gpu-tests gpu-sanitize bench-gpu  ## run everything that needs a GPU: gpu-tests, gpu-sanitize and bench-gpu
 

@@ -88,6 +88,7 @@ UNNAMED: dict[str, str] = {
     "recipe/vllm-kernels/variants.yaml": "a link to recipe/variants.yaml",
     "requirements/dev.txt": "pins tools of the tests",
     "requirements/docs.txt": "pins tools of the documentation",
+    "requirements/gfx.txt": "pins the tables of a test's emulator",
     "scripts/pyproject.toml": "installs vllm-build",
     "scripts/bin/": "starts vllm-build",
     "scripts/lint/": "checks prose",

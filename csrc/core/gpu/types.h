@@ -79,6 +79,11 @@ __device__ __forceinline__ T FromFloat(float x) {
 #if defined(VLLM_GPU_EMULATION)
     return {emulation::HalfOfFloat(x)};
 #else
+#if defined(__HIPCC__)
+    // Keeps clang from merging a product with its conversion: it would add +0 to the product, so
+    // that -0 loses its sign.
+    asm("" : "+v"(x));
+#endif
     return {__half_as_ushort(__float2half_rn(x))};
 #endif
   }

@@ -106,7 +106,7 @@ PACKAGE = (
 )
 
 #: Exceptions of these: pins of tools, which no package requires at run time.
-_TOOLS = ("requirements/dev.txt", "requirements/docs.txt", "requirements/tools.txt")
+_TOOLS = tuple(f"requirements/{name}.txt" for name in ("dev", "docs", "gfx", "tools"))
 
 #: One folder per conda package, each with its recipe. Scripts and tests that several packages share
 #: are directly in this folder.
