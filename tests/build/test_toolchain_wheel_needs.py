@@ -9,12 +9,13 @@ import pytest
 from toolchain_wheels import compiled, locked, require
 
 from vllm_build.toolchain import toolchain_lock
-from vllm_build.toolchain.toolchain_lock import LockedFile
 from vllm_build.toolchain.wheel_resolver import Required
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vllm_build.toolchain.toolchain_lock import LockedFile
 
 
 def test_requirements_become_needs_under_the_channel_s_names(tmp_path: Path) -> None:

@@ -12,9 +12,13 @@ def _batch() -> tuple[object, ...]:
     return starts, torch.tensor([0, 5, 3, 4, 7]), table, torch.empty(5, dtype=torch.int64), 4
 
 
+def _no_node() -> tuple[object, ...]:
+    """No node: nothing changes on any machine."""
+    return ([],)
+
+
 SAMPLES = {
-    # Every machine has memory, and node 0 of most has some; no node changes nothing anywhere.
-    "init_cpu_memory_env": (lambda: ([],), lambda _nodes: {}),
+    "init_cpu_memory_env": (_no_node, lambda _nodes: {}),
     "compute_slot_mapping_kernel_impl": (
         _batch,
         lambda *_: {3: torch.tensor([28, 5, 3, 12, 15])},
