@@ -17,10 +17,15 @@ def _no_node() -> tuple[object, ...]:
     return ([],)
 
 
+def _slots(*_: object) -> dict[int, torch.Tensor]:
+    return {3: torch.tensor([28, 5, 3, 12, 15])}
+
+
+def _nothing(*_: object) -> dict[int, torch.Tensor]:
+    return {}
+
+
 SAMPLES = {
-    "init_cpu_memory_env": (_no_node, lambda _nodes: {}),
-    "compute_slot_mapping_kernel_impl": (
-        _batch,
-        lambda *_: {3: torch.tensor([28, 5, 3, 12, 15])},
-    ),
+    "init_cpu_memory_env": (_no_node, _nothing),
+    "compute_slot_mapping_kernel_impl": (_batch, _slots),
 }
