@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vllm import _pins
-from vllm.version import __version__
+from vllm._kernels import pins
+from vllm._kernels.version import __version__
 
 #: Folder with the records of this installation.
-DIRECTORY = Path(__file__).absolute().parent / "_build_info"
+DIRECTORY = Path(__file__).absolute().parents[1] / "_build_info"
 #: Version of the record layout that this code reads.
 SCHEMA = 1
 #: File name of the record of libraries from an official wheel.
@@ -94,17 +94,17 @@ def _extension(record: Any, where: str) -> ExtensionInfo:
 def _other_schema(path: Path, document: dict[str, Any]) -> str:
     """The message for a record of another release of this project."""
     component = str(document.get("component") or path.stem)
-    pin = _pins.pins().get(component)
+    pin = pins.pins().get(component)
     expected = (
-        _pins.describe(pin.version, pin.digest)
+        pins.describe(pin.version, pin.digest)
         if pin
         else f"of the same release as vllm {__version__}"
     )
-    found = _pins.describe(document.get("version"), document.get("kernel_digest"))
+    found = pins.describe(document.get("version"), document.get("kernel_digest"))
     return (
         f"{path}: schema is {document['schema']}, this vllm reads {SCHEMA}: vllm and {component} "
         "are different releases\n"
-    ) + _pins.explain(component, found, expected)
+    ) + pins.explain(component, found, expected)
 
 
 def read(path: Path) -> BuildInfo:

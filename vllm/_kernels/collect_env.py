@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vllm
-from vllm import _ops, _pins, build_info
-from vllm.platforms import detect, host
+from vllm._kernels import build_info, loader, pins
+from vllm._kernels.platforms import detect, host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,7 +104,7 @@ def _components() -> list[dict[str, Any]]:
         except build_info.BuildInfoError as error:
             found.append({"component": path.stem, "error": str(error)})
             continue
-        differs = _pins.mismatch(record.component, record.version, record.kernel_digest)
+        differs = pins.mismatch(record.component, record.version, record.kernel_digest)
         found.append(
             {
                 **record.document,
@@ -133,16 +133,16 @@ def _foreign() -> list[dict[str, Any]]:
 
 def _libraries() -> list[str] | dict[str, str]:
     try:
-        return sorted(_ops.available())
+        return sorted(loader.available())
     except ImportError as error:  # a damaged record
         return {"error": str(error)}
 
 
 def _probe() -> dict[str, Any]:
-    """Run :mod:`vllm._probe` in another process that has this process's module path."""
+    """Run :mod:`vllm._kernels.probe` in another process that has this process's module path."""
     code = (
-        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vllm import _probe; "
-        "_probe.main()"
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vllm._kernels import probe; "
+        "probe.main()"
     )
     try:
         done = subprocess.run(

@@ -26,7 +26,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from vllm import build_info
+from vllm._kernels import build_info
 
 try:
     from vllm import cumem_allocator

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The environment variables that this package reads at run time, as typed attributes.
 
-Example: ``from vllm import envs; envs.VLLM_TARGET_DEVICE``.
+Example: ``from vllm._kernels import envs; envs.VLLM_TARGET_DEVICE``.
 
 An attribute is evaluated each time it is read, so a change of ``os.environ`` takes effect at once.
 Unset, empty and blank mean the same. A malformed value raises ``ValueError`` with the variable, its
@@ -70,7 +70,7 @@ VARIABLES = {
     "VLLM_TARGET_DEVICE": Variable(
         _one_of("cuda", "rocm", "cpu", "tpu", "xpu", "empty"),
         None,
-        "The device to run on (`vllm.platforms.current_platform`). Unset: the device of the "
+        "The device of `vllm._kernels.platforms.current_platform`. Unset: the device of the "
         "installed kernels.",
     ),
 }

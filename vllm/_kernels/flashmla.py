@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm import _ops, build_info
+from vllm._kernels import build_info, loader
 
 if TYPE_CHECKING:
     import torch
@@ -67,12 +67,12 @@ def get_mla_metadata(*_args: Any, **_kwargs: Any) -> tuple[FlashMLASchedMeta, No
 
 def is_flashmla_dense_supported() -> tuple[bool, str | None]:
     """Whether :func:`flash_mla_with_kvcache` runs on the current CUDA device, and if not, why."""
-    if _LIBRARY not in _ops.available():
+    if _LIBRARY not in loader.available():
         return (
             False,
             (
                 f"the library {_LIBRARY} is not installed: "
-                f"{build_info.how_to_get(_ops.LIBRARIES[_LIBRARY].component)}"
+                f"{build_info.how_to_get(loader.LIBRARIES[_LIBRARY].component)}"
             ),
         )
     import torch  # noqa: PLC0415 - importing this module must not import torch
@@ -190,7 +190,7 @@ def flash_mla_with_kvcache(
             f"tile_scheduler_metadata is for {meta.config}, the arguments are for {config}; call "
             "get_mla_metadata() again"
         )
-    result, lse, meta.tile_scheduler_metadata, meta.num_splits = _ops.namespace(
+    result, lse, meta.tile_scheduler_metadata, meta.num_splits = loader.namespace(
         _LIBRARY
     ).dense_decode_fwd(
         q,

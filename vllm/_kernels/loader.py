@@ -4,7 +4,7 @@
 The libraries register their ops when the dynamic linker loads them. They are not imported as Python
 modules, so the same ``.abi3.so`` serves interpreters with and without the GIL. Loading a library
 twice is harmless. Loading *another* library that defines the same ops aborts the process;
-:mod:`vllm._conflicts` detects that first.
+:mod:`vllm._kernels.conflicts` detects that first.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vllm import _conflicts, _pins, build_info
-from vllm.platforms import host
+from vllm._kernels import build_info, conflicts, pins
+from vllm._kernels.platforms import host
 
 #: Links are not followed: some package managers link each file into a store, which does not contain
 #: the libraries of other packages.
-_PACKAGE = Path(__file__).absolute().parent
+_PACKAGE = Path(__file__).absolute().parents[1]
 
 
 @dataclass(frozen=True)
@@ -211,9 +211,7 @@ def _differs(library: Library) -> str | None:
         )
     except build_info.BuildInfoError as error:
         return str(error)
-    return (
-        _pins.mismatch(record.component, record.version, record.kernel_digest) if record else None
-    )
+    return pins.mismatch(record.component, record.version, record.kernel_digest) if record else None
 
 
 def _load(library: Library) -> None:
@@ -223,7 +221,7 @@ def _load(library: Library) -> None:
     try:
         import torch  # noqa: PLC0415 - `import vllm` must not import torch
 
-        from vllm import _fake  # noqa: PLC0415 - imports torch
+        from vllm._kernels import fakes  # noqa: PLC0415 - imports torch
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -234,7 +232,7 @@ def _load(library: Library) -> None:
         ) from error
     _check_foreign(library, path)
     _check_torch(library, path)
-    _conflicts.refuse_second_definition(library.name, library.namespaces, path)
+    conflicts.refuse_second_definition(library.name, library.namespaces, path)
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
@@ -247,7 +245,7 @@ def _load(library: Library) -> None:
             name=f"vllm.{library.name}",
             path=str(path),
         ) from error
-    _fake.register(library.namespaces)
+    fakes.register(library.namespaces)
     _loaded[library.name] = path
 
 

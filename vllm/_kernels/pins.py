@@ -16,7 +16,7 @@ from pathlib import Path
 
 #: A requirement such as ``vllm-kernels ==0.1.0 *_k0123456789ab_*``.
 _PIN = re.compile(r"(?P<component>vllm-[a-z0-9-]+) ==(?P<version>\S+) \*_k(?P<digest>[0-9a-f]+)_\*")
-_PACKAGE = Path(__file__).absolute().parent
+_PACKAGE = Path(__file__).absolute().parents[1]
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ def _torch() -> dict[str, Any]:
 
 
 def _kernels() -> dict[str, Any]:
-    from vllm import _ops  # noqa: PLC0415 - after the probe of torch
+    from vllm._kernels import loader  # noqa: PLC0415 - after the probe of torch
 
-    _ops.load()
+    loader.load()
     import torch  # noqa: PLC0415 - loaded by now
 
-    spaces = {space for name in _ops.loaded() for space in _ops.LIBRARIES[name].namespaces}
+    spaces = {space for name in loader.loaded() for space in loader.LIBRARIES[name].namespaces}
     ops = sorted(
         name
         for name in torch._C._dispatch_get_all_op_names()  # noqa: SLF001 - no public list
@@ -42,12 +42,12 @@ def _kernels() -> dict[str, Any]:
     isa: dict[str, str] = {}
     if "_C::cpu_isa" in ops:
         try:
-            isa["cpu_isa"] = _ops.namespace("_C").cpu_isa()
+            isa["cpu_isa"] = loader.namespace("_C").cpu_isa()
         except RuntimeError as error:  # VLLM_CPU_ISA is malformed
             isa["cpu_isa"] = str(error).splitlines()[0]
     return {
         **isa,
-        "loaded": {name: str(path) for name, path in sorted(_ops.loaded().items())},
+        "loaded": {name: str(path) for name, path in sorted(loader.loaded().items())},
         "ops": ops,
     }
 

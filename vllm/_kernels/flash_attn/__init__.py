@@ -6,7 +6,7 @@ Importing this package needs neither torch nor the compiled library.
 
 from __future__ import annotations
 
-from vllm.vllm_flash_attn.flash_attn_interface import (
+from vllm._kernels.flash_attn.flash_attn_interface import (
     fa_version_unsupported_reason,
     flash_attn_varlen_func,
     flash_attn_with_kvcache,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm import _ops
-from vllm.vllm_flash_attn._arguments import optional_rows, rows, window_sides
+from vllm._kernels import loader
+from vllm._kernels.flash_attn._arguments import optional_rows, rows, window_sides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Call FlashAttention 3 with named arguments; missing ones get neutral values."""
     left, right = given.pop("window")
-    result, lse, *_ = _ops.namespace("_vllm_fa3_C").fwd(
+    result, lse, *_ = loader.namespace("_vllm_fa3_C").fwd(
         rows(q),
         rows(k),
         rows(v),
@@ -122,7 +122,7 @@ def get_scheduler_metadata(
     import torch  # noqa: PLC0415 - importing this module must not import torch
 
     left, right = window_sides(window_size)
-    metadata: torch.Tensor = _ops.namespace("_vllm_fa3_C").get_scheduler_metadata(
+    metadata: torch.Tensor = loader.namespace("_vllm_fa3_C").get_scheduler_metadata(
         batch_size,
         max_seqlen_q,
         max_seqlen_k,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm import _ops, build_info
+from vllm._kernels import build_info, loader
 
 if TYPE_CHECKING:
     import torch
@@ -43,10 +43,10 @@ def fa_version_unsupported_reason(
             f"FlashAttention {fa_version} is not built: this release has versions "
             f"{' and '.join(map(str, _LIBRARIES))}"
         )
-    if library not in _ops.available():
+    if library not in loader.available():
         return (
             f"the library {library} is not installed: "
-            f"{build_info.how_to_get(_ops.LIBRARIES[library].component)}"
+            f"{build_info.how_to_get(loader.LIBRARIES[library].component)}"
         )
     import torch  # noqa: PLC0415 - importing this module must not import torch
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm import _ops
-from vllm.vllm_flash_attn import _versions
-from vllm.vllm_flash_attn._arguments import optional_rows, refuse, rows, window_sides
-from vllm.vllm_flash_attn._hopper import forward, get_scheduler_metadata
-from vllm.vllm_flash_attn._versions import (
+from vllm._kernels import loader
+from vllm._kernels.flash_attn import _versions
+from vllm._kernels.flash_attn._arguments import optional_rows, refuse, rows, window_sides
+from vllm._kernels.flash_attn._hopper import forward, get_scheduler_metadata
+from vllm._kernels.flash_attn._versions import (
     DEFAULT_FA_VERSION,
     fa_version_unsupported_reason,
     is_fa_version_supported,
@@ -180,7 +180,7 @@ def flash_attn_varlen_func(
         )
         return (result, lse) if return_softmax_lse else result
     left, right = window
-    result, lse = _ops.namespace("_vllm_fa2_C").varlen_fwd(
+    result, lse = loader.namespace("_vllm_fa2_C").varlen_fwd(
         rows(q),
         rows(k),
         rows(v),
@@ -320,7 +320,7 @@ def flash_attn_with_kvcache(
         )
         return (result, lse) if return_softmax_lse else result
     left, right = window
-    result, lse = _ops.namespace("_vllm_fa2_C").fwd_kvcache(
+    result, lse = loader.namespace("_vllm_fa2_C").fwd_kvcache(
         rows(q),
         k_cache,
         v_cache,

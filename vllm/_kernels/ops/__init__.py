@@ -12,7 +12,7 @@ if shapes, dtypes, devices or numbers do not fit together, or if the last dimens
 not contiguous. A call that raises has written nothing.
 """
 
-from vllm._custom_ops.activation import (
+from vllm._kernels.ops.activation import (
     fatrelu_and_mul,
     gelu_and_mul,
     gelu_fast,
@@ -27,14 +27,14 @@ from vllm._custom_ops.activation import (
     silu_and_mul_with_clamp,
     swigluoai_and_mul,
 )
-from vllm._custom_ops.attention import (
+from vllm._kernels.ops.attention import (
     cpu_attention_with_kv_cache,
     cpu_attn_reshape_and_cache,
     get_scheduler_metadata,
     merge_attn_states,
     mla_decode_kvcache,
 )
-from vllm._custom_ops.cache import (
+from vllm._kernels.ops.cache import (
     concat_and_cache_mla,
     convert_fp8,
     cp_gather_cache,
@@ -46,11 +46,11 @@ from vllm._custom_ops.cache import (
     swap_blocks,
     swap_blocks_batch,
 )
-from vllm._custom_ops.device import (
+from vllm._kernels.ops.device import (
     get_device_attribute,
     get_max_shared_memory_per_block_device_attribute,
 )
-from vllm._custom_ops.distributed import (
+from vllm._kernels.ops.distributed import (
     all_reduce,
     allocate_shared_buffer_and_handle,
     dispose,
@@ -62,15 +62,15 @@ from vllm._custom_ops.distributed import (
     register_buffer,
     register_graph_buffers,
 )
-from vllm._custom_ops.few_rows import LLMM1, wvSplitK, wvSplitK_int4_g, wvSplitKQ, wvSplitKrc
-from vllm._custom_ops.gemm import (
+from vllm._kernels.ops.few_rows import LLMM1, wvSplitK, wvSplitK_int4_g, wvSplitKQ, wvSplitKrc
+from vllm._kernels.ops.gemm import (
     create_onednn_mm_handler,
     create_onednn_scaled_mm_handler,
     onednn_mm,
     onednn_scaled_mm,
     release_dnnl_matmul_handler,
 )
-from vllm._custom_ops.moe import (
+from vllm._kernels.ops.moe import (
     batched_moe_align_block_size,
     cpu_fused_moe,
     grouped_topk,
@@ -80,25 +80,25 @@ from vllm._custom_ops.moe import (
     topk_sigmoid,
     topk_softmax,
 )
-from vllm._custom_ops.norm import fused_add_rms_norm, rms_norm
-from vllm._custom_ops.norm_quant import (
+from vllm._kernels.ops.norm import fused_add_rms_norm, rms_norm
+from vllm._kernels.ops.norm_quant import (
     fused_add_rms_norm_static_fp8_quant,
     fused_qk_norm_rope,
     rms_norm_dynamic_per_token_quant,
     rms_norm_per_block_quant,
     rms_norm_static_fp8_quant,
 )
-from vllm._custom_ops.quant_fp8 import (
+from vllm._kernels.ops.quant_fp8 import (
     dynamic_per_token_scaled_fp8_quant,
     dynamic_scaled_fp8_quant,
     static_scaled_fp8_quant,
 )
-from vllm._custom_ops.quant_group import per_token_group_fp8_quant, per_token_group_quant_int8
-from vllm._custom_ops.quant_int8 import dynamic_scaled_int8_quant, static_scaled_int8_quant
-from vllm._custom_ops.rocm_attention import paged_attention_rocm
-from vllm._custom_ops.rotary import rotary_embedding
-from vllm._custom_ops.sampling import fused_gumbel_argmax, greedy_argmax
-from vllm._custom_ops.scaled_mm import (
+from vllm._kernels.ops.quant_group import per_token_group_fp8_quant, per_token_group_quant_int8
+from vllm._kernels.ops.quant_int8 import dynamic_scaled_int8_quant, static_scaled_int8_quant
+from vllm._kernels.ops.rocm_attention import paged_attention_rocm
+from vllm._kernels.ops.rotary import rotary_embedding
+from vllm._kernels.ops.sampling import fused_gumbel_argmax, greedy_argmax
+from vllm._kernels.ops.scaled_mm import (
     cutlass_scaled_mm,
     cutlass_scaled_mm_azp,
     cutlass_scaled_mm_supports_block_fp8,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm._ops import namespace
+from vllm._kernels.loader import namespace
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def cpu_attn_has_isa(isa: str) -> bool:
 
     The names are those for which upstream's attention has kernels. This library has one layout and
     one set of kernels for every ``isa``, so the answer only describes the machine. Every CPU runs
-    ``vec`` and ``vec16``. The function is not exported by ``vllm._custom_ops``, because
+    ``vec`` and ``vec16``. The function is not exported by ``vllm._kernels.ops``, because
     ``torch.compile`` cannot trace an op that returns no tensor.
 
     Source: Intel SDM, volume 1, chapter 18 (detection of AMX).

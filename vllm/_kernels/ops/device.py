@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vllm._ops import namespace
+from vllm._kernels.loader import namespace
 
 _C = namespace("_C_cuda_utils")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm._ops import namespace
+from vllm._kernels.loader import namespace
 
 if TYPE_CHECKING:
     import torch

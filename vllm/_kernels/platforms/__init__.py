@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device this process runs on: ``from vllm.platforms import current_platform``.
+"""The device this process runs on: ``from vllm._kernels.platforms import current_platform``.
 
 It is determined on first use: ``VLLM_TARGET_DEVICE`` if it is set, otherwise the device that the
 installed kernels were built for. Without kernels there is no device, and
@@ -12,8 +12,13 @@ import functools
 import importlib
 from typing import TYPE_CHECKING
 
-from vllm import build_info, envs
-from vllm.platforms.interface import CpuArchEnum, Platform, PlatformEnum, UnspecifiedPlatform
+from vllm._kernels import build_info, envs
+from vllm._kernels.platforms.interface import (
+    CpuArchEnum,
+    Platform,
+    PlatformEnum,
+    UnspecifiedPlatform,
+)
 
 if TYPE_CHECKING:
     current_platform: Platform
@@ -29,10 +34,10 @@ __all__ = [
 
 #: Device → module and class. Other devices have no Python support in this release.
 _PLATFORMS = {
-    "cpu": ("vllm.platforms.cpu", "CpuPlatform"),
-    "cuda": ("vllm.platforms.cuda", "CudaPlatform"),
-    "rocm": ("vllm.platforms.rocm", "RocmPlatform"),
-    "empty": ("vllm.platforms.interface", "UnspecifiedPlatform"),
+    "cpu": ("vllm._kernels.platforms.cpu", "CpuPlatform"),
+    "cuda": ("vllm._kernels.platforms.cuda", "CudaPlatform"),
+    "rocm": ("vllm._kernels.platforms.rocm", "RocmPlatform"),
+    "empty": ("vllm._kernels.platforms.interface", "UnspecifiedPlatform"),
 }
 
 

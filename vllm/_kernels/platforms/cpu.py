@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm.platforms import host
-from vllm.platforms.interface import Platform, PlatformEnum
+from vllm._kernels.platforms import host
+from vllm._kernels.platforms.interface import Platform, PlatformEnum
 
 if TYPE_CHECKING:
     import torch

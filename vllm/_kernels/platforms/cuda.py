@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm.platforms.interface import Platform, PlatformEnum
+from vllm._kernels.platforms.interface import Platform, PlatformEnum
 
 if TYPE_CHECKING:
     import torch
