@@ -217,6 +217,18 @@ def _variables() -> dict[str, str]:
     }
 
 
+def _engine() -> dict[str, Any] | None:
+    """The engine's version and the sha256 of its source distribution; None for the thin face."""
+    path = Path(vllm.__file__).parent / "_kernels" / "_engine.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return {"error": str(error)}
+    return found
+
+
 def collect() -> dict[str, Any]:
     """Collect the report as a JSON-compatible document.
 
@@ -231,6 +243,7 @@ def collect() -> dict[str, Any]:
             "path": str(Path(vllm.__file__).parent),
             "libraries": _libraries(),
         },
+        "engine": _engine(),
         "platform": _platform(),
         "components": _components(),
         "torch": {"installed": _torch_package(), **probed.get("torch", failed)},

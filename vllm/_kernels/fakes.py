@@ -155,10 +155,18 @@ _FILLED = ("Meta", "CompositeImplicitAutograd")
 _registered: list[torch.library.Library] = []
 
 
-def register(namespaces: Iterable[str]) -> tuple[str, ...]:
+#: Ops of :data:`RETURNED` whose fakes the engine registers itself; a second one is an error.
+ENGINES = frozenset({"_moe_C::grouped_topk", "_rocm_C::wvSplitK_int4_g"})
+
+
+def register(namespaces: Iterable[str], without: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """Register fakes for ops of ``namespaces`` that have none.
 
     These are the ops that only write into their arguments, and those of :data:`RETURNED`.
+
+    Args:
+        namespaces: namespaces of ``torch.ops``.
+        without: qualified names of ops to leave out.
 
     They are registered for the Meta key, where torch looks for them.
     ``torch.library.register_fake`` does the same but also reads the caller's source for each op.
@@ -174,9 +182,13 @@ def register(namespaces: Iterable[str]) -> tuple[str, ...]:
         space, _, rest = name.partition("::")
         # A library or an earlier import of this module may have registered a fake. An op that is
         # composed of other ops uses theirs.
-        if space not in libraries or any(
-            torch._C._dispatch_has_kernel_for_dispatch_key(name, key)  # noqa: SLF001
-            for key in _FILLED
+        if (
+            space not in libraries
+            or name in without
+            or any(
+                torch._C._dispatch_has_kernel_for_dispatch_key(name, key)  # noqa: SLF001
+                for key in _FILLED
+            )
         ):
             continue
         base, _, overload = name.partition(".")

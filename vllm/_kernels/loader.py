@@ -245,7 +245,9 @@ def _load(library: Library) -> None:
             name=f"vllm.{library.name}",
             path=str(path),
         ) from error
-    fakes.register(library.namespaces)
+    # The engine's modules register some fakes of their own.
+    engine = (_PACKAGE / "engine").is_dir()
+    fakes.register(library.namespaces, fakes.ENGINES if engine else frozenset())
     _loaded[library.name] = path
 
 
