@@ -33,6 +33,7 @@ FLOORS = (
     "kernels",
     "sources",
     "digests",
+    "engine",
     "checks",
     "native",
     "reuse.records",

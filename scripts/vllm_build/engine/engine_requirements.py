@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vllm_build.util.record_reader import Record
 
 TABLE = "requirements/engine.toml"
+#: The group of packages that are in upstream's list only because others of it need them.
+INDIRECT = "indirect"
 _WORDS = {
     "record": "not a table",
     "missing": "{key!r} is missing",
@@ -71,6 +73,7 @@ class EngineRequirements:
                 if entry.group == group
             ]
             for group in sorted(self.groups)
+            if group != INDIRECT
         }
 
     def conda_name(self, distribution: str) -> str:
@@ -89,7 +92,7 @@ class EngineRequirements:
         return [
             f"{self.conda_name(name)} {entry.specifier}"
             for name, entry in sorted(self.left_out.items())
-            if entry.specifier
+            if entry.specifier and entry.group != INDIRECT
         ]
 
 
