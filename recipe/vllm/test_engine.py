@@ -114,8 +114,8 @@ def main() -> None:
     if got != wanted:
         raise SystemExit(f"other tokens than those of transformers: {got}, expected {wanted}")
     print(
-        f"vllm {vllm.__version__} for {device} generates {PROMPTS} times {NEW} tokens, equal "
-        f"to those of transformers, such as {got[0]}"
+        f"vllm {vllm.__version__} for {device}: {PROMPTS} times {NEW} tokens, equal to those of "
+        f"transformers, such as {got[0]}"
     )
 
 

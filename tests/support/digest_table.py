@@ -94,6 +94,7 @@ UNNAMED: dict[str, str] = {
     "scripts/bin/": "starts vllm-build",
     "scripts/lint/": "checks prose",
     "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
+    "third_party/engine-ops.toml": "explains ops that are missing, for the tests",
     "variants/": "rattler-build hashes the values that the recipe reads into the build string",
     "scripts/vllm_build/__main__.py": "starts the command line",
     "scripts/vllm_build/checks/": "checks libraries without changing them",
