@@ -12,7 +12,7 @@ import pytest
 
 from vllm._kernels import build_info, collect_env, pins
 from vllm._kernels.pins import Pin
-from vllm.version import __version__
+from vllm._kernels.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
