@@ -22,7 +22,7 @@ def _by_id(builds: Iterable[Build]) -> dict[str, Build]:
             )
         by_id[build.id] = build
     for build in by_id.values():
-        for need in build.needs:
+        for need in (*build.needs, *build.runs):
             if need not in by_id:
                 raise ConfigurationError(
                     f"{build.where}: build {build.id!r} needs {need!r}, which no recipe makes",
@@ -49,7 +49,7 @@ def ordered(builds: Iterable[Build]) -> list[Build]:
                 f"{by_id[name].where}: builds need each other in a cycle: {cycle}"
             )
         if name not in done:
-            for need in sorted(by_id[name].needs):
+            for need in sorted({*by_id[name].needs, *by_id[name].runs}):
                 visit(need, (*trail, name))
             done.add(name)
             result.append(by_id[name])

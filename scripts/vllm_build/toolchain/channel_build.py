@@ -86,6 +86,20 @@ class _Builder:
         for subdir in channel_index.SUBDIRS:
             (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
 
+    def fetch_wheels(
+        self, builds: Sequence[toolchain_builds.Build], lock: toolchain_lock.Lock
+    ) -> None:
+        """Fetch the wheels of the table for ``builds`` together: a call of pip for each is slow."""
+        files = [f for build in builds if build.wheel for f in files_of(build, lock)]
+        if files:
+            with self.console.step(f"fetch {len(files)} wheels for the toolchain channel"):
+                self._fetch(files)
+
+    def _fetch(self, files: Sequence[toolchain_lock.LockedFile]) -> None:
+        # All downloads share one private apt, so they run one at a time.
+        with locks.turn(cache_root() / "downloads" / ".lock", "downloads", say=self.console.info):
+            self.fetcher.ensure(files)
+
     def build(
         self,
         build: toolchain_builds.Build,
@@ -97,20 +111,16 @@ class _Builder:
         work = cache_root() / "work" / "toolchain" / f"{build.id}-{digest}"
         begin = time.monotonic()
         with self.console.step(f"build {build.id} for the toolchain channel"):
-            # All downloads share one private apt, so they run one at a time.
-            with locks.turn(
-                cache_root() / "downloads" / ".lock", "downloads", say=self.console.info
-            ):
-                used = self.fetcher.ensure(files)
+            self._fetch(files)
             removal.remove_tree(work, below=removal.claim_cache())
-            self.fetcher.folder_of(used, work / "sources")
+            self.fetcher.folder_of(files, work / "sources")
             recipe = build.recipe
             if build.wheel is not None:
                 recipe = wheel_recipe.write(
                     self.root,
                     build.wheel,
-                    used[0],
-                    work / "sources" / used[0].filename,
+                    files[0],
+                    work / "sources" / files[0].filename,
                     build.run,
                     work,
                 )
@@ -123,7 +133,7 @@ class _Builder:
                 env={
                     "TOOLCHAIN_SOURCES": str(work / "sources"),
                     "TOOLCHAIN_PYTHON": sys.executable,
-                    "TOOLCHAIN_VERSION": used[0].upstream_version if used else build.version,
+                    "TOOLCHAIN_VERSION": files[0].upstream_version if files else build.version,
                     "TOOLCHAIN_DIGEST": digest,
                 },
                 no_include_recipe=True,
@@ -228,6 +238,15 @@ def ensure(
         builder = _Builder(root, console, Fetcher(cache_root(), console, inherited), inherited)
         view = channel_views.refresh(whole)
         outcomes = []
+        builder.fetch_wheels(
+            [
+                build
+                for build in chosen
+                if channel_records.read_record(channel_views.pool(), build.id, digests[build.id])
+                is None
+            ],
+            lock,
+        )
         for build in chosen:
             digest = digests[build.id]
             record, reused = (

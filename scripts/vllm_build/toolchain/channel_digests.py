@@ -66,15 +66,32 @@ def files_of(build: toolchain_builds.Build, lock: Lock) -> tuple[LockedFile, ...
     return lock.of_build(build.id) if build.sources else ()
 
 
-def _wheel(root: Path, wheel: wheel_table.Wheel, run: Iterable[str]) -> dict[str, Any]:
-    """The inputs of the package of one line of the table, without the wheel itself."""
+def _wheel(root: Path, target: wheel_table.Target, run: Iterable[str]) -> dict[str, Any]:
+    """The inputs of one package of the table, without the wheel itself."""
+    wheel = target.wheel
     parts = (root / wheel_table.FOLDER / wheel_table.TEMPLATE, wheel_recipe.helper(root), *_WRITERS)
     return {
         "recipe": _folder(root / wheel_table.FOLDER / wheel.name),
         "common": [(path.name, sha256_of(path), False) for path in parts],
+        "kind": wheel.kind,
         "license": wheel.license,
         "run": sorted(run),
     }
+
+
+def _used(build: toolchain_builds.Build, by_id: Mapping[str, toolchain_builds.Build]) -> set[str]:
+    """The builds whose packages are in the environments of ``build``, besides their own needs."""
+    used, stack = set[str](), list(build.needs)
+    python = build.python or toolchain_builds.DEFAULT_PYTHON
+    while stack:
+        name = stack.pop()
+        if name not in used:
+            used.add(name)
+            # A selection lacks the packages for other interpreters.
+            stack.extend(
+                n for n in by_id[name].runs if n in by_id and by_id[n].python in ("", python)
+            )
+    return used
 
 
 def build_digests(
@@ -83,9 +100,11 @@ def build_digests(
     """Digest of every build, by id.
 
     A digest covers the locked files, the recipe's folder, the shared helpers that the recipe uses,
-    the variant, the digests of the needed builds, the versions of the tools, and the code that
-    normalises packages. It does not cover ``sources.toml``, whose relevant content is in the lock
-    and the variant. For a wheel of the table it covers the template and the code that fills it in.
+    the variant, the digests of the needed builds and of what their packages require at run time,
+    the versions of the tools, and the code that normalises packages. It does not cover
+    ``sources.toml``, whose relevant content is in the lock and the variant. For a wheel of the
+    table it covers the template and the code that fills it in, and nothing of what its package
+    requires at run time.
 
     Args:
         root: the source tree.
@@ -102,7 +121,9 @@ def build_digests(
     folders: dict[Path, list[tuple[str, str, bool]]] = {}
     helpers: dict[Path, list[tuple[str, str, bool]]] = {}
     digests: dict[str, str] = {}
+    by_id: dict[str, toolchain_builds.Build] = {}
     for build in builds:
+        by_id[build.id] = build
         if build.wheel is None and build.folder not in folders:
             folders[build.folder] = [
                 entry for entry in _folder(build.folder) if entry[0] != "sources.toml"
@@ -121,7 +142,7 @@ def build_digests(
                 if build.wheel is None
                 else _wheel(root, build.wheel, build.run)
             ),
-            "needs": [digests[need] for need in sorted(build.needs)],
+            "needs": [digests[need] for need in sorted(_used(build, by_id))],
         }
         digests[build.id] = hashlib.sha256(
             json.dumps(content, sort_keys=True).encode()

@@ -53,7 +53,9 @@ def digests_of(
     usable: list[toolchain_builds.Build] = []
     names: set[str] = set()
     for build in builds:
-        if (build.id in lock.files or not build.sources) and names.issuperset(build.needs):
+        if (build.id in lock.files or not build.sources) and names.issuperset(
+            (*build.needs, *build.runs)
+        ):
             usable.append(build)
             names.add(build.id)
     return build_digests(root, usable, lock)

@@ -44,12 +44,12 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _requirements(wheel: wheel_table.Wheel | None, found: pypi.Wheel) -> dict[str, Any]:
+def _requirements(target: wheel_table.Target | None, found: pypi.Wheel) -> dict[str, Any]:
     """The requirements that the lock keeps of a wheel of the table; empty for other wheels."""
-    if wheel is None:
+    if target is None:
         return {}
     return {
-        "requires": wheel_requirements.relevant(found.requires, wheel.extras),
+        "requires": wheel_requirements.relevant(found.requires, target.wheel.extras),
         "requires_python": str(SpecifierSet(found.requires_python)),
     }
 
@@ -78,7 +78,7 @@ def _require_licenses(table: Iterable[wheel_table.Wheel], found: Mapping[str, py
 
 
 def _wheels(
-    wanted: Wanted, table: Mapping[str, wheel_table.Wheel], inherited: Mapping[str, str]
+    wanted: Wanted, table: Mapping[str, wheel_table.Target], inherited: Mapping[str, str]
 ) -> list[LockedFile]:
     files: list[LockedFile] = []
     for (python, abi), items in sorted(
@@ -103,7 +103,9 @@ def _wheels(
                 sorted({item[2] for item in batch}), python=python, abi=abi, inherited=inherited
             )
             by_name = {_canonical(wheel.name): wheel for wheel in found}
-            _require_licenses((table[build] for build, _, _ in batch if build in table), by_name)
+            _require_licenses(
+                (table[build].wheel for build, _, _ in batch if build in table), by_name
+            )
             for build, position, requirement in batch:
                 wheel = by_name[_canonical(requirement.partition("=")[0].strip())]
                 files.append(

@@ -76,6 +76,7 @@ def select_wheels(python: str, abi: str | None) -> Selection:
         options += ["--platform", platform]
     # Naming one ABI excludes all others, so the portable ones are named too. abi3 has no meaning
     # for a free-threaded interpreter.
-    for tag in () if abi is None else (abi, "none") if abi.endswith("t") else (abi, "abi3", "none"):
+    tags = () if abi is None else (abi, "none") if abi.endswith("t") else (abi, "abi3", "none")
+    for tag in dict.fromkeys(tags):
         options += ["--abi", tag]
     return Selection(tuple(options))

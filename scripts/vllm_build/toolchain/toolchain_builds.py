@@ -12,7 +12,6 @@ from packaging.requirements import InvalidRequirement, Requirement
 from vllm_build.toolchain import (
     build_order,
     debian_suites,
-    pip_selection,
     toolchain_lock,
     wheel_resolver,
     wheel_table,
@@ -21,14 +20,14 @@ from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.record_reader import require_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from vllm_build.util.record_reader import Record
 
 #: The interpreter whose wheels are taken if a source names none. The result must not depend on the
 #: interpreter that runs the build.
-DEFAULT_PYTHON = "3.11"
+DEFAULT_PYTHON = wheel_table.DEFAULT_PYTHON
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _ABI = re.compile(r"cp3[0-9]{1,2}t?|abi3")
@@ -98,7 +97,9 @@ class Build:
             large and rarely used.
         wheel: its line in ``wheels.toml``, if it has no recipe; the recipe is then written during
             the build.
-        run: the run requirements of the package of such a line.
+        runs: builds that make what the package of such a line requires at run time. They do not
+            shape the package, so its digest does not cover them.
+        run: the run requirements of that package.
     """
 
     id: str
@@ -109,7 +110,8 @@ class Build:
     version: str = ""
     packages: tuple[str, ...] = ()
     on_request: bool = False
-    wheel: wheel_table.Wheel | None = None
+    wheel: wheel_table.Target | None = None
+    runs: tuple[str, ...] = ()
     run: tuple[str, ...] = ()
 
     @property
@@ -120,7 +122,12 @@ class Build:
     @property
     def where(self) -> str:
         """The file that defines the build, for messages."""
-        return f"{self.folder}/sources.toml" if self.wheel is None else self.wheel.where
+        return f"{self.folder}/sources.toml" if self.wheel is None else self.wheel.wheel.where
+
+    @property
+    def python(self) -> str:
+        """The interpreter that its packages are for, such as ``3.13t``; empty for all."""
+        return self.variant.get("python_version", "")
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -234,14 +241,18 @@ def _of_wheels(root: Path, recipes: Iterable[Build], lock: toolchain_lock.Lock) 
     required = wheel_resolver.require(table, lock, makers, pythons or [DEFAULT_PYTHON])
     return [
         Build(
-            id=wheel.name,
+            id=target.id,
             folder=root / wheel_table.FOLDER / wheel.name,
-            sources=(PypiSource(wheel.requirement, abi=pip_selection.PURE),),
-            needs=required[wheel.name].needs,
-            wheel=wheel,
-            run=required[wheel.name].run,
+            sources=(PypiSource(wheel.requirement, target.python, target.abi),),
+            needs=wheel.test_needs,
+            variant={"python_version": target.series} if target.series else {},
+            on_request=wheel.on_request,
+            wheel=target,
+            runs=required[target.id].runs,
+            run=required[target.id].run,
         )
         for wheel in table.wheels
+        for target in table.targets(wheel)
     ]
 
 
@@ -267,8 +278,44 @@ def load(root: Path, lock: toolchain_lock.Lock | None = None) -> list[Build]:
     return build_order.ordered(builds)
 
 
+def required(build: Build, python: str) -> Iterator[tuple[str, str]]:
+    """The builds that ``build`` needs directly, each with the interpreter that it is needed for.
+
+    Args:
+        build: the build.
+        python: the interpreter that its package is used with, if the package is for several. What
+            a package requires at run time has to be there for this one. What a build needs is used
+            while it runs, with the build's own interpreter or the default.
+    """
+    own = build.python or DEFAULT_PYTHON
+    yield from ((name, own) for name in build.needs)
+    yield from ((name, build.python or python) for name in build.runs)
+    if build.wheel is not None and build.needs:
+        # The tests of the package need its requirements as well.
+        yield from ((name, own) for name in build.runs)
+
+
+def closure(by_id: Mapping[str, Build], wanted: Iterable[tuple[str, str]]) -> set[str]:
+    """The ids of ``wanted`` builds and of everything that they need, each for its interpreter."""
+    stack, seen = list(wanted), set[tuple[str, str]]()
+    while stack:
+        name, python = stack.pop()
+        build = by_id[name]
+        if (name, python) not in seen:
+            seen.add((name, python))
+            stack.extend(
+                (other, version)
+                for other, version in required(build, python)
+                if other in build.needs or by_id[other].python in ("", version)
+            )
+    return {name for name, _ in seen}
+
+
 def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:
     """Select the builds named in ``only`` and everything they need, in build order.
+
+    Packages for several interpreters may require packages for one. Those for the interpreters of
+    the named builds are selected, or those for the default interpreter if there are none.
 
     Args:
         builds: all builds, in build order.
@@ -278,19 +325,14 @@ def select(builds: Iterable[Build], only: Iterable[str] | None) -> list[Build]:
         ConfigurationError: an id is unknown.
     """
     every = list(builds)
-    if only is None:
-        only = [build.id for build in every if not build.on_request]
+    names = [build.id for build in every if not build.on_request] if only is None else list(only)
     by_id = {build.id: build for build in every}
-    wanted: set[str] = set()
-    stack = list(only)
-    while stack:
-        name = stack.pop()
+    for name in names:
         if name not in by_id:
             raise ConfigurationError(
                 f"no build of the toolchain is called {name!r}",
                 expected="one of " + ", ".join(sorted(by_id)),
             )
-        if name not in wanted:
-            wanted.add(name)
-            stack.extend(by_id[name].needs)
+    pythons = {by_id[name].python for name in names} - {""} or {DEFAULT_PYTHON}
+    wanted = closure(by_id, [(name, python) for name in names for python in pythons])
     return [build for build in every if build.id in wanted]

@@ -49,6 +49,8 @@ class Metadata:
         modules: the topmost packages and modules that can be imported.
         has_license: whether the wheel contains a license text.
         pure: whether the wheel is for any platform.
+        series: the one interpreter that the wheel is for, such as ``3.13``; empty if it is for
+            several.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Metadata:
     modules: tuple[str, ...]
     has_license: bool
     pure: bool
+    series: str = ""
 
 
 def _programs(text: str) -> tuple[str, ...]:
@@ -101,6 +104,12 @@ def modules(names: Iterable[str]) -> tuple[str, ...]:
             if all(part.isidentifier() for part in p.split("/"))
         )
     )
+
+
+def _series(filename: str) -> str:
+    """Find the one interpreter of a wheel in its file name."""
+    found = re.search(r"-cp3(\d+)-cp3\1t?-[^-]+$", filename)
+    return f"3.{found[1]}" if found else ""
 
 
 def _homepage(message: Message) -> str:
@@ -203,4 +212,5 @@ def read(wheel: Path) -> Metadata:
             for name in texts
         ),
         pure=wheel.name.endswith("-none-any.whl"),
+        series=_series(wheel.name),
     )

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from vllm_build.toolchain import wheel_table
 from vllm_build.util.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from vllm_build.toolchain.toolchain_lock import LockedFile
 
 #: Values of marker variables. The channel is for Linux on x86-64 and has CPython only. The release
 #: and version of the machine's Linux kernel must not affect the result, so they are empty.
@@ -30,6 +33,11 @@ _PLATFORM = {
     "sys_platform": "linux",
 }
 _EXTRA = re.compile(r"\bextra\b")
+_GLIBC = re.compile(r"manylinux_2_(\d+)_")
+#: glibc 2 of the older spellings of platform tags.
+_OLD_GLIBC = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
+#: The package that allows interpreters with a GIL. Others load no library of the stable ABI.
+GIL = "python-gil"
 
 
 @dataclass(frozen=True)
@@ -163,3 +171,36 @@ def conda_python(requires_python: str, pythons: Sequence[str]) -> str:
             *([versions] if (versions := conda_versions(rest)) else []),
         ]
     )
+
+
+def glibc(filename: str) -> str:
+    """Return the oldest glibc that one of a wheel's platform tags names; empty without such a tag.
+
+    Examples:
+        ``x-1-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl`` -> ``2.17``.
+    """
+    minors = []
+    for tag in parse_wheel_filename(filename)[3]:
+        if found := _GLIBC.match(tag.platform):
+            minors.append(int(found[1]))
+        elif (name := tag.platform.partition("_")[0]) in _OLD_GLIBC:
+            minors.append(_OLD_GLIBC[name])
+    return f"2.{min(minors)}" if minors else ""
+
+
+def conda_interpreter(
+    target: wheel_table.Target, file: LockedFile, usable: Sequence[str]
+) -> tuple[str, ...]:
+    """Return a package's requirements on the interpreter and on the C library.
+
+    Args:
+        target: the build.
+        file: its wheel.
+        usable: the channel's interpreters that the wheel supports, oldest first.
+    """
+    libc = (f"__glibc >={version}",) if (version := glibc(file.filename)) else ()
+    if target.series:
+        tag = "cp" + target.series.replace(".", "")
+        return (f"python {target.series}.*", f"python_abi {target.series}.* *_{tag}", *libc)
+    python = f"python {conda_python(file.requires_python, usable)}"
+    return (python, GIL, *libc) if target.wheel.kind == wheel_table.ABI3 else (python,)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from vllm_build.toolchain import toolchain_lock, wheel_requirements, wheel_table
 from vllm_build.util.errors import ConfigurationError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from vllm_build.toolchain.toolchain_builds import Build
     from vllm_build.toolchain.toolchain_lock import Lock, LockedFile
-    from vllm_build.toolchain.wheel_table import Wheel
+    from vllm_build.toolchain.wheel_table import Target, Wheel
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Maker:
         build: its id.
         version: the locked version; empty if there is none.
         extras: the extras whose requirements the package has as well.
+        python: the interpreter that the package is for, such as ``3.13t``; empty for all.
     """
 
     build: str
     version: str = ""
     extras: tuple[str, ...] = ()
+    python: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,18 @@ class Required:
     """The needs of a package.
 
     Attributes:
-        needs: the builds that have to be made before it.
+        runs: the builds that make the packages that it requires.
         run: its run requirements as conda's solver reads them.
     """
 
-    needs: tuple[str, ...]
+    runs: tuple[str, ...]
     run: tuple[str, ...]
 
 
 def makers_of(recipes: Iterable[Build], lock: Lock) -> dict[str, list[Maker]]:
     """Map each package to the builds that make it.
 
-    Builds that are made on request only are left out.
+    Builds for one release of a toolkit are left out.
 
     Args:
         recipes: the builds that have a recipe, in contrast to lines of the table.
@@ -64,9 +67,10 @@ def makers_of(recipes: Iterable[Build], lock: Lock) -> dict[str, list[Maker]]:
     found: dict[str, list[Maker]] = {}
     for build in recipes:
         files = lock.files.get(build.id, ())
-        for package in () if build.on_request else build.makes:
+        for package in () if "cuda_release" in build.variant else build.makes:
+            version = files[0].upstream_version if files else build.version
             found.setdefault(package, []).append(
-                Maker(build.id, files[0].upstream_version if files else build.version)
+                Maker(build.id, version, python=build.variant.get("python_version", ""))
             )
     return found
 
@@ -87,11 +91,12 @@ class _Resolver:
             canonicalize_name(name): (name, group) for name, group in makers.items()
         }
         for wheel in table.wheels:
-            file = wheel_table.locked_wheel(wheel, lock)
-            self._made[wheel.distribution] = (
-                wheel.name,
-                [Maker(wheel.name, file.version if file else wheel.version, wheel.extras)],
-            )
+            made = []
+            for target in table.targets(wheel):
+                file = wheel_table.locked_wheel(target, lock)
+                version = file.version if file else wheel.version
+                made.append(Maker(target.id, version, wheel.extras, target.series))
+            self._made[wheel.distribution] = (wheel.name, made)
         for name, package in table.names.items():
             if package not in makers:
                 raise ConfigurationError(
@@ -125,12 +130,23 @@ class _Resolver:
                     remedy=f"add the extra there, or list {need.name} in `without` of {wheel.name}",
                 )
 
-    def required(self, wheel: Wheel) -> Required:
+    def _pythons_of(self, target: Target) -> tuple[str, ...]:
+        """The channel's interpreters that the package of ``target`` may be for."""
+        if not target.series:
+            return tuple(self._pythons)
+        return tuple(
+            python
+            for python in self._pythons
+            if Version(python).release[:2] == Version(target.series).release
+        )
+
+    def required(self, target: Target) -> Required:
         """The needs of one package; empty if its line is not locked yet."""
-        file = wheel_table.locked_wheel(wheel, self._lock)
+        wheel, file = target.wheel, wheel_table.locked_wheel(target, self._lock)
         if file is None:
             return Required((), ())
-        usable = wheel_requirements.usable_pythons(file.requires_python, self._pythons)
+        pythons = self._pythons_of(target)
+        usable = wheel_requirements.usable_pythons(file.requires_python, pythons)
         if not usable:
             raise ConfigurationError(
                 f"{wheel.where}: {file.name} {file.version} is for Python {file.requires_python}",
@@ -138,10 +154,6 @@ class _Resolver:
                 "the channel",
                 remedy="choose another version",
             )
-        needs, run = (
-            set(wheel.test_needs),
-            [f"python {wheel_requirements.conda_python(file.requires_python, usable)}"],
-        )
         listed = [
             need
             for need in wheel_requirements.needed(file.requires, wheel.extras, usable)
@@ -151,8 +163,12 @@ class _Resolver:
             name: wheel_requirements.Needed(canonicalize_name(name), SpecifierSet(), frozenset())
             for name in wheel.more
         }
+        runs: set[str] = set()
+        run = list(wheel_requirements.conda_interpreter(target, file, usable))
         for need in (*listed, *named.values()):
-            if need.name not in self._made:
+            package, makers = self._made.get(need.name, ("", ()))
+            makers = [m for m in makers if target.series in ("", m.python) or not m.python]
+            if not makers:
                 reason = (
                     f"{file.name} {file.version} requires"
                     if need in listed
@@ -160,14 +176,17 @@ class _Resolver:
                 )
                 self.missing.append(
                     f"{wheel.where}: {reason} {need.name}{need.specifier}, which nothing in the "
-                    "channel makes"
+                    "channel makes" + (f" for Python {target.series}" if package else "")
                 )
                 continue
-            package, makers = self._made[need.name]
             self._check(need, makers, wheel, file)
-            needs.update(maker.build for maker in makers)
+            runs.update(maker.build for maker in makers)
             run.append(f"{package} {wheel_requirements.conda_versions(need.specifier)}".strip())
-        return Required(tuple(sorted(needs)), tuple(run))
+        if target.series:
+            runs.update(f"{name}-{target.series}" for name in ("python", "python_abi"))
+        if wheel.kind == wheel_table.ABI3:
+            runs.update(maker.build for maker in self._made[wheel_requirements.GIL][1])
+        return Required(tuple(sorted(runs)), tuple(run))
 
 
 def require(
@@ -176,7 +195,7 @@ def require(
     makers: Mapping[str, Sequence[Maker]],
     pythons: Sequence[str],
 ) -> dict[str, Required]:
-    """Find the needs of every package of the table; empty for one whose line is not locked yet.
+    """Find the needs of every build of the table; empty for one whose line is not locked yet.
 
     Args:
         table: the table of wheels.
@@ -190,7 +209,11 @@ def require(
             ``[names]``. The message names the line of the wheel.
     """
     resolver = _Resolver(table, lock, makers, pythons)
-    found = {wheel.name: resolver.required(wheel) for wheel in table.wheels}
+    found = {
+        target.id: resolver.required(target)
+        for wheel in table.wheels
+        for target in table.targets(wheel)
+    }
     if resolver.missing:
         raise ConfigurationError(
             "\n".join(resolver.missing),

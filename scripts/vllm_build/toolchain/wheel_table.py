@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ``toolchain/wheels.toml``: the pure wheels that become packages, one line each."""
+"""Reads ``toolchain/wheels.toml``: the wheels that become packages, one line each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from vllm_build.toolchain import wheel_metadata
+from vllm_build.toolchain import pip_selection, wheel_metadata
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.util.record_reader import Document, Record, read_document
 
@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 TABLE, FOLDER = "toolchain/wheels.toml", "toolchain/wheels"
 TEMPLATE = "recipe.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_KEYS = ("requirement", "license", "more", "without", "test_needs")
+_PYTHON = re.compile(r"3\.[0-9]{1,2}")
+_KEYS = ("requirement", "kind", "license", "more", "without", "test_needs")
 _LINE = f'name = "distribution==version", or a table with {", ".join(_KEYS)}'
+#: The tables of lines. Packages of the second one are made on request only.
+_GROUPS = ("wheels", "engine")
+#: A wheel for any platform; one for the stable ABI, or without any; one for each interpreter.
+PURE, ABI3, COMPILED = "pure", "abi3", "compiled"
+#: The interpreter whose wheels are taken where one wheel serves all.
+DEFAULT_PYTHON = "3.11"
 _WORDS = {
     "record": "{kind!r} is not a table",
     "unknown": "unknown key {key!r} in {what}",
@@ -43,21 +50,25 @@ class Wheel:
     Attributes:
         name: name of the package, as conda's channels spell it.
         requirement: the exact requirement on PyPI, without extras.
+        kind: ``PURE``, ``ABI3`` or ``COMPILED``.
         extras: the package has the requirements of these extras as well.
         license: an SPDX expression, for a wheel whose metadata has none.
         more: packages that it requires in addition to those of its metadata.
         without: distributions that its metadata requires but the package does not.
         test_needs: builds that its tests need.
+        on_request: it is made only if it, or a build that needs it, is asked for.
         where: file and line, for messages.
     """
 
     name: str
     requirement: str
+    kind: str = PURE
     extras: tuple[str, ...] = ()
     license: str = ""
     more: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     test_needs: tuple[str, ...] = ()
+    on_request: bool = False
     where: str = field(default="", compare=False)
 
     @property
@@ -72,16 +83,52 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class Target:
+    """One build of a line.
+
+    Attributes:
+        wheel: the line.
+        id: of the build.
+        python: the interpreter that the wheel must fit, such as ``3.13``.
+        abi: the ABI tag that is asked for, as ``PypiSource.abi``.
+    """
+
+    wheel: Wheel
+    id: str
+    python: str = DEFAULT_PYTHON
+    abi: str | None = pip_selection.PURE
+
+    @property
+    def series(self) -> str:
+        """The one interpreter of the package; empty if it is for several."""
+        return self.python if self.wheel.kind == COMPILED else ""
+
+
+@dataclass(frozen=True)
 class Table:
     """The whole table.
 
     Attributes:
         wheels: in the order of the file.
         names: distribution -> package, for packages of recipes that have another name.
+        pythons: the interpreters that compiled wheels are taken for.
     """
 
     wheels: tuple[Wheel, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    pythons: tuple[str, ...] = (DEFAULT_PYTHON,)
+
+    def targets(self, wheel: Wheel) -> tuple[Target, ...]:
+        """The builds of one line."""
+        if wheel.kind == COMPILED:
+            return tuple(
+                Target(wheel, f"{wheel.name}-{python}", python, None) for python in self.pythons
+            )
+        return (Target(wheel, wheel.name, abi=_ABIS[wheel.kind]),)
+
+
+#: The ABI tags that are asked for where one wheel serves all interpreters.
+_ABIS = {PURE: pip_selection.PURE, ABI3: "abi3"}
 
 
 class _Entry(Record):
@@ -90,17 +137,20 @@ class _Entry(Record):
     Errors name the line of the package.
     """
 
-    def __init__(self, document: Document, name: str, value: str | dict[str, Any]) -> None:
+    def __init__(
+        self, document: Document, group: str, name: str, value: str | dict[str, Any]
+    ) -> None:
+        self._group = group
         super().__init__(
             document,
-            ("wheels", name),
+            (group, name),
             {"requirement": value} if isinstance(value, str) else value,
             what=name,
         )
 
     def line(self, what: str | None) -> int:  # noqa: ARG002 - an entry is one line
         """1-based line of the package."""
-        return self.document.lines.entry("wheels", self.what)
+        return self.document.lines.entry(self._group, self.what)
 
 
 def _requirement(record: Record) -> Requirement:
@@ -128,49 +178,55 @@ def _license(record: Record) -> str:
     return str(found)
 
 
-def _wheel(document: Document, name: str, value: object) -> Wheel:
+def _wheel(document: Document, group: str, name: str, value: object) -> Wheel:
     if not _NAME.fullmatch(name) or not isinstance(value, (str, dict)):
         raise document.error(
-            document.lines.entry("wheels", name), f"the entry {name!r} is malformed", _LINE
+            document.lines.entry(group, name), f"the entry {name!r} is malformed", _LINE
         )
-    record = _Entry(document, name, value)
+    record = _Entry(document, group, name, value)
     record.allow(*_KEYS)
     requirement = _requirement(record)
     return Wheel(
         name=name,
         requirement=f"{requirement.name}{requirement.specifier}",
+        kind=record.text("kind", choices=(PURE, ABI3, COMPILED), default=PURE),
         extras=tuple(sorted(requirement.extras)),
         license=_license(record),
         more=record.texts("more", required=False),
         without=tuple(map(canonicalize_name, record.texts("without", required=False))),
         test_needs=record.texts("test_needs", required=False),
+        on_request=group != _GROUPS[0],
         where=record.at(),
     )
 
 
 def _of_document(document: Document) -> Table:
     for key in document.data:
-        if key not in ("wheels", "names"):
-            document.root.fail(key, f"unknown table {key!r}", "[wheels] and [names]")
-    wheels = [
-        _wheel(document, name, value) for name, value in document.root.table("wheels").data.items()
+        if key not in ("pythons", *_GROUPS, "names"):
+            document.root.fail(key, f"unknown table {key!r}", "[wheels], [engine] and [names]")
+    lines = [
+        (group, _wheel(document, group, name, value))
+        for group in _GROUPS
+        for name, value in document.root.table(group).data.items()
     ]
     names = document.root.table("names")
     for name, package in names.data.items():
         if not isinstance(package, str) or not _NAME.fullmatch(package):
             names.fail(name, f"{package!r} is not a package name", f'{name} = "package"')
     by_distribution: dict[str, Wheel] = {}
-    for wheel in wheels:
+    for group, wheel in lines:
         other = by_distribution.setdefault(wheel.distribution, wheel)
         if other is not wheel:
-            line = document.lines.entry("wheels", wheel.name)
+            line = document.lines.entry(group, wheel.name)
             raise document.error(
                 line,
                 f"{wheel.distribution} is already the package {other.name}",
                 "one line per distribution",
             )
     return Table(
-        tuple(wheels), {canonicalize_name(name): package for name, package in names.data.items()}
+        tuple(wheel for _, wheel in lines),
+        {canonicalize_name(name): package for name, package in names.data.items()},
+        document.root.texts("pythons", _PYTHON, required=False) or (DEFAULT_PYTHON,),
     )
 
 
@@ -208,9 +264,9 @@ def read(root: Path) -> Table:
     return table
 
 
-def locked_wheel(wheel: Wheel, lock: Lock) -> LockedFile | None:
-    """Return the locked file of ``wheel``; ``None`` if the table's version is not locked."""
-    files = lock.files.get(wheel.name, ())
+def locked_wheel(target: Target, lock: Lock) -> LockedFile | None:
+    """Return the locked file of one build; ``None`` if the table's version is not locked."""
+    files, wheel = lock.files.get(target.id, ()), target.wheel
     return (
         files[0]
         if files and Version(files[0].upstream_version) == Version(wheel.version.partition("+")[0])
