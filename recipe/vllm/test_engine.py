@@ -120,6 +120,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # It would make the engine choose a platform by itself.
+    os.environ.pop("VLLM_TARGET_DEVICE", None)
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
     # The engine's processes print their own errors, and this one's is the result.
     sys.exit(main())
