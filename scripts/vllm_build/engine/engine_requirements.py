@@ -178,7 +178,7 @@ def of_upstream(text: str) -> dict[str, str]:
     Args:
         text: the content of a file of the engine's ``requirements``; lines with ``-r`` are skipped.
     """
-    found = {}
+    found: dict[str, str] = {}
     for raw in text.splitlines():
         line = raw.partition(" #")[0].strip()
         if not line or line.startswith(("#", "-")):
@@ -195,7 +195,7 @@ def differences(table: EngineRequirements, upstream: Mapping[str, str]) -> list[
         **table.upstream,
         **{name: entry.specifier for name, entry in table.left_out.items()},
     }
-    mine = {
+    mine: dict[str, str] = {
         canonicalize_name(name): str(Requirement(f"{name}{specifier}").specifier)
         for name, specifier in known.items()
     }

@@ -60,7 +60,8 @@ def registered(root: Path) -> dict[str, frozenset[str]]:
     Raises:
         ConfigurationError: the table of kernels or a source is malformed.
     """
-    table, found = op_table.load(root), defaultdict(set)
+    table = op_table.load(root)
+    found: dict[str, set[str]] = defaultdict(set)
     for kernel in kernels_table.load(root).kernels:
         names = {
             schema.partition("(")[0]
