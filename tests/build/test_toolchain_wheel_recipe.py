@@ -27,14 +27,18 @@ if TYPE_CHECKING:
     from vllm_build.toolchain.toolchain_lock import LockedFile
 
 
-def line(**changes: Any) -> wheel_table.Wheel:
-    return replace(wheel_table.Wheel("pack", "pack==1.0", where="wheels.toml:7"), **changes)
+def line(**changes: Any) -> wheel_table.Target:
+    wheel = replace(wheel_table.Wheel("pack", "pack==1.0", where="wheels.toml:7"), **changes)
+    return wheel_table.Table((wheel,)).targets(wheel)[0]
 
 
 def entry(wheel: Path, requires: tuple[str, ...] = (), version: str = "1.0") -> LockedFile:
     return toolchain_lock.LockedFile(
         "pack", 0, "pypi", "pack", version, wheel.name, "0" * 64, requires=requires
     )
+
+
+STABLE = "cp38-abi3-manylinux_2_17_x86_64"
 
 
 @pytest.fixture
@@ -45,10 +49,11 @@ def empty(tmp_path: Path) -> Path:
 
 
 def rendered(
-    folder: Path, wheel: wheel_table.Wheel, file: LockedFile, path: Path
+    folder: Path, target: wheel_table.Target, file: LockedFile, path: Path
 ) -> dict[str, Any]:
+    file = replace(file, build=target.id)
     recipe = wheel_recipe.write(
-        folder / "tree", wheel, file, path, ["python >=3.11"], folder / "work"
+        folder / "tree", target, file, path, ["python >=3.11"], folder / "work"
     )
     assert recipe == folder / "work" / "pack" / "recipe.yaml"
     document: dict[str, Any] = YAML(typ="safe", pure=True).load(recipe.read_text(encoding="utf-8"))
@@ -59,6 +64,14 @@ def rendered(
     ("wheel", "changes", "message", "expected"),
     [
         ({"tag": "cp311-none-linux_x86_64"}, {}, "is not pure Python", "any platform"),
+        ({}, {"kind": "abi3"}, "is pure Python", "a compiled wheel"),
+        ({}, {"kind": "compiled"}, "is pure Python", "a compiled wheel"),
+        (
+            {"tag": "cp311-cp311-manylinux_2_17_x86_64"},
+            {"kind": "abi3"},
+            "is for Python 3.11 alone",
+            "the stable ABI",
+        ),
         ({"headers": ["License: BSD"]}, {}, "names no SPDX license", 'license = "…"'),
         ({"about": {}}, {}, "contains no license text", "wheels/pack/licenses"),
         (
@@ -112,6 +125,26 @@ def test_text_of_a_wheel_is_not_interpreted(empty: Path) -> None:
     assert recipe["tests"] == [{"package_contents": {"site_packages": ["_pack", "pack"]}}]
 
 
+@pytest.mark.parametrize(
+    ("kind", "tag", "prefix", "noarch"),
+    [
+        ("pure", "py3-none-any", "pyh", "python"),
+        ("abi3", STABLE, "abi3h", None),
+        ("abi3", "py3-none-manylinux_2_17_x86_64", "abi3h", None),
+        ("compiled", "cp311-cp311-manylinux_2_17_x86_64", "py311h", None),
+        ("compiled", STABLE, "py311h", None),
+    ],
+)
+def test_a_compiled_wheel_becomes_a_package_of_the_platform(
+    empty: Path, kind: str, tag: str, prefix: str, noarch: str | None
+) -> None:
+    path = write_wheel(empty, "pack", tag=tag)
+    recipe = rendered(empty, line(kind=kind), entry(path), path)
+    assert recipe["context"]["prefix"] == prefix
+    assert recipe["build"].get("noarch") == noarch
+    assert recipe["build"]["python"]["version_independent"] is (noarch is None)
+
+
 def test_tests_of_a_package_come_first_with_their_files(empty: Path) -> None:
     own = empty / "tree" / wheel_table.FOLDER / "pack"
     own.mkdir()
@@ -132,16 +165,19 @@ def test_tests_of_a_package_come_first_with_their_files(empty: Path) -> None:
 def test_the_wheels_of_this_tree_match_the_lock(root: Path, tmp_path: Path) -> None:
     """Compares the wheels that are in the download cache; a build compares the others."""
     lock, compared = toolchain_lock.read(root), 0
-    for wheel in wheel_table.read(root).wheels:
-        (file,) = lock.of_build(wheel.name)
+    table = wheel_table.read(root)
+    for target in (target for wheel in table.wheels for target in table.targets(wheel)):
+        (file,) = lock.of_build(target.id)
         path = Store(cache_root() / "downloads").path(file)
         if path.is_file():
             compared += 1
             found = wheel_metadata.read(path)
             assert (
-                wheel_requirements.relevant(found.requires, wheel.extras),
+                wheel_requirements.relevant(found.requires, target.wheel.extras),
                 found.requires_python,
             ) == (file.requires, file.requires_python)
-            assert wheel_recipe.write(root, wheel, file, path, (), tmp_path).is_file()
+            work = tmp_path / target.id
+            work.mkdir()
+            assert wheel_recipe.write(root, target, file, path, (), work).is_file()
     if not compared:
         pytest.skip("the download cache has none of the wheels")

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GOOD = """\
 # A comment with alpha = in it.
+pythons = ["3.11", "3.13"]
 [wheels]
 alpha = "Alpha.Dist==1.0"
 beta = { requirement = "beta[fast,small]==2.1", license = "MIT or BSD-3-Clause", \
@@ -29,6 +30,10 @@ more = ["gamma"], without = ["No_Need"] }
 [wheels.gamma]
 requirement = "gamma==3"
 test_needs = ["python-3.11"]
+
+[engine]
+delta = { requirement = "delta==4", kind = "compiled" }
+eps = { requirement = "eps==5", kind = "abi3" }
 
 [names]
 torch = "pytorch"
@@ -42,17 +47,32 @@ def parse(tmp_path: Path, text: str) -> wheel_table.Table:
 def test_lines_are_typed(tmp_path: Path) -> None:
     table = parse(tmp_path, GOOD)
     assert table.names == {"torch": "pytorch"}
-    alpha, beta, gamma = table.wheels
+    alpha, beta, gamma, delta, eps = table.wheels
     assert alpha == Wheel("alpha", "Alpha.Dist==1.0")
     assert (alpha.distribution, alpha.version, alpha.where) == (
         "alpha-dist",
         "1.0",
-        f"{tmp_path / 'wheels.toml'}:3",
+        f"{tmp_path / 'wheels.toml'}:4",
     )
     assert beta == Wheel(
-        "beta", "beta==2.1", ("fast", "small"), "MIT or BSD-3-Clause", ("gamma",), ("no-need",)
+        "beta",
+        "beta==2.1",
+        extras=("fast", "small"),
+        license="MIT or BSD-3-Clause",
+        more=("gamma",),
+        without=("no-need",),
     )
     assert gamma == Wheel("gamma", "gamma==3", test_needs=("python-3.11",))
+    assert delta == Wheel("delta", "delta==4", kind="compiled", on_request=True)
+    assert delta.where == f"{tmp_path / 'wheels.toml'}:12"
+    assert [
+        [(target.id, target.python, target.abi, target.series) for target in table.targets(wheel)]
+        for wheel in (alpha, delta, eps)
+    ] == [
+        [("alpha", "3.11", "none", "")],
+        [("delta-3.11", "3.11", None, "3.11"), ("delta-3.13", "3.13", None, "3.13")],
+        [("eps", "3.11", "abi3", "")],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -61,40 +81,49 @@ def test_lines_are_typed(tmp_path: Path) -> None:
         (
             '"Alpha.Dist==1.0"',
             '"Alpha.Dist>=1.0"',
-            3,
+            4,
             "'Alpha.Dist>=1.0' does not name one version",
         ),
         (
             '"Alpha.Dist==1.0"',
             '"Alpha.Dist==1.*"',
-            3,
+            4,
             "'Alpha.Dist==1.*' does not name one version",
         ),
         (
             '"Alpha.Dist==1.0"',
             '"Alpha.Dist===1.0"',
-            3,
+            4,
             "'Alpha.Dist===1.0' does not name one version",
         ),
-        ('"Alpha.Dist==1.0"', '"Alpha.Dist"', 3, "'Alpha.Dist' does not name one version"),
-        ('"Alpha.Dist==1.0"', '"a b"', 3, "'a b' does not name one version"),
+        ('"Alpha.Dist==1.0"', '"Alpha.Dist"', 4, "'Alpha.Dist' does not name one version"),
+        ('"Alpha.Dist==1.0"', '"a b"', 4, "'a b' does not name one version"),
         (
             '"Alpha.Dist==1.0"',
             "\"a==1; python_version > '3'\"",
-            3,
+            4,
             "\"a==1; python_version > '3'\" does not name one version",
         ),
-        ('"Alpha.Dist==1.0"', "3", 3, "the entry 'alpha' is malformed"),
-        ("\nalpha = ", "\nAlpha = ", 3, "the entry 'Alpha' is malformed"),
-        ('requirement = "beta[fast,small]==2.1", ', "", 4, "None does not name one version"),
-        ("license = ", "licence = ", 4, "unknown key 'licence' in beta"),
-        ('"MIT or BSD-3-Clause"', '"BSD"', 4, "license = 'BSD' of beta is not an SPDX expression"),
-        ('["gamma"]', '"gamma"', 4, "more of beta is not a list of distinct strings"),
-        ('["No_Need"]', '["a", "a"]', 4, "without of beta is not a list of distinct strings"),
-        ('["python-3.11"]', "[3]", 6, "test_needs of gamma is not a list of distinct strings"),
-        ('"gamma==3"', '"alpha_dist==3"', 6, "alpha-dist is already the package alpha"),
-        ('torch = "pytorch"', "torch = 3", 11, "3 is not a package name"),
-        ("[names]", "[name]", 10, "unknown table 'name'"),
+        ('"Alpha.Dist==1.0"', "3", 4, "the entry 'alpha' is malformed"),
+        ("\nalpha = ", "\nAlpha = ", 4, "the entry 'Alpha' is malformed"),
+        ('requirement = "beta[fast,small]==2.1", ', "", 5, "None does not name one version"),
+        ("license = ", "licence = ", 5, "unknown key 'licence' in beta"),
+        ('"MIT or BSD-3-Clause"', '"BSD"', 5, "license = 'BSD' of beta is not an SPDX expression"),
+        ('["gamma"]', '"gamma"', 5, "more of beta is not a list of distinct strings"),
+        ('["No_Need"]', '["a", "a"]', 5, "without of beta is not a list of distinct strings"),
+        ('["python-3.11"]', "[3]", 7, "test_needs of gamma is not a list of distinct strings"),
+        ('"gamma==3"', '"alpha_dist==3"', 7, "alpha-dist is already the package alpha"),
+        ('torch = "pytorch"', "torch = 3", 16, "3 is not a package name"),
+        ("[names]", "[name]", 15, "unknown table 'name'"),
+        (
+            '["3.11", "3.13"]',
+            '["3.11", "3.11"]',
+            2,
+            "pythons lists an interpreter twice",
+        ),
+        ('["3.11", "3.13"]', '["3"]', 2, "pythons is not a list of interpreters"),
+        ('"compiled"', '"pure python"', 12, "unknown kind 'pure python'"),
+        ('"eps==5"', '"alpha_dist==3"', 13, "alpha-dist is already the package alpha"),
         ("[names]", "[names", None, "not valid TOML"),
     ],
 )
@@ -126,16 +155,24 @@ def locked(
 
 
 MAKERS = {
-    "numpy": [Maker("numpy-3.11", "2.4.6"), Maker("numpy-3.13", "2.4.6")],
-    "pytorch": [Maker("pytorch-3.11", "2.13.0")],
+    "numpy": [
+        Maker("numpy-3.11", "2.4.6", python="3.11"),
+        Maker("numpy-3.13", "2.4.6", python="3.13"),
+    ],
+    "python-gil": [Maker("python-gil-3.11", "3.11", python="3.11")],
+    "pytorch": [Maker("pytorch-3.11", "2.13.0", python="3.11")],
 }
 PYTHONS = ["3.11.2", "3.13.5"]
 
 
 def require(
-    tmp_path: Path, lines: str, *files: LockedFile, pythons: list[str] = PYTHONS
+    tmp_path: Path,
+    lines: str,
+    *files: LockedFile,
+    pythons: list[str] = PYTHONS,
+    head: str = "",
 ) -> dict[str, Required]:
-    table = parse(tmp_path, f'[wheels]\n{lines}\n[names]\ntorch = "pytorch"\n')
+    table = parse(tmp_path, f'{head}[wheels]\n{lines}\n[names]\ntorch = "pytorch"\n')
     return wheel_resolver.require(table, Lock.of(files), MAKERS, pythons)
 
 
@@ -162,7 +199,59 @@ def test_a_line_may_say_more_and_less_than_the_metadata(tmp_path: Path) -> None:
         '["python-3.11"] }'
     )
     assert require(tmp_path, lines, locked("a", "1", "big_thing>=3"))["a"] == Required(
-        ("numpy-3.11", "numpy-3.13", "python-3.11"), ("python >=3.11", "numpy")
+        ("numpy-3.11", "numpy-3.13"), ("python >=3.11", "numpy")
+    )
+
+
+def compiled(build: str, tag: str, *requires: str) -> LockedFile:
+    return replace(locked(build, "1", *requires), filename=f"a-1-{tag}.whl")
+
+
+def test_a_compiled_wheel_requires_the_packages_of_its_interpreter(tmp_path: Path) -> None:
+    lines = "\n".join(
+        f'{name} = {{ requirement = "{name}==1", kind = "compiled" }}' for name in "ab"
+    )
+    found = require(
+        tmp_path,
+        lines,
+        compiled("a-3.11", "cp311-cp311-manylinux2014_x86_64.manylinux_2_28_x86_64", "b", "numpy"),
+        compiled("a-3.13", "cp313-cp313-linux_x86_64", "x; python_version < '3.12'", "b>0"),
+        compiled("b-3.11", "cp311-cp311-manylinux_2_28_x86_64"),
+        compiled("b-3.13", "cp313-cp313-manylinux_2_28_x86_64"),
+        head='pythons = ["3.11", "3.13"]\n',
+    )
+    assert found["a-3.11"] == Required(
+        ("b-3.11", "numpy-3.11", "python-3.11", "python_abi-3.11"),
+        ("python 3.11.*", "python_abi 3.11.* *_cp311", "__glibc >=2.17", "b", "numpy"),
+    )
+    assert found["a-3.13"] == Required(
+        ("b-3.13", "python-3.13", "python_abi-3.13"),
+        ("python 3.13.*", "python_abi 3.13.* *_cp313", "b >0"),
+    )
+
+
+def test_a_requirement_that_is_made_for_other_interpreters_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"a-3\.13 1 requires torch, which nothing in the channel makes for Python 3\.13",
+    ):
+        require(
+            tmp_path,
+            'a = { requirement = "a==1", kind = "compiled" }',
+            compiled("a-3.13", "cp313-cp313-linux_x86_64", "torch"),
+            head='pythons = ["3.13"]\n',
+        )
+
+
+def test_a_wheel_of_the_stable_abi_requires_an_interpreter_with_a_gil(tmp_path: Path) -> None:
+    found = require(
+        tmp_path,
+        'a = { requirement = "a==1", kind = "abi3" }',
+        compiled("a", "cp39-abi3-manylinux_2_31_x86_64", "numpy"),
+    )
+    assert found["a"] == Required(
+        ("numpy-3.11", "numpy-3.13", "python-gil-3.11"),
+        ("python >=3.11", "python-gil", "__glibc >=2.31", "numpy"),
     )
 
 
@@ -252,21 +341,42 @@ def test_a_folder_belongs_to_a_line(tmp_path: Path) -> None:
 
 def test_this_tree_s_table_and_its_lock_say_the_same(root: Path) -> None:
     table, lock = wheel_table.read(root), toolchain_lock.read(root)
+    targets = [target for wheel in table.wheels for target in table.targets(wheel)]
     out_of_step = [
-        wheel.name for wheel in table.wheels if wheel_table.locked_wheel(wheel, lock) is None
+        target.id for target in targets if wheel_table.locked_wheel(target, lock) is None
     ]
     assert out_of_step == [], f"run {toolchain_lock.UPDATE_COMMAND}"
-    names = [wheel.name for wheel in table.wheels]
-    assert names == sorted(names), "the table is sorted"
+    for on_request in (False, True):
+        names = [wheel.name for wheel in table.wheels if wheel.on_request is on_request]
+        assert names == sorted(names), "the table is sorted"
+    names = [target.id for target in targets]
     builds = {build.id: build for build in toolchain_builds.load(root)}
     assert builds["jinja2"].run == ("python >=3.11", "markupsafe >=2.0")
     assert builds["hypothesis"].run == ("python >=3.11", "sortedcontainers >=2.1.0,<3.0.0")
-    # Noarch packages of this channel support only its interpreters.
-    assert all(re.match(r"python >=3\.1\d", builds[name].run[0]) for name in names)
+    # Packages of this channel support only its interpreters.
+    assert all(re.match(r"python (>=)?3\.1\d", builds[name].run[0]) for name in names)
     assert not {build.id for build in builds.values() if build.wheel is None} & set(names)
-    assert json.dumps([builds[name].on_request for name in names]) == json.dumps(
-        [False] * len(names)
-    )
+    assert {builds[target.id].on_request for target in targets if not target.wheel.on_request} == {
+        False
+    }
+
+
+def test_what_the_engine_imports_is_made_on_request_for_each_interpreter(root: Path) -> None:
+    builds = toolchain_builds.load(root)
+    chosen = {
+        python: {build.id for build in toolchain_builds.select(builds, ["transformers", python])}
+        for python in ("python-3.11", "python-3.13")
+    }
+    assert {"regex-3.11", "numpy-3.11", "tokenizers"} <= chosen["python-3.11"]
+    assert not [name for name in chosen["python-3.11"] if name.endswith(("3.13", "3.13t"))]
+    assert {"regex-3.13", "numpy-3.13", "tokenizers"} <= chosen["python-3.13"]
+    assert not {"numpy-3.11", "numpy-3.13t", "regex-3.11"} & chosen["python-3.13"]
+    default = {build.id for build in toolchain_builds.select(builds, None)}
+    assert not {"transformers", "regex-3.11", "pytorch-3.13"} & default
+    # A build that needs a package has what that package requires for its own interpreter.
+    pytorch = {build.id for build in toolchain_builds.select(builds, ["pytorch-3.13"])}
+    assert "markupsafe-3.13" in pytorch
+    assert "markupsafe-3.11" not in pytorch
 
 
 def test_a_recipe_and_a_line_do_not_make_one_package(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from vllm_build.toolchain import wheel_table
@@ -180,10 +180,10 @@ def glibc(filename: str) -> str:
         ``x-1-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl`` -> ``2.17``.
     """
     minors = []
-    for tag in parse_wheel_filename(filename)[3]:
-        if found := _GLIBC.match(tag.platform):
+    for platform in filename.removesuffix(".whl").rpartition("-")[2].split("."):
+        if found := _GLIBC.match(platform):
             minors.append(int(found[1]))
-        elif (name := tag.platform.partition("_")[0]) in _OLD_GLIBC:
+        elif (name := platform.partition("_")[0]) in _OLD_GLIBC:
             minors.append(_OLD_GLIBC[name])
     return f"2.{min(minors)}" if minors else ""
 

@@ -200,6 +200,16 @@ def _wheel(document: Document, group: str, name: str, value: object) -> Wheel:
     )
 
 
+def _pythons(root: Record) -> tuple[str, ...]:
+    found = root.data.get("pythons", [DEFAULT_PYTHON])
+    texts = [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+    if not texts or texts != found or not all(map(_PYTHON.fullmatch, texts)):
+        root.fail("pythons", "pythons is not a list of interpreters", 'pythons = ["3.11", "3.13"]')
+    if len(set(texts)) < len(texts):
+        root.fail("pythons", "pythons lists an interpreter twice", "each once")
+    return tuple(texts)
+
+
 def _of_document(document: Document) -> Table:
     for key in document.data:
         if key not in ("pythons", *_GROUPS, "names"):
@@ -226,7 +236,7 @@ def _of_document(document: Document) -> Table:
     return Table(
         tuple(wheel for _, wheel in lines),
         {canonicalize_name(name): package for name, package in names.data.items()},
-        document.root.texts("pythons", _PYTHON, required=False) or (DEFAULT_PYTHON,),
+        _pythons(document.root),
     )
 
 
