@@ -88,6 +88,10 @@ GEMM = (
     {"tokens": 1, "hidden": 8192, "out": 8192},
     {"tokens": 16, "hidden": 8192, "out": 8192},
 )
+#: The largest weight that upstream's engine packs into a tensor.
+ROUTER = tuple({"tokens": t, "hidden": 4096, "out": 128} for t in TOKENS)
+#: Tokens of requests that are computed from their beginning.
+BATCHES = ({"batch": 1, "context": 4096}, {"batch": 16, "context": 1024})
 LOGITS = tuple({"batch": b, "vocabulary": 128256} for b in (1, 16, 256))
 
 ACTIVATIONS = (
@@ -158,7 +162,19 @@ OPS = (
     Op("cpu_fused_moe", HEADS),
     Op("greedy_argmax", LOGITS, (FLOAT32,)),
     Op("fused_gumbel_argmax", LOGITS, (FLOAT32,)),
+    Op("weight_packed_linear", ROUTER, (BFLOAT16,)),
+    Op("compute_slot_mapping_kernel_impl", BATCHES, (FLOAT32,)),
+    Op("sample_recovered_tokens_kernel_impl", LOGITS[:2], (FLOAT32,)),
 )
+
+#: Ops of the engine that are not timed, with the reason.
+NOT_TIMED = {
+    "init_cpu_memory_env": "is called once, and asks the operating system to move memory",
+    "convert_weight_packed": "is called once for each weight",
+    "rejection_greedy_sample_kernel_impl": "reads some numbers for each request",
+    "rejection_random_sample_kernel_impl": "reads some numbers for each request",
+    "expand_kernel_impl": "copies some numbers for each request",
+}
 
 
 def select(only: list[str], *, quick: bool, ops: tuple[Op, ...] = OPS) -> list[Case]:

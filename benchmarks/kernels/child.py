@@ -30,6 +30,7 @@ from kernels import (
     attention,
     caches,
     devices,
+    engine,
     flash,
     indexer,
     matmul,
@@ -54,7 +55,7 @@ COLD_COPIES = 64
 #: Above this many operations per byte, arithmetic takes far longer than loading the data, so one
 #: copy suffices.
 ARITHMETIC = 100
-TOPICS = (attention, caches, flash, indexer, matmul, moe, quantisation, rotary, rowwise)
+TOPICS = (attention, caches, engine, flash, indexer, matmul, moe, quantisation, rotary, rowwise)
 
 
 def seed(case: Case, copy: int) -> None:

@@ -14,6 +14,8 @@ namespace {
                            " of request " + std::to_string(request) + " has " + what);
 }
 
+// Computes the slots of a request, or only checks that it can.
+template <bool kWrite>
 void ComputeRequest(const RequestBlocks& batch, int64_t request, int64_t* slots) {
   const int32_t* blocks = batch.blocks + request * batch.row_stride;
   // The positions of a request mostly follow each other, so that few of them need a division.
@@ -36,18 +38,25 @@ void ComputeRequest(const RequestBlocks& batch, int64_t request, int64_t* slots)
       first = column * batch.block_size;
       slot = int64_t{blocks[column]} * batch.block_size;
     }
-    slots[token] = slot + (position - first);
+    if constexpr (kWrite) slots[token] = slot + (position - first);
   }
+}
+
+template <bool kWrite>
+void ComputeBatch(const RequestBlocks& batch, int64_t* slots) {
+  const int64_t tokens = int64_t{batch.starts[batch.requests]} - batch.starts[0];
+  ParallelFor(batch.requests, tokens / batch.requests, [&](int64_t begin, int64_t end) {
+    for (int64_t request = begin; request < end; ++request)
+      ComputeRequest<kWrite>(batch, request, slots);
+  });
 }
 
 }  // namespace
 
 void ComputeSlots(const RequestBlocks& batch, int64_t* slots) {
   if (batch.requests == 0) return;
-  const int64_t tokens = int64_t{batch.starts[batch.requests]} - batch.starts[0];
-  ParallelFor(batch.requests, tokens / batch.requests, [&](int64_t begin, int64_t end) {
-    for (int64_t request = begin; request < end; ++request) ComputeRequest(batch, request, slots);
-  });
+  ComputeBatch<false>(batch, slots);
+  ComputeBatch<true>(batch, slots);
 }
 
 }  // namespace vllm

@@ -19,7 +19,8 @@ struct RequestBlocks {
 
 // Writes the slot of each token of the batch to `slots`: the number of its block times the size of
 // a block, plus its place in the block. Throws std::runtime_error if a position has no block in the
-// table, or if a block's number is negative. The caller has checked `starts`.
+// table, or if a block's number is negative; nothing is written then. The caller has checked
+// `starts`.
 void ComputeSlots(const RequestBlocks& batch, int64_t* slots);
 
 }  // namespace vllm

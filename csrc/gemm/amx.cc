@@ -79,7 +79,12 @@ VLLM_AMX void MultiplyPanels(const uint16_t* a, int64_t a_stride, const uint16_t
   if constexpr (kTwoPanels && kTwoTiles) _tile_stored(3, c + 16 * c_stride + 16, c_bytes);
 }
 
-VLLM_AMX void Configure(const Configuration& configuration) { _tile_loadconfig(&configuration); }
+VLLM_AMX void Configure(const Configuration& configuration) {
+  // GCC 12 says that the intrinsic reads 8 bytes, and drops the assignments to the others. This
+  // statement reads all of memory.
+  __asm__ volatile("" : : "r"(&configuration) : "memory");
+  _tile_loadconfig(&configuration);
+}
 VLLM_AMX void Release() { _tile_release(); }
 
 }  // namespace

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 from bench_modules import bench_modules  # noqa: F401 - a fixture
+
+from vllm_build.util import paths
 
 OTHERS = {"official": [200.0, 150.0, 400.0], "eager": [50.0, 60.0, 40.0]}
 
@@ -79,6 +82,17 @@ def test_selection(kernels: Any) -> None:
     assert {case.op for case in kernels.cases.select(["moe_sum"], quick=False)} == {"moe_sum"}
     with pytest.raises(ValueError, match=r"no such op: nonsense; known ops: .*rms_norm"):
         kernels.cases.select(["nonsense"], quick=False)
+
+
+def test_ops_of_the_engine_are_timed_or_not_for_a_reason(kernels: Any) -> None:
+    timed = {op.name for op in kernels.cases.OPS}
+    sources = ("memory", "packed_weight", "rejection", "slot_mapping")
+    texts = [
+        (paths.source_root() / "csrc" / "bindings" / f"{name}.cc").read_text() for name in sources
+    ]
+    defined = {name for text in texts for name in re.findall(r'm\.impl\(\s*"(\w+)"', text)}
+    assert len(defined) == 8
+    assert defined == (timed & defined) | set(kernels.cases.NOT_TIMED)
 
 
 def test_documents(kernels: Any, result: Any) -> None:

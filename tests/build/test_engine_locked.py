@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # the first run downloads 47 MB
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def engine(root: Path) -> Engine:
     third_party_fetch.fetch(engine_source.locked(root), Console(), os.environ)
     return engine_source.find(root)

@@ -38,11 +38,13 @@ NUMERICAL = (
     "test_not_a_number.py",
     "test_not_a_number_attention.py",
     "test_not_a_number_choices.py",
+    "test_packed_weight.py",
     "test_qk_norm_rope.py",
     "test_quant_fp8.py",
     "test_quant_fp8_arguments.py",
     "test_quant_group.py",
     "test_quant_int8.py",
+    "test_rejection.py",
     "test_rotary.py",
     "test_sampling.py",
 )

@@ -62,13 +62,25 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
     },
     # The caller chooses the width of a value, up to that of a row of the cache.
     ("mla_decode_kvcache", "out"): ("longer",),
+    # More tokens, requests, blocks or slots than needed.
+    **{
+        ("compute_slot_mapping_kernel_impl", argument): ("longer",)
+        for argument in ("positions", "block_table", "slot_mapping")
+    },
+    **{
+        (op, "output_token_ids"): ("longer",)
+        for op in ("rejection_greedy_sample_kernel_impl", "rejection_random_sample_kernel_impl")
+    },
+    ("expand_kernel_impl", "output"): ("longer",),
+    # One row more.
+    ("convert_weight_packed", "weight"): ("longer",),
     # One more token to choose from.
     ("greedy_argmax", "logits"): ("longer",),
     ("fused_gumbel_argmax", "logits"): ("longer",),
 }
 
 #: Ops without tensor arguments.
-WITHOUT_TENSORS = ("cpu_attn_has_isa", "release_dnnl_matmul_handler")
+WITHOUT_TENSORS = ("cpu_attn_has_isa", "init_cpu_memory_env", "release_dnnl_matmul_handler")
 
 Answers = dict[str, dict[tuple[str, str], dict[str, object]]]
 

@@ -27,6 +27,15 @@ def _token_of_each_row(logits: torch.Tensor, *_args: object) -> torch.Tensor:
     return logits.new_empty((logits.shape[0],), dtype=torch.int64)
 
 
+def _packed(weight: torch.Tensor) -> torch.Tensor:
+    # A header of 64 bytes and panels of 16 columns, with rows by 32 in bfloat16:
+    # csrc/bindings/packed_weight.cc and csrc/gemm/packed_weight.h.
+    columns, depth = weight.shape
+    if weight.dtype == torch.bfloat16:
+        depth = (depth + 31) // 32 * 32
+    return weight.new_empty((64 // weight.element_size() + (columns + 15) // 16 * 16 * depth,))
+
+
 def _weights_and_experts(
     scores: torch.Tensor, _groups: int, _kept: int, topk: int, *_args: object
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,9 +132,12 @@ def _multiplied(weight: torch.Tensor, activations: torch.Tensor, *_args: object)
 #: Implementations for ops whose schema is not enough, by qualified name. They take the op's
 #: arguments and return empty tensors like those that the op returns.
 RETURNED: dict[str, Callable[..., object]] = {
+    "_C::convert_weight_packed": _packed,
     "_C::fused_gumbel_argmax": _token_of_each_row,
     "_C::get_scheduler_metadata": _cut_of_each_request,
     "_C::greedy_argmax": _token_of_each_row,
+    # Changes the process and no tensor.
+    "_C::init_cpu_memory_env": _writes_in_place,
     # Writes through addresses, which its schema does not show.
     "_C_cache_ops::swap_blocks_batch": _writes_in_place,
     "_flashmla_C::dense_decode_fwd": _decoded,

@@ -13,7 +13,7 @@ from vllm_build.toolchain import pypi
 from vllm_build.toolchain.locked_files import Fetcher
 from vllm_build.toolchain.toolchain_lock import LockedFile
 from vllm_build.util import locks, paths
-from vllm_build.util.errors import ConfigurationError
+from vllm_build.util.errors import ConfigurationError, IntegrityError
 from vllm_build.util.files import read_text, write_text
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ def update(
     before = engine_source.locked(root)
     with console.step(f"find vllm {version}"):
         filename, sha256 = pypi.find_sdist(engine_source.NAME, version, inherited=inherited)
+        if not sha256:
+            raise IntegrityError(
+                f"the index gives no sha256 for vllm {version}",
+                expected="an index that gives one, such as PyPI",
+            )
     file = LockedFile(
         f"third_party/{engine_source.NAME}",
         0,

@@ -283,25 +283,14 @@ def download_sdist(
 
 
 def find_sdist(name: str, version: str, *, inherited: Mapping[str, str]) -> tuple[str, str]:
-    """File name and sha256 of a source distribution, without running code of the project.
-
-    Args:
-        name: the distribution.
-        version: its version.
-        inherited: the variables that pip starts from.
+    """File name and sha256 (empty if the index gives none) of an sdist, without running its code.
 
     Raises:
         MissingVersionError, FetchError, ConfigurationError: as ``download``.
-        IntegrityError: the index gives no sha256 for the file.
     """
     done, found = _report([f"{name}==={Version(version)}"], SDIST, inherited)
     if not found:
         raise _not_found(f"source distribution of {name} {version}", done, _LOCK, inherited)
-    if not _sha256(found[0]):
-        raise IntegrityError(
-            f"the index gives no sha256 for {name} {version}",
-            expected="an index that gives one, such as PyPI",
-        )
     filename = Path(unquote(urlsplit(found[0]["download_info"]["url"]).path)).name
     return filename, _sha256(found[0])
 

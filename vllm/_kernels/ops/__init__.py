@@ -62,6 +62,10 @@ from vllm._kernels.ops.distributed import (
     register_buffer,
     register_graph_buffers,
 )
+from vllm._kernels.ops.engine import (
+    compute_slot_mapping_kernel_impl,
+    init_cpu_memory_env,
+)
 from vllm._kernels.ops.few_rows import LLMM1, wvSplitK, wvSplitK_int4_g, wvSplitKQ, wvSplitKrc
 from vllm._kernels.ops.gemm import (
     create_onednn_mm_handler,
@@ -88,6 +92,10 @@ from vllm._kernels.ops.norm_quant import (
     rms_norm_per_block_quant,
     rms_norm_static_fp8_quant,
 )
+from vllm._kernels.ops.packed_weight import (
+    convert_weight_packed,
+    weight_packed_linear,
+)
 from vllm._kernels.ops.quant_fp8 import (
     dynamic_per_token_scaled_fp8_quant,
     dynamic_scaled_fp8_quant,
@@ -95,6 +103,12 @@ from vllm._kernels.ops.quant_fp8 import (
 )
 from vllm._kernels.ops.quant_group import per_token_group_fp8_quant, per_token_group_quant_int8
 from vllm._kernels.ops.quant_int8 import dynamic_scaled_int8_quant, static_scaled_int8_quant
+from vllm._kernels.ops.rejection import (
+    expand_kernel_impl,
+    rejection_greedy_sample_kernel_impl,
+    rejection_random_sample_kernel_impl,
+    sample_recovered_tokens_kernel_impl,
+)
 from vllm._kernels.ops.rocm_attention import paged_attention_rocm
 from vllm._kernels.ops.rotary import rotary_embedding
 from vllm._kernels.ops.sampling import fused_gumbel_argmax, greedy_argmax
@@ -110,8 +124,10 @@ __all__ = [
     "all_reduce",
     "allocate_shared_buffer_and_handle",
     "batched_moe_align_block_size",
+    "compute_slot_mapping_kernel_impl",
     "concat_and_cache_mla",
     "convert_fp8",
+    "convert_weight_packed",
     "cp_gather_cache",
     "cp_gather_indexer_k_quant_cache",
     "cpu_attention_with_kv_cache",
@@ -127,6 +143,7 @@ __all__ = [
     "dynamic_per_token_scaled_fp8_quant",
     "dynamic_scaled_fp8_quant",
     "dynamic_scaled_int8_quant",
+    "expand_kernel_impl",
     "fatrelu_and_mul",
     "free_shared_buffer",
     "fused_add_rms_norm",
@@ -147,6 +164,7 @@ __all__ = [
     "greedy_argmax",
     "grouped_topk",
     "indexer_k_quant_and_cache",
+    "init_cpu_memory_env",
     "init_custom_ar",
     "merge_attn_states",
     "meta_size",
@@ -163,6 +181,8 @@ __all__ = [
     "prepack_moe_weight",
     "register_buffer",
     "register_graph_buffers",
+    "rejection_greedy_sample_kernel_impl",
+    "rejection_random_sample_kernel_impl",
     "release_dnnl_matmul_handler",
     "relu_squared",
     "reshape_and_cache",
@@ -172,6 +192,7 @@ __all__ = [
     "rms_norm_per_block_quant",
     "rms_norm_static_fp8_quant",
     "rotary_embedding",
+    "sample_recovered_tokens_kernel_impl",
     "silu_and_mul",
     "silu_and_mul_quant",
     "silu_and_mul_with_clamp",
@@ -182,6 +203,7 @@ __all__ = [
     "swigluoai_and_mul",
     "topk_sigmoid",
     "topk_softmax",
+    "weight_packed_linear",
     "wvSplitK",
     "wvSplitKQ",
     "wvSplitK_int4_g",
