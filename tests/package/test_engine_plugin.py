@@ -153,6 +153,10 @@ class Base:
     calls: list[object] = []  # noqa: RUF012 - a test's counter
 
     @classmethod
+    def get_device_capability(cls, device_id: int = 0) -> object:
+        return (9, device_id)
+
+    @classmethod
     def pre_register_and_update(cls, parser: object = None) -> None:
         cls.calls.append(parser)
 
@@ -179,6 +183,12 @@ def test_without_a_gpu_the_engine_does_not_start(torch: types.ModuleType) -> Non
     assert "\n" not in str(caught.value)
     torch.cuda = types.SimpleNamespace(device_count=lambda: 1)  # type: ignore[attr-defined]
     Checked.pre_register_and_update()
+
+
+def test_without_a_gpu_there_is_no_compute_capability(torch: types.ModuleType) -> None:
+    assert Checked.get_device_capability(1) is None
+    torch.cuda = types.SimpleNamespace(device_count=lambda: 2)  # type: ignore[attr-defined]
+    assert Checked.get_device_capability(1) == (9, 1)
 
 
 @pytest.mark.usefixtures("torch")

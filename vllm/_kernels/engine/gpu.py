@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vllm._kernels.engine import kernels
 
@@ -38,6 +38,15 @@ class GpuChecks:
             ImportError: see :func:`vllm._kernels.engine.kernels.load`.
         """
         kernels.load()
+
+    @classmethod
+    def get_device_capability(cls, device_id: int = 0) -> Any:
+        """The compute capability; None without a GPU, which some modules ask for when imported."""
+        import torch  # noqa: PLC0415 - as below
+
+        if not torch.cuda.device_count():
+            return None
+        return super().get_device_capability(device_id)  # type: ignore[misc] # of the engine's platform
 
     @classmethod
     def pre_register_and_update(cls, parser: argparse.ArgumentParser | None = None) -> None:

@@ -28,3 +28,4 @@ class KernelsRocmPlatform(gpu.GpuChecks, _base()):  # type: ignore[misc] # compu
     """Upstream's platform with our libraries."""
 
     device_name = "rocm"
+    device_type = "cuda"
