@@ -319,8 +319,10 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
                 printed = conda_environment.run_in(
                     request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
                 )
-                # The engine's log has many lines; the last one is the test's.
-                console.info("    " + printed.strip().rpartition("\n")[2])
+                # The engine's processes log as well, also after the test's own line.
+                lines = printed.strip().splitlines()
+                said = [line for line in lines if line.startswith(("vllm ", "all operators"))]
+                console.info("    " + "\n    ".join(said or lines[-1:]))
     return {
         "variant": request.variant.name,
         "channel": request.channel,
