@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLM kernels for CPUs and accelerators.
 
-``import vllm`` is cheap: it reads the version and imports neither torch nor a kernel library. The
-ops are in :mod:`vllm._custom_ops`, and :mod:`vllm.platforms` describes the machine. ``python -m
-vllm.collect_env`` prints a report for bug trackers.
+This is the thin face of a source tree, without upstream's engine. Everything in it is also in the
+package with the engine, in :mod:`vllm._kernels`; the other modules are short ones with upstream's
+names. ``import vllm`` is cheap: it reads the version and imports neither torch nor a kernel
+library. ``python -m vllm.collect_env`` prints a report for bug trackers.
 """
 
 from __future__ import annotations

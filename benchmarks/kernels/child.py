@@ -117,11 +117,11 @@ class Peer:
                 raise RuntimeError(problem)
             facts |= self.device.facts()
         if self.name == "ours":
-            from vllm import _ops, build_info  # noqa: PLC0415 - the other processes must not import vllm
+            from vllm._kernels import build_info, loader  # noqa: PLC0415 - the other processes must not import vllm
 
-            _ops.load()
-            facts["from"] = str(_ops.loaded()["_C"])
-            facts["libraries"] = ", ".join(sorted(_ops.loaded()))
+            loader.load()
+            facts["from"] = str(loader.loaded()["_C"])
+            facts["libraries"] = ", ".join(sorted(loader.loaded()))
             with contextlib.suppress(AttributeError):  # only the CPU kernels have it
                 facts["isa"] = torch.ops._C.cpu_isa()  # noqa: SLF001 - torch's name for the namespace
             facts["version"] = next(

@@ -16,7 +16,7 @@ mkdir -p "$work"
 # -P: import the installed vllm, not the one in this folder.
 "$work/env/bin/python" -P -c '
 import torch
-from vllm import _custom_ops as ops
+from vllm._kernels import ops
 
 x = torch.randn(8, 2 * 64)
 out = torch.empty(8, 64)

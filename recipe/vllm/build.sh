@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Python package without kernels, which other packages contain.
+# Installs the engine with our Python package in it, without kernels, which other packages contain.
+# The engine's sources come from the cache, where `vllm-build fetch vllm` puts them.
 set -euo pipefail
 # rattler-build sets this to the time of the build, which no package may contain.
 export SOURCE_DATE_EPOCH=315532800
@@ -8,7 +9,8 @@ export SOURCE_DATE_EPOCH=315532800
 export PIP_ROOT_USER_ACTION=ignore
 # The machine's /etc/pip.conf may set constraints, a target or `user`, none of which apply to this prefix.
 export PIP_CONFIG_FILE=/dev/null
-export VLLM_TARGET_DEVICE=empty VLLM_SKIP_VERSION_SUFFIX=1
+export VLLM_TARGET_DEVICE=empty VLLM_SKIP_VERSION_SUFFIX=1 VLLM_ENGINE=1
 "$PYTHON" -m pip wheel . --verbose --no-deps --no-build-isolation --no-index --wheel-dir "$SRC_DIR/wheel"
-# By name, because for a path pip would record this folder in the package (direct_url.json).
-"$PYTHON" -m pip install vllm --no-deps --no-index --find-links "$SRC_DIR/wheel" --ignore-installed
+# By name, because for a path pip would record this folder in the package (direct_url.json). The
+# package is compiled when it is installed, for the interpreter that is there.
+"$PYTHON" -m pip install vllm --no-deps --no-index --no-compile --find-links "$SRC_DIR/wheel" --ignore-installed

@@ -10,9 +10,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
-from vllm import _custom_ops as ops
-from vllm import _ops
-from vllm.platforms import current_platform
+from vllm._kernels import loader, ops
+from vllm._kernels.platforms import current_platform
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -37,7 +36,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 def registered(key: str) -> list[str]:
     """List the installed operators that have an implementation for a dispatch key."""
-    spaces = {space for name in _ops.load() for space in _ops.LIBRARIES[name].namespaces}
+    spaces = {space for name in loader.load() for space in loader.LIBRARIES[name].namespaces}
     every = [
         name
         for name in torch._C._dispatch_get_all_op_names()  # noqa: SLF001 - no public list

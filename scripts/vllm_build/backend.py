@@ -56,6 +56,17 @@ def _read_only(why: str) -> ConfigurationError:
     )
 
 
+def _refuse_engine() -> None:
+    """Refuse an editable install with the engine, whose files are not in the tree."""
+    if Settings.from_environ(environ.snapshot()).engine:
+        raise ConfigurationError(
+            "VLLM_ENGINE=1: an editable install has no engine, because the tree does not contain "
+            "it",
+            expected="VLLM_ENGINE unset or 0, or a wheel",
+            remedy="VLLM_ENGINE=1 pip install .",
+        )
+
+
 def _plainly(hook: Callable[..., Result]) -> Callable[..., Result]:
     """Make a hook report an error as its message and exit status, without a traceback."""
 
@@ -136,6 +147,7 @@ def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
 @_plainly
 def get_requires_for_build_editable(config_settings: Config = None) -> list[str]:
     """The requirements of an editable build in addition to ``build-system.requires``."""
+    _refuse_engine()
     return _requirements(build_meta.get_requires_for_build_editable, config_settings)
 
 
@@ -176,6 +188,7 @@ def build_editable(
     wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
 ) -> str:
     """Build the kernels into the tree and a wheel that points there; returns its file name."""
+    _refuse_engine()
     # Checked first: setuptools turns a failure to write into a KeyError.
     if not files.may_write(paths.source_root()):
         raise _read_only("an editable install writes its version and kernels into it")

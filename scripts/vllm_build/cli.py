@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from vllm_build.commands.explain import archs, digest, doctor, jobs, plan, settings, version
 from vllm_build.commands.packages import (
+    engine,
     fetch,
     install,
     package,
@@ -36,6 +37,7 @@ COMMANDS = (
     package,
     toolchain,
     fetch,
+    engine,
     render,
     plan,
     archs,

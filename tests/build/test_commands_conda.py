@@ -204,6 +204,7 @@ def test_stamp(
     assert cli.main(["stamp", "--check", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {
         "vllm_version",
+        "engine_version",
         "kernels_digest",
         "flash_attn_digest",
         "flashmla_digest",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
+from vllm_build.engine import engine_requirements
 from vllm_build.settings.choices import DEVICES
 from vllm_build.util.errors import ConfigurationError
 from vllm_build.wheels import requirements
@@ -163,11 +164,13 @@ def test_every_device_has_its_file(root: Path) -> None:
 
 def test_recipe_requires_what_pip_requires(root: Path) -> None:
     """The Python package is the same for all devices, so it requires what they have in common."""
-    own = {"python >=3.10"}
+    own = {"python >=3.11,<3.15"}
     conda = {
         entry for entry in run_requirements(root)["vllm"] if not entry.startswith("vllm-kernels")
     }
-    assert conda - own == {as_conda(line) for line in requirements.read(root, "empty")}
+    engine = set(engine_requirements.read(root).for_conda())
+    assert conda - own - engine == {as_conda(line) for line in requirements.read(root, "empty")}
+    assert engine <= conda
 
 
 @pytest.mark.parametrize("device", DEVICES)

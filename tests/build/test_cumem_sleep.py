@@ -25,7 +25,7 @@ import gc
 import fake_torch
 fake_torch.install()
 from fake_torch import CudaTensor
-from vllm.device_allocator import cumem
+from vllm._kernels import cumem
 allocator = cumem.CuMemAllocator.get_instance()
 def tensor(text):
     made = CudaTensor(2 * MIB)
@@ -246,7 +246,7 @@ cumem.CuMemAllocator.get_instance()
 
 def test_importing_it_needs_no_torch_and_no_driver(site: Path) -> None:
     code = """
-from vllm.device_allocator import cumem
+from vllm._kernels import cumem
 assert cumem.cumem_available and "torch" not in sys.modules
 cumem.CuMemAllocator.get_instance().wake_up()
 assert "torch" not in sys.modules

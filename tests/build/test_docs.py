@@ -53,7 +53,9 @@ _FOLDERS = (
     *("docs", "examples", ".ci", ".github"),
 )
 #: Builds make these.
-_MADE = re.compile(r"benchmarks/results/.*|vllm/_build_info/.*|vllm/_version\.py|vllm/v1/.*\.so")
+_MADE = re.compile(
+    r"benchmarks/results/.*|vllm/_build_info/.*|vllm/(_kernels/)?_version\.py|vllm/v1/.*\.so"
+)
 
 
 def read(page: str) -> str:

@@ -32,6 +32,7 @@ FLOORS = (
     "project",
     "kernels",
     "sources",
+    "engine",
     "digests",
     "checks",
     "native",
@@ -59,7 +60,7 @@ LONGEST = 350
 #: Data that pip loads by path, under the names that pip asks for.
 OUTSIDE = "toolchain/sdist_backend/"
 #: A package and the command that it implements share a name: to readers, they are one thing.
-SHARED = {"doctor", "reuse", "settings", "toolchain"}
+SHARED = {"doctor", "engine", "reuse", "settings", "toolchain"}
 
 
 def modules() -> dict[str, Path]:

@@ -165,7 +165,7 @@ def test_place_order_and_git_do_not_count(root: Path, tree: Path) -> None:
         pytest.param(
             "CMakeLists.txt", "project", "project ", {KERNELS, ATTENTION}, id="how it is built"
         ),
-        pytest.param("vllm/_ops.py", "import", "import ", set(), id="Python code"),
+        pytest.param("vllm/_kernels/loader.py", "import", "import ", set(), id="Python code"),
         pytest.param("README.md", "#", "##", set(), id="documents"),
     ],
 )

@@ -42,7 +42,7 @@ def test_place_replaces_the_build(ctx: Context, tmp_path: Path) -> None:
     )
     Build().unpacked(source)
     files = {name: source / name for name in (*LIBRARIES, RECORD)}
-    (tree / "vllm" / "_ops.py").touch()
+    (tree / "vllm" / "_kernels" / "loader.py").touch()
     # A developer's own library, which no build made.
     (tree / "vllm" / "_mine.so").write_bytes(elf(3))
     (tree / "vllm" / ".vllm-build-left").mkdir()
@@ -55,7 +55,7 @@ def test_place_replaces_the_build(ctx: Context, tmp_path: Path) -> None:
         RECORD,
         "vllm/_mine.so",
         "vllm/_moe_C.abi3.so",
-        "vllm/_ops.py",
+        "vllm/_kernels/loader.py",
     ]
     assert placement.place(files, tree) == []
     assert (tree / LIBRARIES[0]).stat().st_mode & 0o777 == 0o755

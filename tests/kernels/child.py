@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def copy_package(site: Path) -> None:
-    """Copy the Python package into the folder of the libraries, with an install's version."""
+    """Copy the thin face into the folder of the libraries, with an install's version."""
     for source in (ROOT / "vllm").rglob("*.py"):
         target = site / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 try:
     import torch
 
-    from vllm import _ops
+    from vllm._kernels import loader
 except ImportError as error:
     raise ImportError(f"{error}\n{HOW_TO_BUILD}") from error
 
@@ -126,7 +126,7 @@ TOLERANCE = {
 def ops() -> Any:
     """``torch.ops._C`` with the ops of the installed library."""
     try:
-        _ops.load()
+        loader.load()
     except ImportError as error:
         pytest.fail(f"{error}\n{HOW_TO_BUILD}", pytrace=False)
     return torch.ops._C

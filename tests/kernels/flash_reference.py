@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from vllm import vllm_flash_attn
+from vllm._kernels import flash_attn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ def half_dtype(request: pytest.FixtureRequest) -> torch.dtype:
 @pytest.fixture(name="version", params=[2, HOPPER], ids=["version 2", "version 3"])
 def installed_version(request: pytest.FixtureRequest) -> int:
     chosen: int = request.param
-    reason = vllm_flash_attn.fa_version_unsupported_reason(chosen)
+    reason = flash_attn.fa_version_unsupported_reason(chosen)
     if reason is not None:
         pytest.skip(reason)
     return chosen

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vllm import _ops
+from vllm._kernels import loader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,4 +120,4 @@ class Batch:
 
 
 def op() -> Any:
-    return _ops.namespace("_flashmla_C").dense_decode_fwd
+    return loader.namespace("_flashmla_C").dense_decode_fwd

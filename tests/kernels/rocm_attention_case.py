@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vllm import _custom_ops
+from vllm._kernels import ops
 
 #: Relative to the largest value: weights, the results of partitions and the result are rounded.
 ROUNDING = {torch.bfloat16: 2**-7, torch.float16: 2**-10}
@@ -125,7 +125,7 @@ class Case:
         return given | self.more
 
     def run(self) -> torch.Tensor:
-        _custom_ops.paged_attention_rocm(**self.arguments())
+        ops.paged_attention_rocm(**self.arguments())
         return self.arguments()["out"]
 
     def reference(self) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from vllm.device_allocator import cumem
+from vllm._kernels import cumem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

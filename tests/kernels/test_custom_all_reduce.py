@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from vllm import _custom_ops, _ops
+from vllm._kernels import loader, ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ class Ranks:
 
 @pytest.fixture
 def emulator() -> ctypes.CDLL:
-    return ctypes.CDLL(str(_ops.loaded()["_C"]))
+    return ctypes.CDLL(str(loader.loaded()["_C"]))
 
 
 @pytest.fixture
@@ -43,31 +43,31 @@ def ranks() -> Iterator[Callable[..., Ranks]]:
     def shared(size: int, count: int) -> list[int]:
         found = []
         for _ in range(count):
-            address, handle = _custom_ops.allocate_shared_buffer_and_handle(size)
-            assert _custom_ops.open_mem_handle(handle) == address
+            address, handle = ops.allocate_shared_buffer_and_handle(size)
+            assert ops.open_mem_handle(handle) == address
             found.append(address)
         memory.extend(found)
         return found
 
     def make(count: int, *, fully_connected: bool = True, room: int = 4) -> Ranks:
-        signals = shared(_custom_ops.meta_size() + SCRATCH, count)
+        signals = shared(ops.meta_size() + SCRATCH, count)
         records = [torch.empty(64 * room, dtype=torch.uint8) for _ in range(count)]
         handles = [
-            _custom_ops.init_custom_ar(signals, records[rank], rank, fully_connected)
+            ops.init_custom_ar(signals, records[rank], rank, fully_connected)
             for rank in range(count)
         ]
         buffers = shared(SCRATCH, count)
         for handle in handles:
-            _custom_ops.register_buffer(handle, buffers)
+            ops.register_buffer(handle, buffers)
         made.append(Ranks(handles, buffers, records))
         return made[-1]
 
     yield make
     for group in made:
         for handle in group.handles:
-            _custom_ops.dispose(handle)
+            ops.dispose(handle)
     for address in memory:
-        _custom_ops.free_shared_buffer(address)
+        ops.free_shared_buffer(address)
 
 
 def all_reduce(
@@ -76,7 +76,7 @@ def all_reduce(
     outputs = [torch.full_like(x, torch.nan) for x in inputs]
     emulator.vllm_emulation_begin()
     for handle, x, out, buffer in zip(ranks.handles, inputs, outputs, ranks.buffers, strict=True):
-        _custom_ops.all_reduce(handle, x, out, buffer, SCRATCH)
+        ops.all_reduce(handle, x, out, buffer, SCRATCH)
     assert emulator.vllm_emulation_run() == len(inputs)
     return outputs
 
@@ -110,9 +110,7 @@ def test_sizes_in_turn(emulator: ctypes.CDLL, ranks: Any) -> None:
 
 def test_nothing_to_sum(ranks: Any) -> None:
     group = ranks(2)
-    _custom_ops.all_reduce(
-        group.handles[0], torch.empty(0), torch.empty(0), group.buffers[0], SCRATCH
-    )
+    ops.all_reduce(group.handles[0], torch.empty(0), torch.empty(0), group.buffers[0], SCRATCH)
 
 
 def test_wrong_arguments(ranks: Any) -> None:
@@ -131,11 +129,9 @@ def test_wrong_arguments(ranks: Any) -> None:
         ((handle, x, x.clone(), 0, 0), "no registered buffer"),
     ):
         with pytest.raises(RuntimeError, match=message):
-            _custom_ops.all_reduce(*arguments)
+            ops.all_reduce(*arguments)
     with pytest.raises(RuntimeError, match="4 GPUs that are not fully connected"):
-        _custom_ops.all_reduce(
-            ranks(4, fully_connected=False).handles[0], x, x.clone(), buffer, SCRATCH
-        )
+        ops.all_reduce(ranks(4, fully_connected=False).handles[0], x, x.clone(), buffer, SCRATCH)
 
 
 def test_wrong_groups(ranks: Any) -> None:
@@ -147,24 +143,24 @@ def test_wrong_groups(ranks: Any) -> None:
         ([1, 2], 2, "rank is 2"),
     ):
         with pytest.raises(RuntimeError, match=message):
-            _custom_ops.init_custom_ar(signals, records, rank, True)
+            ops.init_custom_ar(signals, records, rank, True)
     with pytest.raises(RuntimeError, match="rank_data is of dtype Float"):
-        _custom_ops.init_custom_ar([1, 2], torch.empty(4), 0, True)
+        ops.init_custom_ar([1, 2], torch.empty(4), 0, True)
     group = ranks(2, room=1)
     with pytest.raises(
         RuntimeError, match="ipc_tensors has 1 elements, expected one for each of 2"
     ):
-        _custom_ops.register_buffer(group.handles[0], [1])
+        ops.register_buffer(group.handles[0], [1])
     with pytest.raises(RuntimeError, match="rank_data has room for 1 buffers"):
-        _custom_ops.register_buffer(group.handles[0], [1, 2])
+        ops.register_buffer(group.handles[0], [1, 2])
     with pytest.raises(RuntimeError, match="fa is 0"):
-        _custom_ops.dispose(0)
+        ops.dispose(0)
 
 
 def test_graph_buffers(ranks: Any) -> None:
     group = ranks(2)
-    assert _custom_ops.get_graph_buffer_ipc_meta(group.handles[0]) == ([], [])
-    _custom_ops.register_graph_buffers(group.handles[0], [[], []], [[], []])
+    assert ops.get_graph_buffer_ipc_meta(group.handles[0]) == ([], [])
+    ops.register_graph_buffers(group.handles[0], [[], []], [[], []])
     wrong: list[tuple[list[list[int]], list[list[int]], str]] = [
         ([[]], [[], []], "expected one for each of 2 ranks"),
         ([[300], []], [[], []], "a number that is not a byte"),
@@ -172,13 +168,13 @@ def test_graph_buffers(ranks: Any) -> None:
     ]
     for handles, offsets, message in wrong:
         with pytest.raises(RuntimeError, match=message):
-            _custom_ops.register_graph_buffers(group.handles[0], handles, offsets)
+            ops.register_graph_buffers(group.handles[0], handles, offsets)
 
 
 def test_memory(ranks: Any) -> None:
     ranks(2)
     with pytest.raises(RuntimeError, match="size is 0"):
-        _custom_ops.allocate_shared_buffer_and_handle(0)
+        ops.allocate_shared_buffer_and_handle(0)
     with pytest.raises(RuntimeError, match="mem_handle has shape"):
-        _custom_ops.open_mem_handle(torch.empty(3, dtype=torch.uint8))
-    _custom_ops.free_shared_buffer(0)
+        ops.open_mem_handle(torch.empty(3, dtype=torch.uint8))
+    ops.free_shared_buffer(0)

@@ -29,7 +29,7 @@ from flash_reference import (  # noqa: F401 - fixtures
     starts,
 )
 
-from vllm import vllm_flash_attn
+from vllm._kernels import flash_attn
 
 pytestmark = pytest.mark.gpu
 
@@ -44,7 +44,7 @@ def test_packed(
     q = torch.randn(sum(queries), heads[0], size).to(dtype)
     k, v = (torch.randn(sum(keys), heads[1], size).to(dtype) for _ in range(2))
     how, begin, first = mask(name, heads[0]), starts(queries), starts(keys)
-    call = vllm_flash_attn.flash_attn_varlen_func
+    call = flash_attn.flash_attn_varlen_func
     got, lse = attend(
         call, q, k, v, max(queries), begin, max(keys), first, fa_version=version, **how.arguments()
     )
@@ -65,7 +65,7 @@ def test_paged(
     k, v, table = paged(version, keys, page, (heads[1], size), dtype)
     how, begin = mask(name, heads[0]), starts(queries)
     got, lse = attend(
-        vllm_flash_attn.flash_attn_varlen_func,
+        flash_attn.flash_attn_varlen_func,
         *(q, k, v, max(queries), begin, max(keys)),
         seqused_k=torch.tensor(keys, dtype=torch.int32),
         block_table=table,
@@ -100,7 +100,7 @@ def test_decode(
     k, v, table = paged(version, keys, page, (heads[1], size), dtype)
     how, out = mask(name, heads[0]), torch.empty_like(q)
     got, lse = attend(
-        vllm_flash_attn.flash_attn_varlen_func,
+        flash_attn.flash_attn_varlen_func,
         *(q, k, v, 1, starts([1] * len(keys)), max(keys)),
         seqused_k=torch.tensor(keys, dtype=torch.int32),
         block_table=table,
@@ -137,7 +137,7 @@ def test_one_split_is_the_same_in_every_batch(version: int, dtype: torch.dtype) 
             "fa_version": version,
         }
         return attend(
-            vllm_flash_attn.flash_attn_varlen_func,
+            flash_attn.flash_attn_varlen_func,
             q[rows],
             k,
             v,
@@ -158,14 +158,10 @@ def test_empty_inputs(version: int, dtype: torch.dtype) -> None:
         "fa_version": version,
     }
     none = torch.empty(0, 4, 64, dtype=dtype)
-    got, lse = attend(
-        vllm_flash_attn.flash_attn_varlen_func, none, k, k, 0, starts([0, 0]), 0, **given
-    )
+    got, lse = attend(flash_attn.flash_attn_varlen_func, none, k, k, 0, starts([0, 0]), 0, **given)
     assert (got.shape, lse.shape) == ((0, 4, 64), (4, 0))
     ones = torch.ones(2, 4, 64).to(dtype)
-    got, lse = attend(
-        vllm_flash_attn.flash_attn_varlen_func, ones, k, k, 1, starts([1, 1]), 0, **given
-    )
+    got, lse = attend(flash_attn.flash_attn_varlen_func, ones, k, k, 1, starts([1, 1]), 0, **given)
     assert not got.any()
     assert (lse == (-math.inf if version == HOPPER else math.inf)).all()
 
@@ -194,7 +190,7 @@ def test_the_smallest_set(version: int) -> None:
         each = [
             [cache[first[row] : first[row + 1]] for row in range(len(keys))] for cache in (k, v)
         ]
-    got, lse = vllm_flash_attn.flash_attn_varlen_func(
+    got, lse = flash_attn.flash_attn_varlen_func(
         q,
         k,
         v,

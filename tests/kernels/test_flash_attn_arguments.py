@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm import _ops, vllm_flash_attn
+from vllm._kernels import flash_attn, loader
 
 pytestmark = pytest.mark.gpu
 HOPPER = 3
@@ -20,7 +20,7 @@ HOPPER = 3
 @pytest.fixture(params=[2, HOPPER], ids=["version 2", "version 3"])
 def version(request: pytest.FixtureRequest) -> int:
     chosen: int = request.param
-    reason = vllm_flash_attn.fa_version_unsupported_reason(chosen)
+    reason = flash_attn.fa_version_unsupported_reason(chosen)
     if reason is not None:
         pytest.skip(reason)
     return chosen
@@ -82,7 +82,7 @@ def test_wrong_arguments(version: int) -> None:
             "max_seqlen_q": 1,
             "max_seqlen_k": 1,
         } | changed
-        vllm_flash_attn.flash_attn_varlen_func(
+        flash_attn.flash_attn_varlen_func(
             cu_seqlens_q=torch.tensor([0, 1, 2], dtype=torch.int32), fa_version=version, **given
         )
 
@@ -97,7 +97,7 @@ def test_missing_features_are_refused() -> None:
     """The op's error messages; the Python function refuses these arguments earlier."""
     q, k = torch.randn(2, 4, 64).bfloat16(), torch.randn(2, 2, 64).bfloat16()
     starts = torch.tensor([0, 1, 2], dtype=torch.int32)
-    op = _ops.namespace("_vllm_fa3_C").fwd
+    op = loader.namespace("_vllm_fa3_C").fwd
     names = [argument.name for argument in op.default._schema.arguments]
     given = dict.fromkeys(names) | {
         "q": q,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from flash_reference import CASES, EPSILON, HEADS, Mask, attend, half_dtype, installed_version, mask  # noqa: F401 - fixtures
 
-from vllm import vllm_flash_attn
+from vllm._kernels import flash_attn
 
 pytestmark = pytest.mark.gpu
 
@@ -27,7 +27,7 @@ def test_caches(
     how = mask(name, heads[0])
     lengths = torch.tensor(keys, dtype=torch.int32)
     got, lse = attend(
-        vllm_flash_attn.flash_attn_with_kvcache,
+        flash_attn.flash_attn_with_kvcache,
         q,
         k,
         v,
@@ -50,7 +50,7 @@ def test_appending(version: int, layout: str, dtype: torch.dtype) -> None:
     before = [cache.clone() for cache in caches]
     lengths = torch.tensor(keys, dtype=torch.int32)
     given = {"cache_seqlens": lengths, "block_table": table, "causal": True, "fa_version": version}
-    got, lse = attend(vllm_flash_attn.flash_attn_with_kvcache, q, *caches, *fresh, **given)
+    got, lse = attend(flash_attn.flash_attn_with_kvcache, q, *caches, *fresh, **given)
     for row, length in enumerate(keys):
         whole = [
             cache[table[row].long()].flatten(0, 1) if table is not None else cache[row]
@@ -92,7 +92,7 @@ def test_rotating(version: int, interleaved: str, dtype: torch.dtype) -> None:
         return torch.cat([joined.to(dtype), x[..., rotated:]], dim=-1)
 
     got, lse = attend(
-        vllm_flash_attn.flash_attn_with_kvcache,
+        flash_attn.flash_attn_with_kvcache,
         *(q, *caches, k, v, cos, sin, torch.tensor(keys, dtype=torch.int32)),
         causal=True,
         rotary_interleaved=interleaved == "interleaved",

@@ -20,7 +20,7 @@ from flash_reference import (  # noqa: F401 - fixtures
     starts,
 )
 
-from vllm import vllm_flash_attn
+from vllm._kernels import flash_attn
 
 pytestmark = pytest.mark.gpu
 
@@ -41,7 +41,7 @@ def test_schedules_computed_ahead(
         starts(queries),
         torch.tensor(keys, dtype=torch.int32),
     )
-    numbers = vllm_flash_attn.get_scheduler_metadata(
+    numbers = flash_attn.get_scheduler_metadata(
         *(len(keys), max(queries), max(keys), *heads, size, lengths),
         qkv_dtype=dtype,
         cu_seqlens_q=begin,
@@ -50,7 +50,7 @@ def test_schedules_computed_ahead(
         window_size=how.window,
         num_splits=1,
     )
-    call, before = vllm_flash_attn.flash_attn_varlen_func, numbers.clone()
+    call, before = flash_attn.flash_attn_varlen_func, numbers.clone()
     given = {
         "seqused_k": lengths,
         "block_table": table,
@@ -78,7 +78,7 @@ def test_more_sequences_than_a_block_divides(version: int) -> None:
     k, v, table = paged(version, keys, 16, (2, 64), torch.bfloat16)
     lengths = torch.tensor(keys, dtype=torch.int32)
     got, lse = attend(
-        vllm_flash_attn.flash_attn_varlen_func,
+        flash_attn.flash_attn_varlen_func,
         *(q, k, v, 1, starts([1] * len(keys)), max(keys)),
         seqused_k=lengths,
         block_table=table,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from flashmla_batches import EPSILON, PAGE, VALUES, WIDTH, Batch, op
 
-from vllm.v1.attention.ops import flashmla
+from vllm._kernels import flashmla
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

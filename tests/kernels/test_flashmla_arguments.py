@@ -10,7 +10,7 @@ import pytest
 import torch
 from flashmla_batches import PAGE, VALUES, WIDTH, Batch, op
 
-from vllm.v1.attention.ops import flashmla
+from vllm._kernels import flashmla
 
 #: Same as in conftest.py. The emulation has the library; a GPU may be of another kind.
 DEVICE = os.environ.get("KERNEL_TEST_DEVICE", "cpu")

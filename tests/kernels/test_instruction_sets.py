@@ -49,7 +49,7 @@ NUMERICAL = (
     "test_rotary.py",
     "test_sampling.py",
 )
-ASK = "import torch; from vllm import _ops; _ops.load(); print(torch.ops._C.cpu_isa())"
+ASK = "import torch; from vllm._kernels import loader; loader.load(); print(torch.ops._C.cpu_isa())"
 
 
 def python(limit: str, *arguments: str) -> subprocess.CompletedProcess[str]:

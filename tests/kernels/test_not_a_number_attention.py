@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from vllm import _ops
+from vllm._kernels import loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -284,7 +284,7 @@ def test_flashmla(rows_with_nan: RowsWithNan, dtype: torch.dtype, parts: int) ->
         cuts = [
             [0, pages * i // parts, i, 0, pages * (i + 1) // parts, 0, 0, 0] for i in range(parts)
         ]
-        out, lse, *_ = _ops.namespace("_flashmla_C").dense_decode_fwd(
+        out, lse, *_ = loader.namespace("_flashmla_C").dense_decode_fwd(
             q=query[sequence : sequence + 1],
             kcache=rows[sequence].view(pages, page, 1, width),
             head_size_v=values,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vllm import _custom_ops
+from vllm._kernels import ops
 
 Case = runpy.run_path(str(Path(__file__).parent / "rocm_attention_case.py"))["Case"]
 
@@ -101,4 +101,4 @@ def test_fake() -> None:
         name: value.to("meta") if isinstance(value, torch.Tensor) else value
         for name, value in case.arguments().items()
     }
-    _custom_ops.paged_attention_rocm(**given)
+    ops.paged_attention_rocm(**given)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from vllm import _custom_ops, _ops
+from vllm._kernels import loader, ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 HALVES = [torch.bfloat16, torch.float16]
 #: Products of 16-bit matrices, and the rows that they take.
 PRODUCTS: dict[str, tuple[Any, int]] = {
-    "wvSplitK": (_custom_ops.wvSplitK, 16),
-    "wvSplitKrc": (_custom_ops.wvSplitKrc, 128),
+    "wvSplitK": (ops.wvSplitK, 16),
+    "wvSplitKrc": (ops.wvSplitKrc, 128),
 }
 
 
@@ -28,7 +28,7 @@ def matrix(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _loaded() -> None:
-    _ops.load("_rocm_C")
+    loader.load("_rocm_C")
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -45,7 +45,7 @@ def test_every_number_of_rows(
 @pytest.mark.parametrize("n", [17, 32, 100, 128])
 def test_more_rows_in_parts(check_sums: Callable[..., None], dtype: torch.dtype, n: int) -> None:
     a, b = matrix(5, 520, dtype), matrix(n, 520, dtype)
-    check_sums(_custom_ops.wvSplitKrc(a, b, 2), a, b)
+    check_sums(ops.wvSplitKrc(a, b, 2), a, b)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -160,7 +160,7 @@ def test_one_row(
     check_sums: Callable[..., None], dtype: torch.dtype, rows_per_block: int, m: int, k: int
 ) -> None:
     a, b = matrix(m, k, dtype), matrix(1, k, dtype)
-    got = _custom_ops.LLMM1(a, b, rows_per_block)
+    got = ops.LLMM1(a, b, rows_per_block)
     assert got.shape == (1, m)
     check_sums(got, a, b)
 

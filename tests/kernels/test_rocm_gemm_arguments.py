@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm import _ops
+from vllm._kernels import loader
 
 M, N, K = 10, 3, 64
 HALF, FLOAT8 = torch.float16, torch.float8_e4m3fn
@@ -16,7 +16,7 @@ HALF, FLOAT8 = torch.float16, torch.float8_e4m3fn
 
 @pytest.fixture(autouse=True)
 def _loaded() -> None:
-    _ops.load("_rocm_C")
+    loader.load("_rocm_C")
 
 
 def half(rows: int, columns: int) -> torch.Tensor:

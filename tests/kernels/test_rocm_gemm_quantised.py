@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from vllm import _custom_ops, _ops
+from vllm._kernels import loader, ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ FLOAT8 = [torch.float8_e4m3fn, torch.float8_e4m3fnuz]
 
 @pytest.fixture(autouse=True)
 def _loaded() -> None:
-    _ops.load("_rocm_C")
+    loader.load("_rocm_C")
 
 
 def matrix(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
@@ -69,7 +69,7 @@ def test_float8_every_number_of_rows(
     a, b = matrix(9, 528, code), matrix(n, 528, code)
     scale_a, scale_b = torch.tensor([0.75]), torch.tensor(0.3)
     bias = torch.randn(9).to(dtype)
-    got = _custom_ops.wvSplitKQ(a, b, dtype, scale_a, scale_b, 1, bias)
+    got = ops.wvSplitKQ(a, b, dtype, scale_a, scale_b, 1, bias)
     assert got.dtype == dtype
     check_sums(got, a, b, bias, factor=float(scale_a * scale_b))
 
@@ -83,7 +83,7 @@ def test_float8_sizes(
 ) -> None:
     a, b = matrix(m, k, code), matrix(3, k, code)
     bias = torch.randn(3, m).bfloat16()
-    got = _custom_ops.wvSplitKQ(a, b, torch.bfloat16, torch.ones(1), torch.ones(1), units, bias)
+    got = ops.wvSplitKQ(a, b, torch.bfloat16, torch.ones(1), torch.ones(1), units, bias)
     check_sums(got, a, b, bias)
 
 
@@ -98,16 +98,14 @@ def test_float8_every_code(code: torch.dtype, k: int) -> None:
         places = (each + shift) % k
         a[each, places] = each.to(torch.uint8)
         b = torch.ones(1, k).to(code)
-        got = _custom_ops.wvSplitKQ(
-            a.view(code), b, torch.float16, torch.ones(1), torch.ones(1), 1
-        )[0]
+        got = ops.wvSplitKQ(a.view(code), b, torch.float16, torch.ones(1), torch.ones(1), 1)[0]
         want = each.to(torch.uint8).view(code).half()
         torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
         # The same codes among the activations.
         ones = torch.ones(3, k).to(code)
         for first in range(0, 256, 16):
             rows = a[first : first + 16].view(code)
-            got = _custom_ops.wvSplitKQ(ones, rows, torch.float16, torch.ones(1), torch.ones(1), 1)
+            got = ops.wvSplitKQ(ones, rows, torch.float16, torch.ones(1), torch.ones(1), 1)
             each_row = want[first : first + 16, None].expand(-1, 3)
             torch.testing.assert_close(got, each_row, rtol=0, atol=0, equal_nan=True)
 
@@ -132,7 +130,7 @@ def test_int4_every_number_of_rows(
     q, packed, scale, zero = int4_operands(9, 288, 32, dtype)
     b, bias = matrix(n, 288, dtype), torch.randn(9).to(dtype)
     given = {"none": None, "packed": pack_zeros(zero), "floating": zero.to(dtype)}[zeros]
-    got = _custom_ops.wvSplitK_int4_g(packed, b, scale, 1, 32, given, bias)
+    got = ops.wvSplitK_int4_g(packed, b, scale, 1, 32, given, bias)
     weight = dequantise(q, scale, torch.full_like(zero, 8) if zeros == "none" else zero)
     check_sums(got, weight, b, bias, terms=144.0)
 
@@ -154,9 +152,7 @@ def test_int4_groups(
 ) -> None:
     q, packed, scale, zero = int4_operands(m, k, k if group == -1 else group, dtype)
     b = matrix(3, k, dtype)
-    got = _custom_ops.wvSplitK_int4_g(
-        packed, b, scale, units, group, pack_zeros(zero) if zeros else None
-    )
+    got = ops.wvSplitK_int4_g(packed, b, scale, units, group, pack_zeros(zero) if zeros else None)
     weight = dequantise(q, scale, zero if zeros else torch.full_like(zero, 8))
     check_sums(got, weight, b, terms=144.0)
 
@@ -165,7 +161,7 @@ def test_int4_groups(
 def test_int4_rows_of_one_group(check_sums: Callable[..., None], k: int) -> None:
     q, packed, scale, zero = int4_operands(7, k, k, torch.float16)
     b = matrix(2, k, torch.float16)
-    got = _custom_ops.wvSplitK_int4_g(packed, b, scale, 1, -1, pack_zeros(zero))
+    got = ops.wvSplitK_int4_g(packed, b, scale, 1, -1, pack_zeros(zero))
     check_sums(got, dequantise(q, scale, zero), b, terms=144.0)
 
 
@@ -174,17 +170,17 @@ def test_int4_layouts(check_sums: Callable[..., None], dtype: torch.dtype) -> No
     """Words or bytes, rows that lie apart, and activations that do not begin at a whole pack."""
     q, packed, scale, zero = int4_operands(10, 192, 64, dtype)
     b = matrix(5, 193, dtype)[:, 1:]
-    want = _custom_ops.wvSplitK_int4_g(packed, b.contiguous(), scale, 2, 64, pack_zeros(zero))
+    want = ops.wvSplitK_int4_g(packed, b.contiguous(), scale, 2, 64, pack_zeros(zero))
     check_sums(want, dequantise(q, scale, zero), b, terms=144.0)
     apart = torch.cat((packed, packed[:, :1]), 1)[:, :-1]
     scales = torch.cat((scale, scale), 1)[:, :3]
     zeros = torch.cat((pack_zeros(zero), pack_zeros(zero)), 1)[:, :3]
     for weight in (packed, packed.view(torch.int8), packed.view(torch.uint8), apart):
-        got = _custom_ops.wvSplitK_int4_g(weight, b, scales, 2, 64, zeros)
+        got = ops.wvSplitK_int4_g(weight, b, scales, 2, 64, zeros)
         assert torch.equal(got, want)
     words = packed.view(torch.uint32)
     assert torch.equal(
-        _custom_ops.wvSplitK_int4_g(words, b, scale, 2, 64, pack_zeros(zero).view(torch.uint32)),
+        ops.wvSplitK_int4_g(words, b, scale, 2, 64, pack_zeros(zero).view(torch.uint32)),
         want,
     )
 
@@ -196,5 +192,5 @@ def test_int4_zero_points_between_integers(
     q, packed, scale, zero = int4_operands(6, 128, 32, dtype)
     zero = zero + torch.randint(-2, 3, zero.shape) / 4
     b = matrix(4, 128, dtype)
-    got = _custom_ops.wvSplitK_int4_g(packed, b, scale, 1, 32, zero.to(dtype))
+    got = ops.wvSplitK_int4_g(packed, b, scale, 1, 32, zero.to(dtype))
     check_sums(got, dequantise(q, scale, zero), b, terms=144.0)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from vllm import _custom_ops
+from vllm._kernels import ops
 
 ON_GPU = os.environ.get("KERNEL_TEST_DEVICE") == "cuda"
 WHY_NOT = (
@@ -106,7 +106,7 @@ def test_product(
         torch.rand(1, n if b_each else 1) + 0.5,
     )
     bias = torch.randn(n).to(out_dtype) if with_bias else None
-    got = _custom_ops.cutlass_scaled_mm(a, b, a_scales, b_scales, out_dtype, bias)
+    got = ops.cutlass_scaled_mm(a, b, a_scales, b_scales, out_dtype, bias)
     assert got.shape == (m, n)
     assert got.dtype == out_dtype
     x, y = a.double(), b.double()
@@ -133,11 +133,11 @@ def test_zero_points(m: int, *, each: bool, with_bias: bool) -> None:
     zeros = torch.randint(-128, 128, (m, 1) if each else (1,), dtype=torch.int32)
     column_sums = b.sum(0, dtype=torch.int32)
     if each:
-        got = _custom_ops.cutlass_scaled_mm_azp(
+        got = ops.cutlass_scaled_mm_azp(
             a, b, a_scales, b_scales, torch.bfloat16, column_sums, zeros, bias
         )
     else:
-        got = _custom_ops.cutlass_scaled_mm_azp(
+        got = ops.cutlass_scaled_mm_azp(
             a, b, a_scales, b_scales, torch.bfloat16, column_sums * zeros, None, bias
         )
     exact = (a.double() - zeros.double()) @ b.double()
@@ -155,14 +155,12 @@ def test_strides_and_leading_dimensions(ops: Any, dtype: torch.dtype) -> None:
     scales = torch.full((1,), 1e-3)
     room = torch.full((m, n + 16), 7.0, dtype=torch.bfloat16)
     ops.cutlass_scaled_mm(room[:, :n], a, b, scales, scales, None)
-    whole = _custom_ops.cutlass_scaled_mm(
+    whole = ops.cutlass_scaled_mm(
         a.contiguous(), b.t().contiguous().t(), scales, scales, torch.bfloat16
     )
     assert torch.equal(room[:, :n], whole)
     assert torch.equal(room[:, n:], torch.full((m, 16), 7.0, dtype=torch.bfloat16))
-    deep = _custom_ops.cutlass_scaled_mm(
-        a.contiguous().view(3, 7, k), b, scales, scales, torch.bfloat16
-    )
+    deep = ops.cutlass_scaled_mm(a.contiguous().view(3, 7, k), b, scales, scales, torch.bfloat16)
     assert torch.equal(deep, whole.view(3, 7, n))
 
 
@@ -178,7 +176,7 @@ def test_the_other_architectures_are_named(ops: Any) -> None:
         match=f"compute capability {capability() // 10}.{capability() % 10}, expected one that "
         "kernels",
     ):
-        _custom_ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16)
+        ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16)
 
 
 @pytest.mark.skipif(ON_GPU, reason="only the emulation has no kernels")
@@ -190,17 +188,17 @@ def test_without_kernels(ops: Any, dtype: torch.dtype) -> None:
         RuntimeError,
         match=r"has compute capability 0\.0, expected one that kernels were compiled for: none",
     ):
-        _custom_ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16)
+        ops.cutlass_scaled_mm(a, b, torch.ones(1), torch.ones(1), torch.bfloat16)
 
 
 def test_support() -> None:
     answers = {
-        number: _custom_ops.cutlass_scaled_mm_supports_fp8(number)
+        number: ops.cutlass_scaled_mm_supports_fp8(number)
         for number in (70, 75, 80, 86, 87, 89, 90, 100, 120)
     }
     assert {number for number, answer in answers.items() if answer} <= {89, 90}
     assert ON_GPU or not any(answers.values())
-    assert not any(_custom_ops.cutlass_scaled_mm_supports_block_fp8(number) for number in answers)
+    assert not any(ops.cutlass_scaled_mm_supports_block_fp8(number) for number in answers)
 
 
 @pytest.mark.parametrize("m", [0, 3])
@@ -208,7 +206,7 @@ def test_empty_inputs(m: int) -> None:
     n = 16 if m == 0 else 0
     a, b = operands(m, n, 32)
     ones = torch.ones(1)
-    assert _custom_ops.cutlass_scaled_mm(a, b, ones, ones, torch.bfloat16).shape == (m, n)
+    assert ops.cutlass_scaled_mm(a, b, ones, ones, torch.bfloat16).shape == (m, n)
 
 
 M, N, K = 4, 32, 48

@@ -11,8 +11,8 @@ import sys
 
 CODE = """
 import resource, torch
-from vllm import _ops
-_ops.load()
+from vllm._kernels import loader
+loader.load()
 op = torch.ops._C_cache_ops.convert_fp8
 codes, values = torch.zeros(1, dtype=torch.uint8), torch.zeros(1)
 def calls(count):

@@ -44,13 +44,18 @@ def package() -> Path:
 
 @pytest.fixture
 def copy(tmp_path: Path, package: Path) -> Path:
-    """A folder with a copy of the package, without libraries and records.
+    """A folder with a copy of our modules, without libraries and records.
 
-    It is like a separate installation.
+    It is like a separate installation with the thin face: its modules come from the tree, because
+    an installed package may have the engine in their places. ``vllm._kernels`` is the package's.
     """
-    site = tmp_path / "site"
-    for source in sorted(package.rglob("*.py")):
-        target = site / "vllm" / source.relative_to(package)
+    site, thin = tmp_path / "site", Path(__file__).resolve().parents[2] / "vllm"
+    sources = {path.relative_to(thin): path for path in thin.rglob("*.py")}
+    ours = {path.relative_to(package): path for path in (package / "_kernels").rglob("*.py")}
+    for name, source in sorted({**sources, **ours}.items()):
+        if name.name == "_version.py":
+            continue
+        target = site / "vllm" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     (site / "vllm" / "_version.py").write_text('__version__ = "1.2.3+test"\n')

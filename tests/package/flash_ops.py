@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm import _ops, vllm_flash_attn
-from vllm.vllm_flash_attn import _versions
+from vllm._kernels import flash_attn, loader
+from vllm._kernels.flash_attn import _versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,7 +203,7 @@ def recorded_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         get_scheduler_metadata=op(DIVIDE, "numbers"),
     )
     monkeypatch.setattr(
-        _ops, "namespace", lambda name: {"_vllm_fa2_C": second, "_vllm_fa3_C": third}[name]
+        loader, "namespace", lambda name: {"_vllm_fa2_C": second, "_vllm_fa3_C": third}[name]
     )
     monkeypatch.setattr(_versions, "_hopper", {0: False})
     return made
@@ -229,4 +229,4 @@ Q, K, V, STARTS, LENGTHS, TABLE = (
 
 
 def varlen(**given: Any) -> Any:
-    return vllm_flash_attn.flash_attn_varlen_func(Q, K, V, 3, STARTS, 7, **given)
+    return flash_attn.flash_attn_varlen_func(Q, K, V, 3, STARTS, 7, **given)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vllm import _ops
+from vllm._kernels import loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +133,7 @@ def run(name: str, make: Callable[..., Any]) -> None:
 
 
 if __name__ == "__main__":
-    _ops.load()
+    loader.load()
     chosen = samples()
     for wanted in sys.argv[1:]:
         run(wanted, chosen[wanted][0])

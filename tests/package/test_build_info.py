@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vllm import build_info
-from vllm.build_info import BuildInfoError, ExtensionInfo
+from vllm._kernels import build_info
+from vllm._kernels.build_info import BuildInfoError, ExtensionInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

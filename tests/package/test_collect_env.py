@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm import build_info, collect_env, envs
+from vllm._kernels import build_info, collect_env, envs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ SECTIONS = [
     "conda",
     "environment",
 ]
-RUN = "from vllm import collect_env; collect_env.main(sys.argv[1:])"
+RUN = "from vllm._kernels import collect_env; collect_env.main(sys.argv[1:])"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 REPORT = """
-from vllm.device_allocator import cumem
+from vllm._kernels import cumem
 print(cumem.cumem_available, "torch" in sys.modules)
 for use in (
     cumem.CuMemAllocator.get_instance,

@@ -17,10 +17,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-from vllm import _custom_ops
+from vllm._kernels import ops
 
 #: The wrappers that the tested library has; it is for the CPU.
-NAMES = [name for name in _custom_ops.__all__ if name not in _custom_ops.GPU_ONLY]
+NAMES = [name for name in ops.__all__ if name not in ops.GPU_ONLY]
 
 #: Ops that create or free the object of a handle. Their calls all differ and cannot be traced.
 #: tests/kernels tests them.
@@ -83,13 +83,12 @@ def test_every_op_has_a_sample() -> None:
     assert set(samples()) == set(NAMES)
 
 
-@pytest.mark.parametrize("name", _custom_ops.__all__)
+@pytest.mark.parametrize("name", ops.__all__)
 def test_documented(name: str) -> None:
-    text = inspect.getdoc(getattr(_custom_ops, name)) or ""
+    text = inspect.getdoc(getattr(ops, name)) or ""
     assert "Source: " in text
     assert all(
-        f"    {argument}: " in text
-        for argument in inspect.signature(getattr(_custom_ops, name)).parameters
+        f"    {argument}: " in text for argument in inspect.signature(getattr(ops, name)).parameters
     )
 
 
@@ -97,7 +96,7 @@ def test_documented(name: str) -> None:
 def reloaded(library: Path) -> Any:
     """The wrappers, imported again with the library loaded."""
     assert library.is_file()
-    return _custom_ops
+    return ops
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -115,7 +114,7 @@ def test_computes(reloaded: Any, name: str) -> None:
 def test_arguments_are_the_schemas(library: Path, name: str) -> None:
     assert library.is_file()
     schema = op_of(name)._schema
-    parameters = list(inspect.signature(getattr(_custom_ops, name)).parameters.values())
+    parameters = list(inspect.signature(getattr(ops, name)).parameters.values())
     assert len(schema.arguments) == len(parameters)
     for argument, parameter in zip(schema.arguments, parameters, strict=True):
         if not (argument.alias_info and argument.alias_info.is_write) and parameter.name != "x":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm import envs
+from vllm._kernels import envs
 
 if TYPE_CHECKING:
     import subprocess
@@ -97,7 +97,7 @@ def test_cpu_isas_are_those_of_the_library(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert library.is_file()
-    code = "from vllm import _ops; print(_ops.namespace('_C').cpu_isa())"
+    code = "from vllm._kernels import loader; print(loader.namespace('_C').cpu_isa())"
     monkeypatch.setenv("VLLM_CPU_ISA", "no such thing")
     message = python(package.parent, code).stderr
     known = message.split("expected one of ")[1].splitlines()[0].split(", ")

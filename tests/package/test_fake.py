@@ -14,14 +14,14 @@ pytest.importorskip("torch", reason="torch is not installed here")
 
 CODE = """
 import torch
-from vllm import _fake
+from vllm._kernels import fakes
 torch.library.define("_vt::writes", "(Tensor(a!) out, Tensor x) -> ()")
 torch.library.define("_vt::writes.other", "(Tensor(a!)? out, Tensor x) -> ()")
 torch.library.define("_vt::returns", "(Tensor(a!) out, Tensor x) -> Tensor")
 torch.library.define("_vt::reads", "(Tensor x) -> ()")
 torch.library.define("_vt_not::writes", "(Tensor(a!) out) -> ()")
-print(_fake.register(["_vt", "_vt_missing"]))
-print(_fake.register(["_vt"]))
+print(fakes.register(["_vt", "_vt_missing"]))
+print(fakes.register(["_vt"]))
 with torch._subclasses.FakeTensorMode():
     x = torch.empty(2, 3)
     print(torch.ops._vt.writes(x, x))
@@ -44,10 +44,10 @@ def test_ops_that_only_write_get_one(
 
 RETURNED = """
 import torch
-from vllm import _fake
-_fake.RETURNED["_vt::first"] = lambda x: x.new_empty(x.shape[:1])
+from vllm._kernels import fakes
+fakes.RETURNED["_vt::first"] = lambda x: x.new_empty(x.shape[:1])
 torch.library.define("_vt::first", "(Tensor x) -> Tensor")
-print(_fake.register(["_vt"]))
+print(fakes.register(["_vt"]))
 with torch._subclasses.FakeTensorMode():
     print(tuple(torch.ops._vt.first(torch.empty(2, 3)).shape))
 """

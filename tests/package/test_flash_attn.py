@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that vllm.vllm_flash_attn passes to the ops, which here only record them.
+"""Arguments that vllm._kernels.flash_attn passes to the ops, which here only record them.
 
 tests/kernels computes with the real ops.
 """
@@ -23,7 +23,7 @@ from flash_ops import (
     varlen,
 )
 
-from vllm import vllm_flash_attn
+from vllm._kernels import flash_attn
 
 
 def test_paged(calls: list[dict[str, Any]]) -> None:
@@ -86,9 +86,7 @@ def test_packed(calls: list[dict[str, Any]]) -> None:
 
 def test_elements_side_by_side(calls: list[dict[str, Any]]) -> None:
     scattered = Tensor(5, 4, 64, stride=2)
-    vllm_flash_attn.flash_attn_varlen_func(
-        scattered, K, scattered, 3, STARTS, 7, cu_seqlens_k=STARTS
-    )
+    flash_attn.flash_attn_varlen_func(scattered, K, scattered, 3, STARTS, 7, cu_seqlens_k=STARTS)
     assert (calls[0]["q"], calls[0]["k"], calls[0]["v"]) == (
         ("copy of", scattered),
         K,
@@ -164,7 +162,7 @@ def test_caches(calls: list[dict[str, Any]]) -> None:
         Tensor(2, 1, 2, 64),
         Tensor(2, 4),
     )
-    found = vllm_flash_attn.flash_attn_with_kvcache(
+    found = flash_attn.flash_attn_with_kvcache(
         q,
         cache,
         cache,
@@ -196,17 +194,17 @@ def test_caches(calls: list[dict[str, Any]]) -> None:
             "num_splits": 4,
         }
     ]
-    assert vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache) == "result"
+    assert flash_attn.flash_attn_with_kvcache(q, cache, cache) == "result"
     with pytest.raises(
         NotImplementedError, match="FlashAttention 2 does not take scheduler_metadata"
     ):
-        vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, scheduler_metadata=q)
+        flash_attn.flash_attn_with_kvcache(q, cache, cache, scheduler_metadata=q)
     with pytest.raises(NotImplementedError, match="FlashAttention 3 does not take alibi_slopes"):
-        vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, fa_version=3, alibi_slopes=q)
+        flash_attn.flash_attn_with_kvcache(q, cache, cache, fa_version=3, alibi_slopes=q)
 
 
 def test_one_length_for_all(calls: list[dict[str, Any]]) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
     q, cache = Tensor(2, 1, 4, 64), Tensor(2, 16, 2, 64)
-    vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, cache_seqlens=7)
+    flash_attn.flash_attn_with_kvcache(q, cache, cache, cache_seqlens=7)
     assert calls[0]["seqlens_k"] == ("full", (2,), 7, torch.int32)

@@ -9,7 +9,7 @@ import pytest
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed here")
 
-from vllm import _fake  # noqa: E402 - needs torch
+from vllm._kernels import fakes  # noqa: E402 - needs torch
 
 #: Sequences, queries, keys, head size, rows of a page, causal, window; and the number of elements
 #: that csrc/attention/flash3/schedule.cc computes.
@@ -31,7 +31,7 @@ def test_division(given: tuple[Any, ...], numbers: int) -> None:
     batch, queries, keys, size, page, causal, window = given
     lengths = torch.empty(batch, dtype=torch.int32, device="meta")
     sizes = (batch, queries, keys, 4, 2, size, size, torch.bfloat16, lengths)
-    made: Any = _fake.RETURNED["_vllm_fa3_C::get_scheduler_metadata"](
+    made: Any = fakes.RETURNED["_vllm_fa3_C::get_scheduler_metadata"](
         *sizes, *[None] * 5, page, 0, causal, *window, False, 0, None, 0
     )
     assert (made.shape, made.dtype, made.device.type) == ((numbers,), torch.int32, "meta")
@@ -39,7 +39,7 @@ def test_division(given: tuple[Any, ...], numbers: int) -> None:
 
 def test_attention() -> None:
     def shapes(q: Any, out: Any = None, cu_seqlens_q: Any = None) -> list[tuple[int, ...]]:
-        made: Any = _fake.RETURNED["_vllm_fa3_C::fwd"](
+        made: Any = fakes.RETURNED["_vllm_fa3_C::fwd"](
             q, q, q, None, None, None, out, cu_seqlens_q, *[None] * 29
         )
         return [tuple(tensor.shape) for tensor in made]

@@ -21,8 +21,8 @@ from flash_ops import (  # noqa: F401 - fixtures
     varlen,
 )
 
-from vllm import _ops, vllm_flash_attn
-from vllm.vllm_flash_attn import _versions
+from vllm._kernels import flash_attn, loader
+from vllm._kernels.flash_attn import _versions
 
 if TYPE_CHECKING:
     import subprocess
@@ -93,7 +93,7 @@ def test_caches_by_version_3(hopper: list[dict[str, Any]]) -> None:
         "cache_batch_idx": left,
     }
     assert (
-        vllm_flash_attn.flash_attn_with_kvcache(q, cache, cache, new, new, cos, sin, **given)
+        flash_attn.flash_attn_with_kvcache(q, cache, cache, new, new, cos, sin, **given)
         == "result 3"
     )
     expected = {
@@ -138,7 +138,7 @@ def test_the_device_is_asked_once(
 
 def test_metadata(calls: list[dict[str, Any]]) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
-    assert vllm_flash_attn.get_scheduler_metadata(2, 3, 70, 8, 2, 64, LENGTHS) == "numbers"
+    assert flash_attn.get_scheduler_metadata(2, 3, 70, 8, 2, 64, LENGTHS) == "numbers"
     nothing = {
         **dict.fromkeys(DIVIDE),
         "batch_size": 2,
@@ -173,7 +173,7 @@ def test_metadata(calls: list[dict[str, Any]]) -> None:
         "pack_gqa": True,
         "sm_margin": 2,
     }
-    vllm_flash_attn.get_scheduler_metadata(
+    flash_attn.get_scheduler_metadata(
         2,
         3,
         70,
@@ -192,21 +192,21 @@ def test_metadata(calls: list[dict[str, Any]]) -> None:
 
 
 def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ops, "available", frozenset)
+    monkeypatch.setattr(loader, "available", frozenset)
     for version in (2, 3):
-        said = vllm_flash_attn.fa_version_unsupported_reason(version)
+        said = flash_attn.fa_version_unsupported_reason(version)
         assert (
             said
             == f"the library _vllm_fa{version}_C is not installed: conda install vllm-flash-attn"
         )
     assert (
-        vllm_flash_attn.fa_version_unsupported_reason(4)
+        flash_attn.fa_version_unsupported_reason(4)
         == "FlashAttention 4 is not built: this release has versions 2 and 3"
     )
-    assert not vllm_flash_attn.is_fa_version_supported(4)
+    assert not flash_attn.is_fa_version_supported(4)
     for wrong in (1, 5):
         with pytest.raises(ValueError, match=f"there is no FlashAttention {wrong}"):
-            vllm_flash_attn.is_fa_version_supported(wrong)
+            flash_attn.is_fa_version_supported(wrong)
 
 
 @pytest.mark.parametrize(
@@ -229,12 +229,12 @@ def test_devices(
     said: str | None,
 ) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
-    monkeypatch.setattr(_ops, "available", lambda: frozenset({f"_vllm_fa{version}_C"}))
+    monkeypatch.setattr(loader, "available", lambda: frozenset({f"_vllm_fa{version}_C"}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    reason = vllm_flash_attn.fa_version_unsupported_reason(version)
+    reason = flash_attn.fa_version_unsupported_reason(version)
     assert (reason is None) if said is None else (said in (reason or ""))
-    assert vllm_flash_attn.is_fa_version_supported(version) == (said is None)
+    assert flash_attn.is_fa_version_supported(version) == (said is None)
 
 
 def test_importing_needs_no_torch(
@@ -242,7 +242,7 @@ def test_importing_needs_no_torch(
 ) -> None:
     done = python(
         copy,
-        "import sys; sys.modules['torch'] = None\nimport vllm.vllm_flash_attn as f; "
+        "import sys; sys.modules['torch'] = None\nimport vllm._kernels.flash_attn as f; "
         "print(f.is_fa_version_supported(2))",
     )
     assert done.stdout.split() == ["False"], done.stderr

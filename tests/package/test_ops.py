@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm import _conflicts, _ops
+from vllm._kernels import conflicts, loader
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 REPORT = """
-from vllm import _ops
+from vllm._kernels import loader
 try:
-    _ops.load()
+    loader.load()
     import torch
     print("loaded", hasattr(torch.ops._C, "silu_and_mul"))
 except ImportError as error:
@@ -41,19 +41,19 @@ def torch_here() -> None:
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package folder without libraries, which replaces the real one."""
-    monkeypatch.setattr(_ops, "_PACKAGE", tmp_path)
-    monkeypatch.setattr(_ops, "_loaded", {})
+    monkeypatch.setattr(loader, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(loader, "_loaded", {})
     return tmp_path
 
 
 def test_available_lists_files_and_imports_nothing(empty: Path) -> None:
-    assert _ops.available() == frozenset()
+    assert loader.available() == frozenset()
     (empty / "_moe_C.abi3.so").touch()
     (empty / "vllm_flash_attn").mkdir()
     (empty / "vllm_flash_attn" / "_vllm_fa2_C.so").touch()
     (empty / "_unknown_C.abi3.so").touch()
     (empty / "_C.abi3.so").mkdir()  # a folder, not a file
-    assert _ops.available() == {"_moe_C", "_vllm_fa2_C"}
+    assert loader.available() == {"_moe_C", "_vllm_fa2_C"}
 
 
 def test_the_interpreters_own_kind_comes_first(
@@ -64,18 +64,18 @@ def test_the_interpreters_own_kind_comes_first(
         path.touch()
     for free_threaded, first in ((1, "_C.so"), (0, "_C.abi3.so"), (None, "_C.abi3.so")):
         monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": free_threaded}.get)
-        found = _ops._find(_ops.LIBRARIES["_C"])
+        found = loader._find(loader.LIBRARIES["_C"])
         assert found == empty / first
         found.unlink()
         assert (
-            _ops._find(_ops.LIBRARIES["_C"]) == (both - {found}).pop()
+            loader._find(loader.LIBRARIES["_C"]) == (both - {found}).pop()
         )  # the other kind works as well
         found.touch()
 
 
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match="vllm has no library '_D'; it knows _C, _moe_C"):
-        _ops.load("_D")
+        loader.load("_D")
 
 
 def test_missing_in_an_installation(copy: Path, python: Run) -> None:
@@ -102,13 +102,13 @@ def test_every_library_names_its_package(empty: Path) -> None:
         ("_vllm_fa3_C", "vllm-flash-attn"),
         ("_flashmla_C", "vllm-flashmla"),
     ):
-        library = _ops.LIBRARIES[name]
+        library = loader.LIBRARIES[name]
         assert library.component == component
-        assert str(empty) in str(_ops._missing(library))
+        assert str(empty) in str(loader._missing(library))
 
 
 def test_an_absent_namespace_complains_when_it_is_used(empty: Path) -> None:
-    absent = _ops.namespace("_C")
+    absent = loader.namespace("_C")
     with pytest.raises(ImportError, match=f"_C is not installed. Looked for:\n  {empty}"):
         absent.silu_and_mul()
 
@@ -196,7 +196,10 @@ def test_a_package_of_links_is_looked_at_where_it_appears(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source)
     (linked / "vllm" / "_C.abi3.so").touch()
-    code = "from vllm import _ops, build_info; print(*_ops.available(), build_info.DIRECTORY)"
+    code = (
+        "from vllm._kernels import build_info, loader; "
+        "print(*loader.available(), build_info.DIRECTORY)"
+    )
     assert python(linked, code).stdout == f"_C {linked}/vllm/_build_info\n"
 
 
@@ -214,9 +217,9 @@ def test_a_package_of_links_is_looked_at_where_it_appears(
 def test_schemas_are_found_as_whole_words(tmp_path: Path, data: bytes, found: list[str]) -> None:
     path = tmp_path / "lib.so"
     path.write_bytes(data)
-    assert _conflicts.defines(path, ["op", "other"]) == found
+    assert conflicts.defines(path, ["op", "other"]) == found
     path.unlink()
-    assert _conflicts.defines(path, ["op"]) == []
+    assert conflicts.defines(path, ["op"]) == []
 
 
 def install(library: Path, site: Path) -> Path:
@@ -227,7 +230,9 @@ def install(library: Path, site: Path) -> Path:
 
 def test_loads_from_any_folder(library: Path, copy: Path, python: Run) -> None:
     install(library, copy)
-    done = python(copy, REPORT + "print(_ops.load('_C') == _ops.load() == {'_C'}, _ops.loaded())")
+    done = python(
+        copy, REPORT + "print(loader.load('_C') == loader.load() == {'_C'}, loader.loaded())"
+    )
     assert (
         done.stdout == f"loaded True\nTrue {{'_C': PosixPath('{copy / 'vllm' / library.name}')}}\n"
     ), done.stderr
@@ -262,8 +267,8 @@ def test_the_same_file_loaded_by_somebody_else_is_not_second(
 def test_a_reloaded_module_loads_again(library: Path, copy: Path, python: Run) -> None:
     install(library, copy)
     again = (
-        "\nimport importlib; importlib.reload(_ops); print(_ops.loaded()); "
-        "print(sorted(_ops.load()))"
+        "\nimport importlib; importlib.reload(loader); print(loader.loaded()); "
+        "print(sorted(loader.load()))"
     )
     assert python(copy, REPORT + again).stdout == "loaded True\n{}\n['_C']\n"
 
@@ -272,11 +277,11 @@ def test_threads_may_race(library: Path, copy: Path, python: Run) -> None:
     install(library, copy)
     code = """
 import threading
-from vllm import _ops
+from vllm._kernels import loader
 barrier, seen = threading.Barrier(8), []
 def work():
     barrier.wait()
-    seen.append(_ops.load())
+    seen.append(loader.load())
 threads = [threading.Thread(target=work) for _ in range(8)]
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
 print(set(seen))
@@ -286,8 +291,8 @@ print(set(seen))
 
 ALL = """
 import torch
-from vllm import _ops
-_ops.load()
+from vllm._kernels import loader
+loader.load()
 done, missing = [], []
 for name in torch._C._dispatch_get_all_op_names():
     if name.startswith(("_C::", "_C_cache_ops::", "_moe_C::")):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm import _pins, build_info, collect_env
-from vllm._pins import Pin
-from vllm.version import __version__
+from vllm._kernels import build_info, collect_env, pins
+from vllm._kernels.pins import Pin
+from vllm._kernels.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,27 +45,27 @@ def prefix_with(folder: Path, **changes: Any) -> tuple[Path, Path]:
 
 def test_pins_are_those_of_the_environments_vllm(tmp_path: Path) -> None:
     prefix, package = prefix_with(tmp_path / "env")
-    assert _pins.pins(prefix, package) == {
+    assert pins.pins(prefix, package) == {
         "vllm-kernels": Pin("0.1.0", "0123456789ab"),
         "vllm-flash-attn": Pin("0.1.0", "a" * 12),
     }
-    assert _pins.pins(prefix, tmp_path / "tree" / "vllm") == {}, (
+    assert pins.pins(prefix, tmp_path / "tree" / "vllm") == {}, (
         "another vllm than the environment's"
     )
-    assert _pins.pins(tmp_path, package) == {}, "no conda environment"
+    assert pins.pins(tmp_path, package) == {}, "no conda environment"
 
 
 def test_a_package_without_pins(tmp_path: Path) -> None:
     prefix, package = prefix_with(tmp_path / "env", depends=["vllm-kernels"], constrains=None)
-    assert _pins.pins(prefix, package) == {}
-    assert _pins.mismatch("vllm-kernels", "9", "ff", prefix, package) is None
+    assert pins.pins(prefix, package) == {}
+    assert pins.mismatch("vllm-kernels", "9", "ff", prefix, package) is None
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.1.0+cpu"])
 def test_the_right_kernels(tmp_path: Path, version: str) -> None:
     there = prefix_with(tmp_path / "env")
-    assert _pins.mismatch("vllm-kernels", version, DIGEST, *there) is None
-    assert _pins.mismatch("vllm-flashmla", "9", "ff", *there) is None, "vllm pins none"
+    assert pins.mismatch("vllm-kernels", version, DIGEST, *there) is None
+    assert pins.mismatch("vllm-flashmla", "9", "ff", *there) is None, "vllm pins none"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_right_kernels(tmp_path: Path, version: str) -> None:
     ],
 )
 def test_other_kernels(tmp_path: Path, version: str, digest: str, found: str) -> None:
-    said = _pins.mismatch("vllm-kernels", version, digest, *prefix_with(tmp_path / "env"))
+    said = pins.mismatch("vllm-kernels", version, digest, *prefix_with(tmp_path / "env"))
     assert said is not None
     assert said.splitlines() == [
         "  expected: vllm-kernels 0.1.0 with digest 0123456789ab",
@@ -93,7 +93,7 @@ def test_a_record_of_another_release(
     tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In a conda environment, the tested vllm has its own pins.
-    monkeypatch.setattr(_pins, "pins", lambda *_: {})
+    monkeypatch.setattr(pins, "pins", lambda *_: {})
     path = write_record(tmp_path, schema=2, kernel_digest=DIGEST)
     with pytest.raises(build_info.BuildInfoError) as caught:
         build_info.read(path)
@@ -147,7 +147,8 @@ def test_the_report_says_that_kernels_differ(
     installed: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
     done = installed(
-        "import json; from vllm import collect_env; print(json.dumps(collect_env._components()))"
+        "import json; from vllm._kernels import collect_env; "
+        "print(json.dumps(collect_env._components()))"
     )
     assert not done.stderr
     (component,) = json.loads(done.stdout)
@@ -161,7 +162,7 @@ def test_a_library_that_does_not_load_is_compared(
     installed: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
     pytest.importorskip("torch", reason="torch is not installed here: no library can be loaded")
-    done = installed("from vllm import _ops; _ops.load()")
+    done = installed("from vllm._kernels import loader; loader.load()")
     assert (
         "These kernels are not those that vllm requires:\n  expected: vllm-kernels 0.1.0 with "
         "digest 0123456789ab\n"
@@ -172,6 +173,6 @@ def test_the_report_of_kernels_that_fit_says_nothing(
     tmp_path: Path, write_record: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_info, "DIRECTORY", tmp_path / "vllm" / "_build_info")
-    monkeypatch.setattr(_pins, "pins", lambda *_: {})
+    monkeypatch.setattr(pins, "pins", lambda *_: {})
     write_record(tmp_path / "vllm")
     assert "differs" not in collect_env._components()[0]

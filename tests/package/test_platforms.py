@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm import build_info, platforms
-from vllm.platforms import CpuArchEnum, PlatformEnum, UnspecifiedPlatform, host
-from vllm.platforms.cpu import CpuPlatform
-from vllm.platforms.rocm import RocmPlatform
+from vllm._kernels import build_info, platforms
+from vllm._kernels.platforms import CpuArchEnum, PlatformEnum, UnspecifiedPlatform, host
+from vllm._kernels.platforms.cpu import CpuPlatform
+from vllm._kernels.platforms.rocm import RocmPlatform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

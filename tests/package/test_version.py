@@ -27,7 +27,8 @@ def test_import_is_cheap(
     copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     code = (
-        "import vllm, vllm.envs, vllm.platforms; vllm.platforms.current_platform; "
+        "import vllm, vllm._kernels.envs, vllm._kernels.platforms; "
+        "vllm._kernels.platforms.current_platform; "
         "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
     done = python(copy, code)
@@ -38,7 +39,7 @@ def test_importing_the_ops_imports_no_torch_until_there_is_a_library(
     copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     assert (
-        python(copy, "import vllm._custom_ops; print('torch' in sys.modules)").stdout == "False\n"
+        python(copy, "import vllm._kernels.ops; print('torch' in sys.modules)").stdout == "False\n"
     )
 
 

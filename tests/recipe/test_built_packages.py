@@ -21,6 +21,7 @@ from vllm_build.checks import library_audit
 from vllm_build.conda import package_channel, package_checks, package_request, variants
 from vllm_build.conda.environments import conda_environment
 from vllm_build.digests import recipe_stamp, tree_digests
+from vllm_build.engine import engine_source
 from vllm_build.project import distribution_version
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util.console import Console
@@ -100,16 +101,21 @@ def test_every_place_says_the_same_version_and_digests(built: Done) -> None:
     ).strip()
     wheel = re.search(r"^Version: (.+)$", metadata.read_text(encoding="utf-8"), re.MULTILINE)
     assert wheel is not None
-    versions = [
-        *(meta["version"] for meta in metas),
-        info["version"],
+    engine = {
+        *(meta["version"] for meta in metas if meta["name"] == "vllm"),
         wheel[1],
         said,
+        stamps["engine_version"],
+    }
+    assert engine == {engine_source.locked(ROOT).version}
+    kernels = {
+        *(meta["version"] for meta in metas if meta["name"] != "vllm"),
+        info["version"],
         distribution_version.base_version(ROOT),
         stamps["vllm_version"],
-    ]
-    assert len(versions) == 7
-    assert set(versions) == {stamps["vllm_version"]}
+    }
+    assert kernels == {stamps["vllm_version"]}
+    assert len(metas) == 2
     assert info["kernel_digest"] == tree_digests.kernel_digest(ROOT, "vllm-kernels")
     for meta in metas:
         assert f"_k{stamps['kernels_digest']}_" in meta["build"]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Allocators of device memory for torch: :mod:`vllm.device_allocator.cumem`."""
+"""Allocators of device memory for torch: :mod:`vllm._kernels.cumem`."""

@@ -1,23 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention as upstream's attention backends call it.
-
-Importing this package needs neither torch nor the compiled library.
-"""
+"""Attention by FlashAttention: :mod:`vllm._kernels.flash_attn`, under upstream's name."""
 
 from __future__ import annotations
 
-from vllm.vllm_flash_attn.flash_attn_interface import (
-    fa_version_unsupported_reason,
-    flash_attn_varlen_func,
-    flash_attn_with_kvcache,
-    get_scheduler_metadata,
-    is_fa_version_supported,
-)
-
-__all__ = [
-    "fa_version_unsupported_reason",
-    "flash_attn_varlen_func",
-    "flash_attn_with_kvcache",
-    "get_scheduler_metadata",
-    "is_fa_version_supported",
-]
+from vllm._kernels.flash_attn import *  # noqa: F403 - this module has the same names
+from vllm._kernels.flash_attn import __all__ as __all__

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_build.conda import needed_builds, package_channel, package_request, reused_packages
 from vllm_build.conda.environments import conda_environment, intact, prefixes
 from vllm_build.digests import digest_rules, tree_digests
+from vllm_build.engine import engine_source
 from vllm_build.native import compiler_cache, unit_times
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.packing import channel_index, finish, recipe_builder
@@ -244,13 +245,14 @@ def install_line(request: Request) -> str:
 
 
 def fetch_sources(request: Request, console: Console) -> None:
-    """Fetch the locked third-party sources of the plan into the cache; a build has no network.
+    """Fetch the locked sources of the engine and the plan into the cache; a build has no network.
 
     Raises:
         FetchError: a source cannot be fetched. IntegrityError: it differs from the lock.
     """
     known, resolved = third_party.read(request.root), package_request.planned(request)
     for name in (
+        engine_source.NAME,
         *([cutlass.NAME] if cutlass.is_needed(resolved) else []),
         *resolved.third_party_sources,
     ):
@@ -314,11 +316,15 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
             how = _install(request, outputs)
             console.info(f"    {how} {request.prefix}")
         with console.step("run"):
-            test = ["python", str(request.root / "recipe" / "vllm" / "test_ops.py")]
-            printed = conda_environment.run_in(
-                request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
-            )
-            console.info("    " + printed.strip())
+            for name in ("test_ops.py", "test_engine.py"):
+                test = ["python", str(request.root / "recipe" / "vllm" / name)]
+                printed = conda_environment.run_in(
+                    request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
+                )
+                # The engine's processes log as well, also after the test's own line.
+                lines = printed.strip().splitlines()
+                said = [line for line in lines if line.startswith(("vllm ", "all operators"))]
+                console.info("    " + "\n    ".join(said or lines[-1:]))
     return {
         "variant": request.variant.name,
         "channel": request.channel,

@@ -59,6 +59,7 @@ NEITHER: Mapping[str, str] = {
 #: Further exceptions: parts that cannot affect a compiled library.
 NOT_IN_LIBRARIES: Mapping[str, str] = {
     "backend.py": "build requirements and metadata of wheels",
+    "engine/": "Python modules and metadata of the package with the engine",
     "wheels/distribution.py": "metadata of wheels",
     "wheels/requirements.py": "metadata of wheels",
 }
@@ -71,7 +72,7 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
     "kernels/kernel_choice.py": "used only to compile",
     "kernels/plan_resolver.py": "used only to compile",
     "native/": "used only to compile",
-    "sources/": "third-party sources to compile",
+    "sources/": "third-party sources, each verified by its sha256 in the lock",
     "architectures/": "architectures of GPUs",
     "target/requested_archs.py": "architectures of GPUs",
     "target/toolkits/": "toolkits of GPUs",
@@ -97,6 +98,7 @@ LIBRARIES = ("CMakeLists.txt", "cmake", "setup.py", "VERSION")
 PACKAGE = (
     "vllm",
     "requirements",
+    "third_party/engine.toml",
     "third_party/licenses",
     "pyproject.toml",
     "setup.py",

@@ -93,6 +93,28 @@ def _included(root: Path, sources: Iterable[Path]) -> set[Path]:
     return found
 
 
+def locked(root: Path, output: str) -> dict[str, str]:
+    """Entry → sha256 of the lock's entries for the sources that become part of an output.
+
+    Raises:
+        ConfigurationError: the lock cannot be read.
+    """
+    return {
+        f"{third_party.LOCK} [{source.name}]": _canonical(
+            [
+                source.name,
+                source.version,
+                source.filename,
+                source.size,
+                source.sha256,
+                *source.include,
+            ]
+        )
+        for source in third_party.read(root).values()
+        if output in source.outputs
+    }
+
+
 def of(root: Path, component: str) -> dict[str, str]:
     """Entry → sha256 of everything that affects the libraries of ``component``, for all devices.
 
@@ -125,21 +147,12 @@ def of(root: Path, component: str) -> dict[str, str]:
         sources |= tree_files.below(
             root, (f"csrc/{folder}" for folder in record.get("headers", ()))
         )
-    inputs = []
-    for source in third_party.read(root).values():
-        if component in source.outputs:
-            entries[f"{third_party.LOCK} [{source.name}]"] = _canonical(
-                [
-                    source.name,
-                    source.version,
-                    source.filename,
-                    source.size,
-                    source.sha256,
-                    *source.include,
-                ]
-            )
-            if (root / PATCHES / source.name).is_dir():
-                inputs.append(f"{PATCHES}/{source.name}")
+    entries |= locked(root, component)
+    inputs = [
+        f"{PATCHES}/{source.name}"
+        for source in third_party.read(root).values()
+        if component in source.outputs and (root / PATCHES / source.name).is_dir()
+    ]
     files = (
         _included(root, sources) | tree_files.below(root, inputs) | digest_rules.of_libraries(root)
     )

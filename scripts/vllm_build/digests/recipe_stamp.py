@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build.digests import digest_rules, kernel_inputs, tree_digests
+from vllm_build.engine import engine_source
 from vllm_build.project import distribution_version
 from vllm_build.util.errors import IntegrityError
 from vllm_build.util.files import holds, write_if_changed
@@ -44,6 +45,7 @@ def values(root: Path) -> dict[str, str]:
     """The stamps of the tree as it is now."""
     return {
         "vllm_version": distribution_version.base_version(root),
+        "engine_version": engine_source.locked(root).version,
         **{
             key(component): tree_digests.kernel_digest(root, component)[: tree_digests.SHORT]
             for component in kernel_inputs.components(root)

@@ -37,12 +37,13 @@ def of_entries(entries: Mapping[str, str]) -> str:
 
 
 def package_inputs(root: Path) -> dict[str, str]:
-    """Path → sha256 of every file that affects the Python package.
+    """Entry → sha256 of everything that affects the Python package: files, and the locked engine.
 
     Raises:
-        ConfigurationError: the tree lacks one of them.
+        ConfigurationError: the tree lacks a file, or the lock is malformed.
     """
-    return digest_rules.digests_of(root, digest_rules.of_package(root))
+    files = digest_rules.digests_of(root, digest_rules.of_package(root))
+    return files | kernel_inputs.locked(root, "vllm")
 
 
 def package_digest(root: Path) -> str:

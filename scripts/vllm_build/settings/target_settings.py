@@ -91,6 +91,15 @@ class TargetSettings:
         "all of the project's list that the toolkit supports",
         "ROCm architectures, such as `gfx90a;gfx942`.",
     )
+    engine: bool = _var(
+        "VLLM_ENGINE",
+        FLAG,
+        False,
+        "`0`",
+        "`1`: the wheel contains upstream's engine, from the sources that `vllm-build fetch vllm` "
+        "put into the cache. Its version, requirements and commands are the engine's. Editable "
+        "installs and source distributions are without it.",
+    )
     # Version
     version_override: str | None = _var(
         "VLLM_VERSION_OVERRIDE",

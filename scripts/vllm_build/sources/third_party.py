@@ -284,6 +284,20 @@ def extract(source: Source, archive: Path) -> Path:
     return source.folder
 
 
+def tree_digest(source: Source, archive: Path) -> str:
+    """The ``tree_sha256`` that an archive unpacks to, for a lock that does not have it yet.
+
+    Raises:
+        IntegrityError: the archive contains a member that must not be extracted.
+        ResourceError: the disk is full.
+    """
+    with disk_errors(source.folder.parent):
+        source.folder.parent.mkdir(parents=True, exist_ok=True)
+        with removal.temporary(source.folder.parent, ".incoming-") as temporary:
+            _unpack(source, archive, temporary)
+            return folder_digest.digest_of(temporary)
+
+
 def _unpack(source: Source, archive: Path, folder: Path) -> None:
     total = 0
     try:

@@ -282,6 +282,19 @@ def download_sdist(
     _download([(name, version, sha256)], folder, SDIST, locked, inherited)
 
 
+def find_sdist(name: str, version: str, *, inherited: Mapping[str, str]) -> tuple[str, str]:
+    """File name and sha256 (empty if the index gives none) of an sdist, without running its code.
+
+    Raises:
+        MissingVersionError, FetchError, ConfigurationError: as ``download``.
+    """
+    done, found = _report([f"{name}==={Version(version)}"], SDIST, inherited)
+    if not found:
+        raise _not_found(f"source distribution of {name} {version}", done, _LOCK, inherited)
+    filename = Path(unquote(urlsplit(found[0]["download_info"]["url"]).path)).name
+    return filename, _sha256(found[0])
+
+
 def resolve(
     requirements: Sequence[str], *, python: str, abi: str | None, inherited: Mapping[str, str]
 ) -> list[Wheel]:

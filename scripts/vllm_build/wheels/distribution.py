@@ -7,6 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vllm_build.engine import engine_requirements, engine_source
 from vllm_build.kernels import kernels_table, plan_resolver
 from vllm_build.native import build_configuration, cmake
 from vllm_build.project import distribution_version
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
     from vllm_build.target.device import Target
 
+#: The interpreters that the thin face supports.
+PYTHON = ">=3.10"
+#: Entry points of ours beside the engine's: it asks the first one which platform to use.
+ENTRY_POINTS = {"vllm.platform_plugins": {"kernels": "vllm._kernels.engine:platform"}}
 #: Folder in which setuptools assembles a wheel; None means setuptools' default, ``build/``.
 _staging: str | None = None
 #: Whether setuptools is building a source distribution. Its command line does not always show that.
@@ -121,6 +126,41 @@ def outputs(root: Path, settings: Settings, target: Target) -> tuple[str, ...]:
     return build_configuration.plan_for(root, settings, target).components
 
 
+def _engine_arguments(
+    root: Path, settings: Settings, target: Target, version: str
+) -> dict[str, Any]:
+    """What differs in a wheel with the engine; empty without it.
+
+    Args:
+        root: the source tree.
+        settings: the settings.
+        target: the target of the build.
+        version: the version of the tree, which the kernels' Python code keeps.
+
+    Raises:
+        ConfigurationError, FetchError, IntegrityError: the engine or one of its tables is missing
+            or not right.
+    """
+    if not settings.engine:
+        return {}
+    engine = engine_source.find(root)
+    table, found = engine_requirements.read(root), engine_source.metadata(engine)
+    groups = {**found.entry_points, "console_scripts": found.scripts}
+    return {
+        "version": distribution_version.full_version(
+            root, settings, target.name, target.release, base=engine.version
+        ),
+        "python_requires": found.requires_python,
+        "install_requires": table.for_pip(),
+        "extras_require": table.extras(),
+        "entry_points": {
+            group: [f"{name} = {place}" for name, place in entries.items()]
+            for group, entries in (*groups.items(), *ENTRY_POINTS.items())
+        },
+        "build_py": package_commands.engine_build_py(version),
+    }
+
+
 def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, Any]:
     """The keyword arguments of ``setup()``.
 
@@ -137,6 +177,8 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
     sdist = is_sdist(argv)
     target = None if sdist else _target(settings)
     modules = extensions(root, settings, target) if target else []
+    version = distribution_version.of_tree(root, settings, target, sdist=sdist)
+    engine = _engine_arguments(root, settings, target, version) if target else {}
     options: dict[str, dict[str, Any]] = {}
     if _staging:
         options["build"] = {"build_base": _staging}
@@ -144,17 +186,21 @@ def arguments(root: Path, settings: Settings, argv: Sequence[str]) -> dict[str, 
         options["egg_info"] = {"egg_base": _staging}
     if modules and not build_configuration.free_threaded():
         options["bdist_wheel"] = {"py_limited_api": "cp310"}
+    command = engine.pop("build_py", package_commands.versioned_build_py)
+    # An sdist has only the requirements common to all devices. The field is declared dynamic, so a
+    # wheel adds those of its device.
+    required = requirements.read(root, target.name if target else "empty")
     return {
-        "version": distribution_version.of_tree(root, settings, target, sdist=sdist),
-        # An sdist has only the requirements common to all devices. The field is declared dynamic,
-        # so a wheel adds those of its device.
-        "install_requires": requirements.read(root, target.name if target else "empty"),
+        "version": version,
+        "python_requires": PYTHON,
+        **engine,
+        "install_requires": [*required, *engine.get("install_requires", [])],
         "ext_modules": modules,
         "cmdclass": {
             "build_ext": cmake_ext.precompiled_build_ext
             if settings.precompiled
             else cmake_ext.cmake_build_ext,
-            "build_py": package_commands.versioned_build_py,
+            "build_py": command,
             "egg_info": package_commands.stamped_egg_info(
                 outputs(root, settings, target) if target else ()
             ),

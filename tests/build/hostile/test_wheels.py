@@ -199,7 +199,7 @@ WHEELS: dict[str, tuple[str, Make]] = {
     ),
     "record that names a module": (
         "member-name",
-        zip_of({RECORD: Build({"vllm/_ops.py": elf()}).record()}),
+        zip_of({RECORD: Build({"vllm/_kernels/loader.py": elf()}).record()}),
     ),
     "record that is no JSON": ("document", zip_of({RECORD: b"{"})),
     "record that is too deep": ("document", zip_of({RECORD: b"[" * 100_000})),

@@ -56,7 +56,8 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
     where = developer.run(
         "python",
         "-c",
-        "import vllm, torch; from vllm import _ops; _ops.load('_C'); print(vllm.__file__)",
+        "import vllm, torch; from vllm._kernels import loader; loader.load('_C'); "
+        "print(vllm.__file__)",
         cwd=tmp_path,
     )
     assert where.log.splitlines()[-1] == str(clone / "vllm" / "__init__.py")
@@ -66,7 +67,8 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
     version = developer.run(
         "python",
         "-c",
-        "import vllm; from vllm import _ops; print(vllm.__version__, sorted(_ops.available()))",
+        "import vllm; from vllm._kernels import loader; "
+        "print(vllm.__version__, sorted(loader.available()))",
         cwd=tmp_path,
     )
     assert version.log.split()[0].endswith("+empty")

@@ -58,8 +58,8 @@ def test_isolated_installs(newcomer: Developer, clone: Path, tmp_path: Path, ver
     (tmp_path / "constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
     options = ("--no-deps", "--build-constraint", str(tmp_path / "constraints.txt"))
     asks = (
-        "import vllm; from vllm import _ops; print(vllm.__version__, vllm.__file__, "
-        "sorted(_ops.available()))"
+        "import vllm; from vllm._kernels import loader; print(vllm.__version__, vllm.__file__, "
+        "sorted(loader.available()))"
     )
 
     newcomer.pip("install", ".", *options, cwd=clone)

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 COMPUTE = """
 import torch, vllm
-from vllm import _ops, build_info
-_ops.load("_C")
+from vllm._kernels import build_info, loader
+loader.load("_C")
 x = torch.randn(3, 34)
 out = torch.empty(3, 17)
 torch.ops._C.silu_and_mul(out, x)
@@ -194,8 +194,9 @@ def test_free_threaded_wheel(
     free_threaded.pip("install", "--no-deps", "--no-index", str(wheel), cwd=tmp_path)
     # Such an interpreter imports the library without enabling the GIL.
     code = (
-        "import sys, vllm._C; from vllm import _ops; "
-        "assert not sys._is_gil_enabled(); assert '_C' in _ops.available(); print(vllm._C.__file__)"
+        "import sys, vllm._C; from vllm._kernels import loader; "
+        "assert not sys._is_gil_enabled(); assert '_C' in loader.available(); "
+        "print(vllm._C.__file__)"
     )
     said = free_threaded.run("python", "-W", "error", "-c", code, cwd=tmp_path)
     assert said.status == 0, said.log

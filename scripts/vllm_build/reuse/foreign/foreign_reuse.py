@@ -176,7 +176,7 @@ def require(found: Audited, mode: str, *, table: bool = True) -> None:
 
 
 def record(found: Audited, device: str) -> bytes:
-    """The content of ``vllm/_build_info/foreign.json``, which :mod:`vllm.build_info` reads."""
+    """The content of ``foreign.json``, which :mod:`vllm._kernels.build_info` reads."""
     libraries = {
         one.extension.rpartition(".")[2]: {
             "file": one.library.file,

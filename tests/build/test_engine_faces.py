@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The merge of the engine's files with ours: an unlisted clash stops the build."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vllm_build.engine import faces
+from vllm_build.engine.engine_source import Engine
+from vllm_build.util import toml
+from vllm_build.util.errors import ConfigurationError, IntegrityError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FACES = faces.Faces(
+    thin=frozenset({"vllm/__init__.py"}),
+    ours={"vllm/report.py": "ours is better"},
+    alone={"vllm/types.pyi": "types"},
+)
+MINE = {"vllm/__init__.py", "vllm/_kernels/a.py", "vllm/report.py", "vllm/types.pyi"}
+THEIRS = {"vllm/__init__.py", "vllm/engine.py", "vllm/report.py"}
+TABLE = """schema = 1
+thin = ["vllm/__init__.py"]
+[ours]
+"vllm/report.py" = "ours is better"
+[alone]
+"vllm/types.pyi" = "types"
+"""
+
+
+def test_listed_files_do_not_clash() -> None:
+    assert faces.clashes(MINE, THEIRS, FACES) == []
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "words"),
+    [
+        ({"vllm/engine.py"}, set(), "both have vllm/engine.py"),
+        ({"vllm/new.py"}, set(), "vllm/new.py is ours alone"),
+        (set(), {"vllm/_kernels/b.py"}, "the engine has vllm/_kernels/b.py"),
+        (set(), {"vllm/types.pyi"}, "in the list 'alone', but the engine has it"),
+        (set(), {"vllm/_kernels/a/b.py"}, "vllm/_kernels/a.py and the folder"),
+        ({"vllm/_kernels/c/d.py"}, {"vllm/_kernels/c.py"}, "vllm/_kernels/c.py and the folder"),
+    ],
+)
+def test_a_clash_is_named(mine: set[str], theirs: set[str], words: str) -> None:
+    found = faces.clashes(MINE | mine, THEIRS | theirs, FACES)
+    assert any(words in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("gone", "side", "words"),
+    [
+        ("vllm/__init__.py", "theirs", "in the list 'thin', but the engine does not have it"),
+        ("vllm/report.py", "theirs", "in the list 'ours', but the engine does not have it"),
+        ("vllm/__init__.py", "mine", "in the list 'thin', but this tree does not have it"),
+        ("vllm/report.py", "mine", "in the list 'ours', but this tree does not have it"),
+        ("vllm/types.pyi", "mine", "in the list 'alone', but this tree does not have it"),
+    ],
+)
+def test_a_list_that_is_out_of_date_is_named(gone: str, side: str, words: str) -> None:
+    mine, theirs = set(MINE), set(THEIRS)
+    {"mine": mine, "theirs": theirs}[side].discard(gone)
+    assert any(words in line for line in faces.clashes(mine, theirs, FACES))
+
+
+def test_generated_versions_do_not_clash() -> None:
+    both = {"vllm/_version.py"}
+    assert faces.clashes(MINE | both, THEIRS | both, FACES) == []
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Path, Engine, Path]:
+    """A tree with the table, an engine, and a folder with the thin face."""
+    root, source, place = tmp_path / "root", tmp_path / "engine", tmp_path / "lib"
+    for folder, names in ((place, MINE), (source, THEIRS)):
+        for name in names:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{folder.name} {name}\n", encoding="utf-8")
+    (root / "third_party").mkdir(parents=True)
+    (root / faces.TABLE).write_text(TABLE, encoding="utf-8")
+    return root, Engine("1.0", "a" * 64, source), place
+
+
+def test_the_engine_is_put_around_our_modules(scene: tuple[Path, Engine, Path]) -> None:
+    root, engine, place = scene
+    assert faces.merge(root, engine, place) == ["vllm/__init__.py", "vllm/engine.py"]
+    content = {
+        name: (place / name).read_text(encoding="utf-8").split()[0]
+        for name in (f"vllm/{path}" for path in faces.files_below(place / "vllm"))
+    }
+    assert content == {
+        "vllm/__init__.py": "engine",
+        "vllm/_kernels/a.py": "lib",
+        "vllm/engine.py": "engine",
+        "vllm/report.py": "lib",
+        "vllm/types.pyi": "lib",
+    }
+
+
+def test_a_clash_stops_the_build_before_anything_is_copied(
+    scene: tuple[Path, Engine, Path],
+) -> None:
+    root, engine, place = scene
+    (place / "vllm" / "engine.py").write_text("ours\n", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="both have vllm/engine") as caught:
+        faces.merge(root, engine, place)
+    assert "vllm/_kernels/" in (caught.value.remedy or "")
+    assert (place / "vllm" / "__init__.py").read_text(encoding="utf-8").startswith("lib")
+
+
+@pytest.mark.parametrize("text", ["", "schema = 1\nthin = 1\n", "thin = []\n", "["])
+def test_a_malformed_table_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "third_party").mkdir()
+    (tmp_path / faces.TABLE).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError):
+        faces.read(tmp_path)
+
+
+def test_every_module_outside_our_package_is_in_the_table(root: Path) -> None:
+    table = faces.read(root)
+    outside = {
+        name
+        for name in faces.python_files(root)
+        if not name.startswith(faces.OURS) and name not in faces.GENERATED
+    }
+    assert outside == table.thin | set(table.ours) | set(table.alone)
+
+
+def test_every_module_of_ours_is_in_a_wheel(root: Path) -> None:
+    """Wheels contain what pyproject.toml lists, and the table what wheels contain."""
+    document = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(document["tool"]["setuptools"]["packages"])
+    folders = {
+        name.rpartition("/")[0].replace("/", ".")
+        for name in faces.python_files(root)
+        if name.endswith(".py")
+    }
+    assert folders == listed

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's platform plugin: the installed kernels decide, and every refusal says why."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vllm._kernels import build_info, engine, loader, pins
+from vllm._kernels.engine import compiler, gpu, kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Write the record of kernels for a device."""
+    folder = tmp_path / "_build_info"
+    folder.mkdir()
+    monkeypatch.setattr(build_info, "DIRECTORY", folder)
+
+    def write(device: str, **changes: Any) -> None:
+        record = {
+            "schema": build_info.SCHEMA,
+            "component": "vllm-kernels",
+            "version": "1.0",
+            "device": device,
+            "kernel_digest": "a" * 64,
+            "torch_target": "2.11",
+            "extensions": [],
+            **changes,
+        }
+        (folder / "vllm-kernels.json").write_text(json.dumps(record), encoding="utf-8")
+
+    return write
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "rocm"])
+def test_the_kernels_choose_the_platform(records: Callable[..., None], device: str) -> None:
+    records(device)
+    name = engine.platform()
+    assert name == engine.PLATFORMS[device]
+    module, _, class_name = name.rpartition(".")
+    path = Path(engine.__file__).with_name(module.rpartition(".")[2] + ".py")
+    assert f"class {class_name}(" in path.read_text(encoding="utf-8")
+
+
+def test_without_kernels_the_engine_looks_for_itself(records: Callable[..., None]) -> None:
+    assert callable(records)
+    assert engine.device() is None
+    assert engine.platform() is None
+
+
+def test_a_device_without_a_platform(records: Callable[..., None]) -> None:
+    records("xpu")
+    assert engine.device() == "xpu"
+    assert engine.platform() is None
+
+
+def test_a_damaged_record_is_an_error(records: Callable[..., None]) -> None:
+    records("cpu", kernel_digest=1)
+    with pytest.raises(build_info.BuildInfoError, match="kernel_digest"):
+        engine.platform()
+
+
+def test_the_entry_point_names_the_function(root: Path) -> None:
+    text = (root / "scripts/vllm_build/wheels/distribution.py").read_text(encoding="utf-8")
+    assert '{"vllm.platform_plugins": {"kernels": "vllm._kernels.engine:platform"}}' in text
+    assert callable(engine.platform)
+
+
+def test_kernels_of_another_build_are_refused(
+    records: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records("cpu")
+    loaded: list[str] = []
+    monkeypatch.setattr(loader, "load", lambda: loaded.append("all"))
+    monkeypatch.setattr(pins, "mismatch", lambda *_: "  expected: another digest")
+    with pytest.raises(ImportError, match="vllm-kernels is of another build") as caught:
+        kernels.load()
+    assert "expected: another digest" in str(caught.value)
+    assert loaded == []
+    monkeypatch.setattr(pins, "mismatch", lambda *_: None)
+    kernels.load()
+    assert loaded == ["all"]
+
+
+def program(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_compiler_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CXX comes first, then g++, then conda's compiler in the environment."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    assert compiler.find() is None
+    assert compiler.use() is None
+    conda = program(tmp_path / "prefix" / "bin" / "x86_64-conda-linux-gnu-g++")
+    assert compiler.find() == str(conda)
+    usual = program(tmp_path / "bin" / "g++")
+    assert compiler.find() == str(usual)
+    named = program(tmp_path / "bin" / "mine")
+    monkeypatch.setenv("CXX", "mine -m64")
+    assert compiler.find() == str(named)
+    monkeypatch.setenv("CXX", "missing")
+    assert compiler.find() is None
+
+
+def test_torch_is_told_where_condas_compiler_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    conda = program(tmp_path / "prefix" / "bin" / "x86_64-conda-linux-gnu-g++")
+    assert compiler.use() == str(conda)
+    assert os.environ["CXX"] == str(conda)
+    monkeypatch.setenv("CXX", "")
+    program(tmp_path / "bin" / "g++")
+    compiler.use()
+    assert os.environ["CXX"] == ""
+
+
+def test_a_missing_library_gets_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "vllm._library_of_upstream"
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.delitem(sys.modules, name)
+    gpu.stand_in("_library_of_upstream")
+    first = sys.modules[name]
+    gpu.stand_in("_library_of_upstream")
+    assert sys.modules[name] is first
+    before = sys.modules["vllm._kernels"]
+    gpu.stand_in("_kernels")
+    assert sys.modules["vllm._kernels"] is before
+
+
+class Base:
+    """The part of upstream's platform that the checks call."""
+
+    device_name = "cuda"
+    calls: list[object] = []  # noqa: RUF012 - a test's counter
+
+    @classmethod
+    def get_device_capability(cls, device_id: int = 0) -> object:
+        return (9, device_id)
+
+    @classmethod
+    def pre_register_and_update(cls, parser: object = None) -> None:
+        cls.calls.append(parser)
+
+
+class Checked(gpu.GpuChecks, Base):  # type: ignore[misc] # the parser of Base can be any object
+    pass
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A torch that sees no GPU."""
+    fake = types.ModuleType("torch")
+    fake.__version__ = "2.13.0+cpu"  # type: ignore[attr-defined]
+    fake.cuda = types.SimpleNamespace(device_count=lambda: 0)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    monkeypatch.setattr(gpu.GpuChecks, "_command_line", False)
+    return fake
+
+
+def test_without_a_gpu_the_engine_does_not_start(torch: types.ModuleType) -> None:
+    with pytest.raises(RuntimeError, match="are for cuda") as caught:
+        Checked.pre_register_and_update()
+    assert "torch 2.13.0+cpu sees no GPU" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    torch.cuda = types.SimpleNamespace(device_count=lambda: 1)  # type: ignore[attr-defined]
+    Checked.pre_register_and_update()
+
+
+def test_without_a_gpu_there_is_no_compute_capability(torch: types.ModuleType) -> None:
+    assert Checked.get_device_capability(1) is None
+    torch.cuda = types.SimpleNamespace(device_count=lambda: 2)  # type: ignore[attr-defined]
+    assert Checked.get_device_capability(1) == (9, 1)
+
+
+@pytest.mark.usefixtures("torch")
+def test_the_command_line_is_described_and_then_refused_in_one_line() -> None:
+    parser = object()
+    Checked.pre_register_and_update(parser)  # type: ignore[arg-type]
+    assert Base.calls[-1] is parser
+    with pytest.raises(SystemExit) as caught:
+        Checked.pre_register_and_update()
+    assert str(caught.value.code).startswith("error: vllm's kernels here are for cuda")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the C++ compiler that torch.compile needs on a CPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+
+def find() -> str | None:
+    """The C++ compiler for torch.compile; None if there is none.
+
+    It is the one that ``CXX`` names, else ``g++`` on the path, else that of conda's package
+    ``gxx_linux-64`` in this interpreter's environment. That one has a long name, and only an
+    activated environment has it in ``CXX``.
+    """
+    if named := os.environ.get("CXX", "").strip():
+        return shutil.which(named.split()[0])
+    if found := shutil.which("g++"):
+        return found
+    folder = Path(sys.prefix, "bin")
+    return next((str(path) for path in sorted(folder.glob("*-conda-linux-gnu-g++"))), None)
+
+
+def use() -> str | None:
+    """Find the compiler, and name it in ``CXX`` if torch would not find it; None if there is none.
+
+    torch reads ``CXX`` when it is first asked to compile. The engine's other processes inherit it.
+    """
+    found = find()
+    if found and not os.environ.get("CXX", "").strip() and not shutil.which("g++"):
+        os.environ["CXX"] = found
+    return found
