@@ -55,9 +55,10 @@ HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, 
       static_cast<size_t>(rows),
       [&](size_t i) HWY_ATTR { return a.Row<T>(row + static_cast<int64_t>(i)); }, b, first, last,
       memory,
-      [&](size_t i, size_t count, size_t column, size_t columns, const float* c) HWY_ATTR {
+      [&](size_t i, size_t count, size_t column, size_t columns, const float* c,
+          size_t c_stride) HWY_ATTR {
         for (size_t r = 0; r < count; ++r) {
-          AddBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column,
+          AddBias(c + r * c_stride, bias == nullptr ? nullptr : bias + column,
                   out.Row<T>(row + static_cast<int64_t>(i + r)) + column, columns);
         }
       });
@@ -103,11 +104,8 @@ HWY_EXPORT(MatMulItems);
 
 void MatMul(const Rows& out, const Rows& a, const Panels& b, const void* bias) {
   auto& function = VLLM_CPU_DISPATCH(MatMulItems);
-  const int64_t blocks = (a.count + kProductBlockRows - 1) / kProductBlockRows;
-  if (blocks == 0 || b.columns == 0) return;
-  // Blocks have the same size, in whole tiles.
-  const int64_t block_rows = ((a.count + blocks - 1) / blocks + kProductTileRows - 1) /
-                             kProductTileRows * kProductTileRows;
+  if (a.count == 0 || b.columns == 0) return;
+  const int64_t block_rows = b.words ? GetWordBlockRows(a.count) : GetProductBlockRows(a.count);
   const int64_t used = (a.count + block_rows - 1) / block_rows;
   ParallelFor(used * b.Count(), Panels::kPanel * b.depth, [&](int64_t begin, int64_t end) {
     function(out, a, b, bias, block_rows, begin, end);

@@ -19,6 +19,7 @@
 #include "core/simd-inl.h"
 #include "gemm/blocks.h"
 #include "gemm/panels.h"
+#include "gemm/word_product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -267,12 +268,11 @@ HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bi
 // The memory of one thread for MultiplyByPanels.
 class ProductMemory {
  public:
-  ProductMemory()
-      : a_(hwy::AllocateAligned<float>(kAElements)),
-        c_(hwy::AllocateAligned<float>(kBlockRows * kCStride)) {}
-
-  float* a() { return a_.get(); }
-  float* c() { return c_.get(); }
+  float* a() { return Get(a_, kAElements); }
+  float* c() { return Get(c_, kBlockRows * kCStride); }
+#if VLLM_WORDS
+  WordMemory words;
+#endif
 
   // Two vectors are stored at a time; the second one of the last two may be outside the panel.
   static constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
@@ -281,17 +281,37 @@ class ProductMemory {
   static constexpr size_t kAElements = kBlockRows * (kBlockDepth + kRowPad);
   static_assert(kTileRows * (kTileDepth + kRowPad) <= kAElements, "a tile's depth must fit");
 
-  hwy::AlignedFreeUniquePtr<float[]> a_;
-  hwy::AlignedFreeUniquePtr<float[]> c_;
+  using Memory = hwy::AlignedFreeUniquePtr<float[]>;
+
+  static float* Get(Memory& memory, size_t size) {
+    if (memory == nullptr) memory = hwy::AllocateAligned<float>(size);
+    return memory.get();
+  }
+
+  Memory a_, c_;
 };
 
 // Multiplies `rows` rows, row i at row(i), by columns [first, last) of B. Passes results to
-// finish(row, count, column, columns, c): `count` rows from `row` on and `columns` columns from
+// finish(row, count, column, columns, c, c_stride): `count` rows from `row` on and `columns` columns from
 // `column` on, in float32 with kCStride elements from row to row.
 template <typename A, typename T, typename Row, typename Finish>
 HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first,
                                  size_t last, ProductMemory& memory, const Finish& finish) {
   const size_t depth = static_cast<size_t>(b.depth);
+#if VLLM_WORDS
+  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
+    if (b.words) {
+      MultiplyWords<BFloat16Words>(
+          rows,
+          [&](size_t i, size_t from, size_t words, uint32_t* to) HWY_ATTR {
+            FillBFloat16Words(row(i), depth, from, words, to);
+          },
+          b.GetWords(), first, last, UsesAmx() && rows > static_cast<size_t>(kVectorRows),
+          memory.words, finish);
+      return;
+    }
+  }
+#endif
   const size_t block_depth = rows <= kTileRows ? kTileDepth : kBlockDepth;
   for (size_t i = 0; i < rows; i += kBlockRows) {
     const size_t count = HWY_MIN(kBlockRows, rows - i);
@@ -305,7 +325,7 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
         MultiplyColumns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(),
                            ProductMemory::kCStride, k != 0);
       }
-      finish(i, count, column, end - column, memory.c());
+      finish(i, count, column, end - column, memory.c(), ProductMemory::kCStride);
     }
   }
 }

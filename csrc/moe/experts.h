@@ -5,12 +5,21 @@
 
 #include "activation/activation.h"
 #include "core/rows.h"
+#include "gemm/panels.h"
 #include "moe/alignment.h"
 
 namespace vllm {
 
-// The experts' feed-forward layers. Their weights are packed as in gemm/panels.h, one expert after
-// the other.
+// Returns the panels, without data, of one expert's matrix. The caller of prepack_moe_weight gives
+// memory for the matrix without padding, so only matrices that need none are packed in words.
+inline Panels GetExpertPanels(DType dtype, int64_t depth, int64_t columns) {
+  Panels panels{nullptr, dtype, depth, columns, PrefersWords(dtype)};
+  panels.words = panels.words && panels.Elements() == depth * columns;
+  return panels;
+}
+
+// The experts' feed-forward layers. Their weights are packed as GetExpertPanels says, one expert
+// after the other.
 struct Experts {
   DType dtype = DType::kFloat32;  // of all weights and biases
   int64_t count = 0;
