@@ -262,7 +262,7 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
                                      const Int8Panels& b, const Int8Scales& scales, int64_t row,
                                      int64_t rows, int64_t begin, int64_t end) {
   WordMemory memory;
-  const bool tiles = UsesAmx() && rows > kVectorRows;
+  const bool tiles = UsesTiles(rows);
   const int32_t shift = tiles ? 0 : 128;
   const size_t depth = static_cast<size_t>(b.depth);
   const WordPanels panels{reinterpret_cast<const uint32_t*>(b.data.get()),

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/cpu_dispatch.h"
 #include "core/cpu_parallel.h"
 
 namespace vllm {

@@ -306,7 +306,7 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
           [&](size_t i, size_t from, size_t words, uint32_t* to) HWY_ATTR {
             FillBFloat16Words(row(i), depth, from, words, to);
           },
-          b.GetWords(), first, last, UsesAmx() && rows > static_cast<size_t>(kVectorRows),
+          b.GetWords(), first, last, UsesTiles(static_cast<int64_t>(rows)),
           memory.words, finish);
       return;
     }

@@ -170,9 +170,8 @@ VLLM_AMX void Multiply(const TileProduct& p) {
   }
 }
 
-}  // namespace
-
-VLLM_AMX TileScope::TileScope() {
+// GCC ignores the attribute of a constructor.
+VLLM_AMX void Configure() {
   TileConfiguration configuration;
   for (size_t tile = 0; tile < 8; ++tile) {
     configuration.row_bytes[tile] = kRowBytes;
@@ -181,7 +180,12 @@ VLLM_AMX TileScope::TileScope() {
   _tile_loadconfig(&configuration);
 }
 
-VLLM_AMX TileScope::~TileScope() { _tile_release(); }
+VLLM_AMX void Release() { _tile_release(); }
+
+}  // namespace
+
+TileScope::TileScope() { Configure(); }
+TileScope::~TileScope() { Release(); }
 
 void MultiplyBFloat16Tiles(const TileProduct& product) { Multiply<false>(product); }
 void MultiplyInt8Tiles(const TileProduct& product) { Multiply<true>(product); }
