@@ -177,6 +177,8 @@ VLLM_AMX void Configure() {
     configuration.row_bytes[tile] = kRowBytes;
     configuration.rows[tile] = kStripRows;
   }
+  // GCC 12 believes that the instruction reads eight bytes, and would drop the other stores.
+  asm volatile("" : : "r"(&configuration) : "memory");
   _tile_loadconfig(&configuration);
 }
 
