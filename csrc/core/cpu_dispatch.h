@@ -14,9 +14,9 @@ namespace vllm {
 //
 // VLLM_CPU_ISA is the name of an instruction set as GetCpuIsa() returns it, in upper or lower case;
 // on x86-64: sse2, avx2, avx3 (AVX-512 of Skylake-X), avx3_zen4 (AVX-512 with bfloat16), amx (that
-// and the matrix instructions). Kernels then use that instruction set, or the next lower one that the CPU supports. Use it to reproduce
-// another machine's results, or to keep a CPU from reducing its clock frequency. Unset or empty: no
-// limit.
+// and the matrix instructions). Kernels then use that instruction set, or the next lower one that
+// the CPU supports. Use it to reproduce another machine's results, or to keep a CPU from reducing
+// its clock frequency. Unset or empty: no limit.
 //
 // Throws std::runtime_error if VLLM_CPU_ISA names no compiled instruction set.
 const hwy::ChosenTarget& GetCpuTarget();

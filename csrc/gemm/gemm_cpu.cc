@@ -55,13 +55,13 @@ HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, 
       static_cast<size_t>(rows),
       [&](size_t i) HWY_ATTR { return a.Row<T>(row + static_cast<int64_t>(i)); }, b, first, last,
       memory,
-      [&](size_t i, size_t count, size_t column, size_t columns, const float* c,
-          size_t c_stride) HWY_ATTR {
-        for (size_t r = 0; r < count; ++r) {
-          AddBias(c + r * c_stride, bias == nullptr ? nullptr : bias + column,
-                  out.Row<T>(row + static_cast<int64_t>(i + r)) + column, columns);
-        }
-      });
+      [&](size_t i, size_t count, size_t column, size_t columns, const float* c, size_t c_stride)
+          HWY_ATTR {
+            for (size_t r = 0; r < count; ++r) {
+              AddBias(c + r * c_stride, bias == nullptr ? nullptr : bias + column,
+                      out.Row<T>(row + static_cast<int64_t>(i + r)) + column, columns);
+            }
+          });
 }
 
 // Computes items [begin, end): the panels for the first block of rows, then those for the second,

@@ -27,9 +27,9 @@ using VI32 = hn::Vec<I32>;
 constexpr size_t kPanel = static_cast<size_t>(Int8Panels::kPanel);
 constexpr size_t kGroup = static_cast<size_t>(Int8Panels::kGroup);
 #if !VLLM_WORDS
-// Pairs of 16-bit numbers are multiplied: elements 0 and 2 of a group of four, then 1 and 3, because
-// shifts extract them from B in this order. No intermediate sum saturates, unlike the 16-bit sums of
-// bytes in AVX2.
+// Pairs of 16-bit numbers are multiplied: elements 0 and 2 of a group of four, then 1 and 3,
+// because shifts extract them from B in this order. No intermediate sum saturates, unlike the
+// 16-bit sums of bytes in AVX2.
 using Prepared = int16_t;
 constexpr size_t kTileRows = 4;
 // Preparing A costs as much as some 30 columns, so it is done once for many columns. Two widened
@@ -241,8 +241,8 @@ HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b,
 
 #if VLLM_WORDS
 
-// Writes words [from, from + words) of a row of A: groups of four elements, to which 128 is added if
-// kShifted is set, and zeros after the end.
+// Writes words [from, from + words) of a row of A: groups of four elements, to which 128 is added
+// if kShifted is set, and zeros after the end.
 template <bool kShifted>
 HWY_INLINE void FillInt8Words(const int8_t* HWY_RESTRICT row, size_t depth, size_t from,
                               size_t words, uint32_t* HWY_RESTRICT to) {
@@ -282,10 +282,9 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
       FinishRow(c + r * c_stride, b, scales, shift, m, column, columns, out.Row<T>(m) + column);
     }
   };
-  MultiplyWords<Int8Words>(static_cast<size_t>(rows), fill, panels,
-                           static_cast<size_t>(begin) * kPanel,
-                           std::min(static_cast<size_t>(end) * kPanel, panels.columns), tiles,
-                           memory, finish);
+  MultiplyWords<Int8Words>(
+      static_cast<size_t>(rows), fill, panels, static_cast<size_t>(begin) * kPanel,
+      std::min(static_cast<size_t>(end) * kPanel, panels.columns), tiles, memory, finish);
 }
 
 #else
@@ -347,8 +346,7 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
 // and so on.
 template <typename T>
 void MultiplyInt8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
-                       const Int8Scales& scales, int64_t block_rows, int64_t begin,
-                       int64_t end) {
+                       const Int8Scales& scales, int64_t block_rows, int64_t begin, int64_t end) {
   const int64_t panels = b.Count();
   while (begin < end) {
     const int64_t block = begin / panels;

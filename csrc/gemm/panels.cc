@@ -27,7 +27,7 @@ void Pack(const T* from, int64_t row_stride, int64_t column_stride, int64_t dept
   });
 }
 
-constexpr int64_t kPair = 2;                          // elements of bfloat16 in a word
+constexpr int64_t kPair = 2;  // elements of bfloat16 in a word
 constexpr int64_t kTileDepth = kPair * kTileWords;
 
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }

@@ -292,8 +292,8 @@ class ProductMemory {
 };
 
 // Multiplies `rows` rows, row i at row(i), by columns [first, last) of B. Passes results to
-// finish(row, count, column, columns, c, c_stride): `count` rows from `row` on and `columns` columns from
-// `column` on, in float32 with kCStride elements from row to row.
+// finish(row, count, column, columns, c, c_stride): `count` rows from `row` on and `columns`
+// columns from `column` on, in float32 with kCStride elements from row to row.
 template <typename A, typename T, typename Row, typename Finish>
 HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first,
                                  size_t last, ProductMemory& memory, const Finish& finish) {
@@ -303,11 +303,9 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
     if (b.words) {
       MultiplyWords<BFloat16Words>(
           rows,
-          [&](size_t i, size_t from, size_t words, uint32_t* to) HWY_ATTR {
-            FillBFloat16Words(row(i), depth, from, words, to);
-          },
-          b.GetWords(), first, last, UsesTiles(static_cast<int64_t>(rows)),
-          memory.words, finish);
+          [&](size_t i, size_t from, size_t words, uint32_t* to)
+              HWY_ATTR { FillBFloat16Words(row(i), depth, from, words, to); },
+          b.GetWords(), first, last, UsesTiles(static_cast<int64_t>(rows)), memory.words, finish);
       return;
     }
   }

@@ -7,8 +7,8 @@
 
 namespace vllm {
 
-// Keeps the tiles of this thread configured while it exists. A kernel saves tiles at every switch of
-// threads until they are released.
+// Keeps the tiles of this thread configured while it exists. A kernel saves tiles at every switch
+// of threads until they are released.
 class TileScope {
  public:
   TileScope();

@@ -36,7 +36,8 @@ constexpr long kRowBytes = kTileWords * sizeof(uint32_t);
   }
 
 inline void Prefetch(const uint32_t* p, size_t lines) {
-  for (size_t i = 0; i < lines; ++i) _mm_prefetch(reinterpret_cast<const char*>(p + i * kTileWords), _MM_HINT_T1);
+  for (size_t i = 0; i < lines; ++i)
+    _mm_prefetch(reinterpret_cast<const char*>(p + i * kTileWords), _MM_HINT_T1);
 }
 
 // Two strips and two panels.
@@ -154,7 +155,9 @@ VLLM_AMX void Multiply(const TileProduct& p) {
     for (; strip + 2 <= p.strips; strip += 2) {
       // The last pairs may have nothing left to prefetch.
       const size_t done = strip / 2 * lines;
-      const size_t part = done >= kStripRows ? 0 : lines < kStripRows - done ? lines : kStripRows - done;
+      const size_t part = done >= kStripRows          ? 0
+                          : lines < kStripRows - done ? lines
+                                                      : kStripRows - done;
       MultiplyFour<kInt8>(p, p.a + strip * p.a_strip, c + strip * strip_bytes,
                           p.next == nullptr ? p.b : p.next + done * p.tiles * kTileWords, part);
     }

@@ -255,44 +255,37 @@ HWY_INLINE void MultiplyTileBlock(size_t row, size_t rows, const Fill& fill, con
   // Fewer rows leave room for more of their words.
   const size_t most = blocks.words * blocks.rows / (strips * kStripRows) / kTileWords * kTileWords;
   const size_t parts = HWY_MAX(1, (b.words + most - 1) / most);
-  const size_t step =
-      ((b.words + parts - 1) / parts + kTileWords - 1) / kTileWords * kTileWords;
+  const size_t step = ((b.words + parts - 1) / parts + kTileWords - 1) / kTileWords * kTileWords;
   // If A is kept as a whole, the sums of few columns are finished while they are in the cache.
   const size_t columns = parts == 1 ? 8 * kTileWords : blocks.columns;
   const size_t c_stride = columns + kWordPad;
   const size_t together = strips == 1 ? 4 : 2;
-  // Without several pairs of strips, no part of B is read twice.
-  const size_t inner = strips <= 2 ? step : blocks.inner;
   uint32_t* a = memory.GetA(strips * kStripRows * step);
   auto* c = reinterpret_cast<typename Dot::Sum*>(memory.GetC(strips * kStripRows * c_stride));
   if (parts == 1) PackStrips(row, rows, fill, 0, b.words, a);
   for (size_t column = first; column < last; column += columns) {
     const size_t stop = HWY_MIN(last, column + columns);
+    const size_t end = parts == 1 ? last : stop;
     for (size_t k = 0; k < b.words; k += step) {
       const size_t part = HWY_MIN(step, b.words - k);
       if (parts > 1) PackStrips(row, rows, fill, k, part, a);
       TileProduct product;
+      product.a = a;
       product.a_strip = kStripRows * part;
+      product.tiles = part / kTileWords;
+      product.add = k != 0;
       product.strips = strips;
       product.b_panel = panel;
       product.c_stride = c_stride;
       for (size_t n = column; n < stop; n += product.panels * kTileWords) {
         product.panels = n + together * kTileWords <= stop ? together : 1;
         product.c = c + (n - column);
-        for (size_t i = 0; i < part; i += inner) {
-          const size_t some = HWY_MIN(inner, part - i);
-          product.a = a + i * kStripRows;
-          product.b = b.data + n * b.words + (k + i) * kTileWords;
-          product.tiles = some / kTileWords;
-          product.add = k + i != 0;
-          // The next part of these panels, or the first of the next ones.
-          const bool inside = i + 2 * some <= part;
-          const bool after = i + some == part && n + 4 * kTileWords <= stop && some <= part;
-          product.next = inside  ? product.b + some * kTileWords
-                         : after ? b.data + (n + 2 * kTileWords) * b.words + k * kTileWords
-                                 : nullptr;
-          Dot::Multiply(product);
-        }
+        product.b = b.data + n * b.words + k * kTileWords;
+        // The panels after these, if they are as many.
+        product.next = n + 2 * product.panels * kTileWords <= end
+                           ? product.b + product.panels * panel
+                           : nullptr;
+        Dot::Multiply(product);
       }
     }
     finish(row, rows, column, stop - column, c, c_stride);
@@ -301,8 +294,8 @@ HWY_INLINE void MultiplyTileBlock(size_t row, size_t rows, const Fill& fill, con
 
 // Multiplies `rows` rows by columns [first, last) of B. fill(row, from, words, to) writes words
 // [from, from + words) of a row, with zeros after its end; `words` is a multiple of kTileWords.
-// Passes results to finish(row, count, column, columns, c, c_stride): `count` rows from `row` on and
-// `columns` columns from `column` on. `tiles` says whether AMX is used.
+// Passes results to finish(row, count, column, columns, c, c_stride): `count` rows from `row` on
+// and `columns` columns from `column` on. `tiles` says whether AMX is used.
 template <class Dot, typename Fill, typename Finish>
 HWY_INLINE void MultiplyWords(size_t rows, const Fill& fill, const WordPanels& b, size_t first,
                               size_t last, bool tiles, WordMemory& memory, const Finish& finish) {
@@ -332,8 +325,8 @@ HWY_INLINE void MultiplyWords(size_t rows, const Fill& fill, const WordPanels& b
   }
 }
 
-// Writes words [from, from + words) of a row of `depth` elements of bfloat16, or of float32 that are
-// rounded to it.
+// Writes words [from, from + words) of a row of `depth` elements of bfloat16, or of float32 that
+// are rounded to it.
 template <typename A>
 HWY_INLINE void FillBFloat16Words(const A* HWY_RESTRICT row, size_t depth, size_t from,
                                   size_t words, uint32_t* HWY_RESTRICT to) {

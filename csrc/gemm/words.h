@@ -8,16 +8,15 @@
 
 namespace vllm {
 
-// The rows of a tile of AMX and the words of each, which are also the words and columns of a tile of
-// B. A word of each of 16 columns is
-// also one vector of AVX-512.
+// The rows of a tile of AMX and the words of each, which are also the words and columns of a tile
+// of B. A word of each of 16 columns is also one vector of AVX-512.
 inline constexpr size_t kStripRows = 16;
 inline constexpr size_t kTileWords = 16;
 inline constexpr size_t kTileElements = kStripRows * kTileWords;
 inline constexpr size_t kTileBytes = kTileElements * sizeof(uint32_t);
 
-// A matrix B in panels of 16 columns, padded with zeros. In a panel, the words of the same rows of B
-// are adjacent; 16 such rows of words are a tile.
+// A matrix B in panels of 16 columns, padded with zeros. In a panel, the words of the same rows of
+// B are adjacent; 16 such rows of words are a tile.
 struct WordPanels {
   const uint32_t* data = nullptr;  // aligned to cache lines
   size_t words = 0;                // of each column, padded with zeros to whole tiles
@@ -32,7 +31,7 @@ bool UsesTiles(int64_t rows);
 struct WordBlocks {
   size_t rows;     // of A, a multiple of kStripRows
   size_t words;    // of A's rows, kept in the second-level cache
-  size_t inner;    // of B's columns, kept in the first-level cache
+  size_t inner;    // of B's columns, kept in the first-level cache; for vectors only
   size_t columns;  // whose sums are kept in memory if the depth is more than `words`
 };
 

@@ -58,13 +58,13 @@ HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_
       static_cast<size_t>(stage.starts[expert + 1] - start),
       [&](size_t i) HWY_ATTR { return row(start + static_cast<int64_t>(i)); }, panels, first, last,
       memory,
-      [&](size_t i, size_t count, size_t column, size_t width, const float* c,
-          size_t c_stride) HWY_ATTR {
-        for (size_t r = 0; r < count; ++r) {
-          AddBias(c + r * c_stride, bias == nullptr ? nullptr : bias + column,
-                  out + (i + r) * columns + column, width);
-        }
-      });
+      [&](size_t i, size_t count, size_t column, size_t width, const float* c, size_t c_stride)
+          HWY_ATTR {
+            for (size_t r = 0; r < count; ++r) {
+              AddBias(c + r * c_stride, bias == nullptr ? nullptr : bias + column,
+                      out + (i + r) * columns + column, width);
+            }
+          });
 }
 
 // Computes items [begin, end): panel by panel, with the active experts one after the other in each.
