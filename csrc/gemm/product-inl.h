@@ -233,13 +233,24 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
   }
 }
 
-// Loads elements [0, n) as float32.
-template <typename A>
+// Returns v, elements of A, rounded to T if that is bfloat16: the instructions for products of
+// bfloat16 take nothing else, and all targets compute the same.
+template <typename A, typename T>
+HWY_INLINE VF32 RoundIf(VF32 v) {
+  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>() && !hwy::IsSame<A, T>()) {
+    return RoundTo<T>(v);
+  } else {
+    return v;
+  }
+}
+
+// Loads elements [0, n) as float32; see RoundIf.
+template <typename A, typename T>
 HWY_INLINE void ConvertToFloat(const A* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(Load(from + i), F32(), to + i);
-  if (i < n) hn::StoreN(LoadTail(from + i, n - i), F32(), to + i, n - i);
+  for (; i + lanes <= n; i += lanes) hn::StoreU(RoundIf<A, T>(Load(from + i)), F32(), to + i);
+  if (i < n) hn::StoreN(RoundIf<A, T>(LoadTail(from + i, n - i)), F32(), to + i, n - i);
 }
 
 // to[i] = from[i] + bias[i]; bias may be null.
@@ -319,7 +330,7 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
       for (size_t k = 0; k < depth; k += block_depth) {
         const size_t part = HWY_MIN(block_depth, depth - k);
         for (size_t r = 0; r < count; ++r)
-          ConvertToFloat<A>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
+          ConvertToFloat<A, T>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
         MultiplyColumns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(),
                            ProductMemory::kCStride, k != 0);
       }

@@ -45,8 +45,9 @@ struct RouteWeights {
 };
 
 // out[t] = sum over the choices of token t of weight * (gate(input[t] * w13 + bias13) * w2 +
-// bias2), in float32 and rounded once. `routes` are aligned to blocks of 1 and have `topk` choices
-// for each token; choices without an expert add nothing.
+// bias2), in float32 and rounded once. If the dtype is bfloat16, the results of the gate are
+// rounded too. `routes` are aligned to blocks of 1 and have `topk` choices for each token; choices
+// without an expert add nothing.
 void ApplyExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
                   const std::vector<int32_t>& routes, const RouteWeights& weights);
 
