@@ -149,7 +149,7 @@ VLLM_AMX void Multiply(const TileProduct& p) {
   char* c = static_cast<char*>(p.c);
   size_t strip = 0;
   if (p.panels == 2) {
-    // What is multiplied next is prefetched along with all strips.
+    // Each pair of strips prefetches a part of the next panels.
     const size_t pairs = p.strips / 2;
     const size_t lines = p.next == nullptr || pairs == 0 ? 0 : (kStripRows + pairs - 1) / pairs;
     for (; strip + 2 <= p.strips; strip += 2) {
