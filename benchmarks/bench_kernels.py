@@ -170,6 +170,7 @@ def conclude(results: list[report.Result], peers: list[Peer], limits: machine.Ma
             f"this machine: reading {found.read / 1e9:.1f} GB/s, copying {found.copy / 1e9:.1f}, "
             f"bypassing the caches {found.streaming_copy / 1e9:.1f}, "
             f"{found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, "
+            f"{found.bf16 / 1e9:.0f} of bfloat16, {found.int8 / 1e9:.0f} GOP/s of int8, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         )
     return session.conclude(results, peers)
@@ -203,7 +204,8 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
         f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, "
         f"copying {found.copy / 1e9:.1f} GB/s "
         f"(bypassing the caches {found.streaming_copy / 1e9:.1f}), "
-        f"{found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds."
+        f"{found.flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, "
+        f"{found.bf16 / 1e9:.0f} of bfloat16, {found.int8 / 1e9:.0f} GOP/s of int8."
     )
     lines = "\n".join(f"- {line}" for line in report.totals(results))
     columns = (

@@ -27,17 +27,23 @@ class Limits:
         copy: bytes that a copy with ordinary stores reads and writes.
         streaming_copy: the same with stores that bypass the caches.
         flops: float32 operations; a multiply-add counts as two.
+        bf16: operations of products of bfloat16 that are added in float32.
+        int8: operations of products of int8 that are added in int32.
     """
 
     read: float = 0.0
     copy: float = 0.0
     streaming_copy: float = 0.0
     flops: float = 0.0
+    bf16: float = 0.0
+    int8: float = 0.0
 
     def shortest(
-        self, reads: int, writes: int, flops: float, _arithmetic: str = ""
+        self, reads: int, writes: int, flops: float, arithmetic: str = ""
     ) -> tuple[float, str]:
         """The shortest possible time in nanoseconds, and the unit of the limiting rate.
+
+        ``arithmetic`` is the dtype of the multiplied numbers as torch spells it, without prefix.
 
         The time is that of moving the bytes or of computing, whichever is longer. Equal amounts
         that are read and written count as copied, the rest as read. Moving never takes less time
@@ -48,7 +54,8 @@ class Limits:
             self.read, self.streaming_copy
         )
         memory = max(reads / self.read, mixed)
-        computing = flops / self.flops
+        rates = {"bfloat16": self.bf16, "int8": self.int8}
+        computing = flops / (rates.get(arithmetic) or self.flops)
         return max(memory, computing) * 1e9, "GFLOP/s" if computing > memory else "GB/s"
 
 
@@ -86,7 +93,7 @@ class Machine:
             self.problem = f"{SOURCE.name} failed: {done.stderr.strip()[-200:]}"
             return
         found: dict[str, Any] = json.loads(done.stdout)
-        for name in ("read", "copy", "streaming_copy", "flops"):
+        for name in ("read", "copy", "streaming_copy", "flops", "bf16", "int8"):
             setattr(self.limits, name, max(getattr(self.limits, name), found[name]))
 
 

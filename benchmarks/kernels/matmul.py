@@ -89,6 +89,7 @@ def _scaled_mm(name: str, case: Case, dtype: torch.dtype) -> Workload:
         size(x, weight),
         size(out),
         flops=2.0 * tokens * hidden * width,
+        arithmetic="int8",
         no_compile=SAME,
         cold=True,
     )

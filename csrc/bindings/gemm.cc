@@ -45,12 +45,12 @@ int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   panels.dtype = b.dtype();
   panels.depth = b.shape()[0];
   panels.columns = b.shape()[1];
+  panels.words = PrefersWords(panels.dtype);
   // Aligned so that no vector of a panel crosses a cache line.
   weights->memory = hwy::AllocateAligned<unsigned char>(
-      static_cast<size_t>(panels.depth * panels.columns * GetSize(panels.dtype)) + 1);
+      static_cast<size_t>(panels.Elements() * GetSize(panels.dtype)) + 1);
   if (weights->memory == nullptr) FailOp(op, "no memory is left for a copy of b");
-  PackPanels(panels.dtype, b_tensor.data_ptr(), b.strides()[0], b.strides()[1], panels.depth,
-             panels.columns, weights->memory.get());
+  PackPanels(panels, b_tensor.data_ptr(), b.strides()[0], b.strides()[1], weights->memory.get());
   panels.data = weights->memory.get();
   auto kept = std::make_shared<Weights>();
   kept->floating = std::move(weights);
@@ -114,6 +114,7 @@ int64_t CreateScaledMmHandler(Tensor b_tensor, Tensor scales_tensor, ScalarType 
   auto weights = std::make_unique<Int8Weights>();
   weights->panels = PackInt8(static_cast<const int8_t*>(b_tensor.data_ptr()), b.strides()[0],
                              b.strides()[1], depth, columns);
+  if (weights->panels.data == nullptr) FailOp(op, "no memory is left for a copy of b");
   const float* first = static_cast<const float*>(scales_tensor.data_ptr());
   weights->scales.assign(first, first + scales_tensor.numel());
   weights->output = ToDType(output);

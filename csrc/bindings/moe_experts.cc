@@ -16,8 +16,8 @@ namespace {
 using torch::headeronly::ScalarType;
 using MaybeTensor = std::optional<Tensor>;
 
-// Checks upstream's name of a layout. One layout serves all instruction sets here, so the name is
-// otherwise ignored.
+// Checks upstream's name of a layout. The layout is the one of the instruction set that this
+// process uses, so the name is otherwise ignored.
 void CheckIsa(const char* op, const std::string& isa) {
   static const char* const kKnown[] = {"vec", "vec16", "amx", "neon", "vxe", "rvv", "vsx"};
   if (std::find(std::begin(kKnown), std::end(kKnown), isa) != std::end(kKnown)) return;
@@ -52,7 +52,8 @@ void PrepackMoeWeight(Tensor weight_tensor, Tensor packed_tensor, StringArgument
     const char* from =
         static_cast<const char*>(weight_tensor.data_ptr()) + expert * weight.strides()[0] * size;
     char* to = static_cast<char*>(packed_tensor.data_ptr()) + expert * columns * depth * size;
-    PackPanels(weight.dtype(), from, weight.strides()[2], weight.strides()[1], depth, columns, to);
+    PackPanels(GetExpertPanels(weight.dtype(), depth, columns), from, weight.strides()[2],
+               weight.strides()[1], to);
   }
 }
 

@@ -13,10 +13,10 @@ namespace vllm {
 // allows. It is determined at the first call.
 //
 // VLLM_CPU_ISA is the name of an instruction set as GetCpuIsa() returns it, in upper or lower case;
-// on x86-64: sse2, avx2, avx3 (AVX-512 of Skylake-X), avx3_zen4 (AVX-512 with bfloat16). Kernels
-// then use that instruction set, or the next lower one that the CPU supports. Use it to reproduce
-// another machine's results, or to keep a CPU from reducing its clock frequency. Unset or empty: no
-// limit.
+// on x86-64: sse2, avx2, avx3 (AVX-512 of Skylake-X), avx3_zen4 (AVX-512 with bfloat16), amx (that
+// and the matrix instructions). Kernels then use that instruction set, or the next lower one that
+// the CPU supports. Use it to reproduce another machine's results, or to keep a CPU from reducing
+// its clock frequency. Unset or empty: no limit.
 //
 // Throws std::runtime_error if VLLM_CPU_ISA names no compiled instruction set.
 const hwy::ChosenTarget& GetCpuTarget();
@@ -24,6 +24,13 @@ const hwy::ChosenTarget& GetCpuTarget();
 // Returns the name of that instruction set in lower case, such as "avx2". Throws as GetCpuTarget()
 // does.
 std::string GetCpuIsa();
+
+// Returns whether matrix products use AMX: GetCpuIsa() is "amx". Throws as GetCpuTarget() does.
+bool UsesAmx();
+
+// Returns whether GetCpuTarget() multiplies words of two bfloat16 or four int8 elements and adds
+// the products to a sum: AVX-512 with bfloat16 and VNNI. Throws as GetCpuTarget() does.
+bool MultipliesWords();
 
 }  // namespace vllm
 

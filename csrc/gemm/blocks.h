@@ -14,4 +14,11 @@ inline constexpr int64_t kProductBlockRows = 96;
 inline constexpr int64_t kProductTileRows = 6;
 static_assert(kProductBlockRows % kProductTileRows == 0);
 
+// Returns the rows of blocks of the same size, in whole tiles, for `rows` > 0 rows.
+inline int64_t GetProductBlockRows(int64_t rows) {
+  const int64_t blocks = (rows + kProductBlockRows - 1) / kProductBlockRows;
+  return ((rows + blocks - 1) / blocks + kProductTileRows - 1) / kProductTileRows *
+         kProductTileRows;
+}
+
 }  // namespace vllm

@@ -4,26 +4,35 @@
 #include <cstdint>
 #include <vector>
 
+#include "hwy/aligned_allocator.h"
+
 #include "core/rows.h"
+#include "gemm/words.h"
 
 namespace vllm {
 
 // A matrix B of int8, packed for products A * B: panels of 16 columns, padded with zeros. In a
-// panel, the four elements of each column in four consecutive rows of B are adjacent, padded with
-// zeros. Four products are added in one step, so four elements are read at once.
+// panel, the four elements of each column in four consecutive rows of B are adjacent. Four products
+// are added in one step, so four elements are read at once. With MultipliesWords(), these are the
+// panels of gemm/words.h, and the depth is padded with zeros to whole tiles, otherwise to whole
+// groups.
 struct Int8Panels {
   static constexpr int64_t kPanel = 16;
   static constexpr int64_t kGroup = 4;
   // The sum of this many products of int8 fits into int32.
   static constexpr int64_t kMaxDepth = 131071;
 
-  std::vector<int8_t> data;
+  hwy::AlignedFreeUniquePtr<int8_t[]> data;
   std::vector<int32_t> sums;  // of each column, padded with zeros
   int64_t depth = 0;
   int64_t columns = 0;
+  bool words = false;
 
   int64_t Count() const { return (columns + kPanel - 1) / kPanel; }
-  int64_t Groups() const { return (depth + kGroup - 1) / kGroup; }
+  int64_t Groups() const {
+    const int64_t step = words ? kGroup * static_cast<int64_t>(kTileWords) : kGroup;
+    return (depth + step - 1) / step * step / kGroup;
+  }
 };
 
 // Element (k, n) of B is at from[k * row_stride + n * column_stride].

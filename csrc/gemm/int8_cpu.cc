@@ -15,6 +15,7 @@
 #include "core/simd-inl.h"
 #include "core/with_type-inl.h"
 #include "gemm/blocks.h"
+#include "gemm/word_product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -23,28 +24,18 @@ namespace HWY_NAMESPACE {
 using I32 = hn::RebindToSigned<F32>;
 using VI32 = hn::Vec<I32>;
 
-// The VNNI instructions add four products of an unsigned and a signed byte to a sum at once. A is
-// shifted by 128 for this, which is corrected with the column sums. Other targets multiply pairs of
-// 16-bit numbers: elements 0 and 2 of a group of four, then 1 and 3, because shifts extract them
-// from B in this order. No intermediate sum saturates, unlike the 16-bit sums of bytes in AVX2.
-#undef VLLM_INT8_GROUPS
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
-#define VLLM_INT8_GROUPS 1
-using Prepared = uint8_t;
-constexpr int32_t kShift = 128;
-#else
-#define VLLM_INT8_GROUPS 0
-using Prepared = int16_t;
-constexpr int32_t kShift = 0;
-#endif
-
 constexpr size_t kPanel = static_cast<size_t>(Int8Panels::kPanel);
 constexpr size_t kGroup = static_cast<size_t>(Int8Panels::kGroup);
+#if !VLLM_WORDS
+// Pairs of 16-bit numbers are multiplied: elements 0 and 2 of a group of four, then 1 and 3,
+// because shifts extract them from B in this order. No intermediate sum saturates, unlike the
+// 16-bit sums of bytes in AVX2.
+using Prepared = int16_t;
 constexpr size_t kTileRows = 4;
 // Preparing A costs as much as some 30 columns, so it is done once for many columns. Two widened
 // vectors of columns of B take half of a first-level cache of 32 KiB.
 constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
-constexpr size_t kBlockGroups = VLLM_INT8_GROUPS ? 256 : 128;
+constexpr size_t kBlockGroups = 128;
 constexpr size_t kBlockColumns = 512;
 // Two vectors are stored at a time; the second one of the last two may be outside the panel.
 constexpr size_t kCStride = kBlockColumns + kPanel;
@@ -54,20 +45,6 @@ struct Packed {
   const int8_t* HWY_RESTRICT b0;
   const int8_t* HWY_RESTRICT b1;
 };
-
-#if VLLM_INT8_GROUPS
-
-// s0 and s1 += the products of a group of a row of A, at `a`, and the same group of the columns.
-template <class V>
-HWY_INLINE void AddGroup(const Prepared* a, V v0, V v1, VI32& s0, VI32& s1) {
-  int32_t word;
-  hwy::CopyBytes<4>(a, &word);
-  const auto x = hn::BitCast(hn::Repartition<uint8_t, I32>(), hn::Set(I32(), word));
-  s0 = hn::SumOfMulQuadAccumulate(I32(), x, v0, s0);
-  s1 = hn::SumOfMulQuadAccumulate(I32(), x, v1, s1);
-}
-
-#else
 
 // The same columns as 16-bit numbers. For each half of a group there are those of the first vector,
 // then of the second.
@@ -125,8 +102,6 @@ HWY_INLINE void AddHalf(const Prepared* a, VI16 v0, VI16 v1, VI32& s0, VI32& s1)
   KeepInRegisters(s0, s1);
 }
 
-#endif
-
 // c = or += the products of kRows rows of A and two vectors of columns over `groups` groups.
 template <size_t kRows, class Columns>
 HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride,
@@ -136,17 +111,6 @@ HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride,
   const VI32 zero = hn::Zero(d);
   VI32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero, c30 = zero,
        c31 = zero;
-#if VLLM_INT8_GROUPS
-  const hn::Repartition<int8_t, I32> d8;
-  for (size_t g = 0; g < groups; ++g, a += kGroup) {
-    const auto v0 = hn::LoadU(d8, columns.b0 + g * kPanel * kGroup);
-    const auto v1 = hn::LoadU(d8, columns.b1 + g * kPanel * kGroup);
-    AddGroup(a, v0, v1, c00, c01);
-    if constexpr (kRows > 1) AddGroup(a + a_stride, v0, v1, c10, c11);
-    if constexpr (kRows > 2) AddGroup(a + 2 * a_stride, v0, v1, c20, c21);
-    if constexpr (kRows > 3) AddGroup(a + 3 * a_stride, v0, v1, c30, c31);
-  }
-#else
   const auto add_half = [&](VI16 v0, VI16 v1) HWY_ATTR {
     AddHalf(a, v0, v1, c00, c01);
     if constexpr (kRows > 1) AddHalf(a + a_stride, v0, v1, c10, c11);
@@ -170,7 +134,6 @@ HWY_INLINE void MultiplyTile(const Prepared* HWY_RESTRICT a, size_t a_stride,
       add_half(odd0, odd1);
     }
   }
-#endif
   const auto store = [&](size_t r, VI32 s0, VI32 s1) HWY_ATTR {
     int32_t* to = c + r * c_stride;
     if (add) {
@@ -209,10 +172,6 @@ HWY_NOINLINE void MultiplyTiles(const Prepared* a, size_t a_stride, size_t rows,
 // Prepares the groups of a row of A as RunInt8Row reads them: `n` elements, then zeros up to a
 // whole group.
 HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY_RESTRICT to) {
-#if VLLM_INT8_GROUPS
-  for (size_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(from[i] + 128);
-  for (size_t i = n; i % kGroup != 0; ++i) to[i] = 0;
-#else
   const hn::Repartition<int16_t, I32> d;
   const size_t lanes = hn::Lanes(d);
   const size_t whole = n / kGroup * kGroup;
@@ -235,8 +194,9 @@ HWY_INLINE void Prepare(const int8_t* HWY_RESTRICT from, size_t n, Prepared* HWY
     to[whole + 2] = rest[1];
     to[whole + 3] = rest[3];
   }
-#endif
 }
+
+#endif  // !VLLM_WORDS
 
 // Returns sums - zero * column_sums, computed exactly in float64 and rounded to float32.
 HWY_INLINE VF32 SubtractZero(VI32 sums, VI32 column_sums, int32_t zero) {
@@ -250,11 +210,12 @@ HWY_INLINE VF32 SubtractZero(VI32 sums, VI32 column_sums, int32_t zero) {
   return hn::Combine(F32(), hn::DemoteTo(dh, high), hn::DemoteTo(dh, low));
 }
 
-// Writes columns [first, first + n) of row `row` of the result from the sums of products.
+// Writes columns [first, first + n) of row `row` of the result from the sums of products of A, to
+// whose elements `shift` was added, and B.
 template <typename T>
 HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b,
-                          const Int8Scales& scales, int64_t row, size_t first, size_t n,
-                          T* HWY_RESTRICT to) {
+                          const Int8Scales& scales, int32_t shift, int64_t row, size_t first,
+                          size_t n, T* HWY_RESTRICT to) {
   const F32 d;
   const I32 di;
   const size_t lanes = hn::Lanes(d);
@@ -264,7 +225,7 @@ HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b,
     const size_t part = HWY_MIN(lanes, n - i);
     const VI32 column_sums = hn::LoadU(di, b.sums.data() + first + i);
     VI32 sums = hn::LoadU(di, c + i);
-    if constexpr (kShift != 0) sums = hn::Sub(sums, hn::Mul(column_sums, hn::Set(di, kShift)));
+    if (shift != 0) sums = hn::Sub(sums, hn::Mul(column_sums, hn::Set(di, shift)));
     const VF32 product = zero == 0 ? hn::ConvertTo(d, sums) : SubtractZero(sums, column_sums, zero);
     const VF32 b_scale =
         scales.b_step == 0 ? hn::Set(d, scales.b[0]) : hn::LoadN(d, scales.b + first + i, part);
@@ -278,15 +239,63 @@ HWY_INLINE void FinishRow(const int32_t* HWY_RESTRICT c, const Int8Panels& b,
   }
 }
 
+#if VLLM_WORDS
+
+// Writes words [from, from + words) of a row of A: groups of four elements, to which 128 is added
+// if kShifted is set, and zeros after the end.
+template <bool kShifted>
+HWY_INLINE void FillInt8Words(const int8_t* HWY_RESTRICT row, size_t depth, size_t from,
+                              size_t words, uint32_t* HWY_RESTRICT to) {
+  const hn::Repartition<int8_t, F32> d;
+  const size_t lanes = kGroup * kTileWords;
+  const auto sign = hn::Set(d, static_cast<int8_t>(kShifted ? -128 : 0));
+  for (size_t i = 0; i < words; i += kTileWords) {
+    const size_t k = (from + i) * kGroup;
+    const size_t left = k < depth ? HWY_MIN(lanes, depth - k) : 0;
+    const auto v = left == lanes ? hn::LoadU(d, row + k) : hn::LoadN(d, row + k, left);
+    hn::StoreU(hn::Xor(v, sign), d, reinterpret_cast<int8_t*>(to + i));
+  }
+}
+
+template <typename T>
+HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a_stride,
+                                     const Int8Panels& b, const Int8Scales& scales, int64_t row,
+                                     int64_t rows, int64_t begin, int64_t end) {
+  WordMemory memory;
+  const bool tiles = UsesTiles(rows);
+  const int32_t shift = tiles ? 0 : 128;
+  const size_t depth = static_cast<size_t>(b.depth);
+  const WordPanels panels{reinterpret_cast<const uint32_t*>(b.data.get()),
+                          static_cast<size_t>(b.Groups()), static_cast<size_t>(b.columns)};
+  const auto fill = [&](size_t i, size_t from, size_t words, uint32_t* to) HWY_ATTR {
+    const int8_t* source = a + (row + static_cast<int64_t>(i)) * a_stride;
+    if (tiles) {
+      FillInt8Words<false>(source, depth, from, words, to);
+    } else {
+      FillInt8Words<true>(source, depth, from, words, to);
+    }
+  };
+  const auto finish = [&](size_t i, size_t count, size_t column, size_t columns, const int32_t* c,
+                          size_t c_stride) HWY_ATTR {
+    for (size_t r = 0; r < count; ++r) {
+      const int64_t m = row + static_cast<int64_t>(i + r);
+      FinishRow(c + r * c_stride, b, scales, shift, m, column, columns, out.Row<T>(m) + column);
+    }
+  };
+  MultiplyWords<Int8Words>(
+      static_cast<size_t>(rows), fill, panels, static_cast<size_t>(begin) * kPanel,
+      std::min(static_cast<size_t>(end) * kPanel, panels.columns), tiles, memory, finish);
+}
+
+#else
+
 template <typename T>
 HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a_stride,
                                      const Int8Panels& b, const Int8Scales& scales, int64_t row,
                                      int64_t rows, int64_t begin, int64_t end) {
   const auto prepared = hwy::AllocateAligned<Prepared>(kBlockRows * kBlockGroups * kGroup);
   const auto sums = hwy::AllocateAligned<int32_t>(kBlockRows * kCStride);
-#if !VLLM_INT8_GROUPS
   const auto widened = hwy::AllocateAligned<int16_t>(kBlockGroups * kWidened);
-#endif
   const size_t lanes = hn::Lanes(F32());
   const size_t groups = static_cast<size_t>(b.Groups());
   const size_t depth = static_cast<size_t>(b.depth);
@@ -305,7 +314,7 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
       }
       for (size_t n = column; n < stop;) {
         const size_t inside = n % kPanel;
-        const int8_t* b0 = b.data.data() + ((n - inside) * groups + g * kPanel + inside) * kGroup;
+        const int8_t* b0 = b.data.get() + ((n - inside) * groups + g * kPanel + inside) * kGroup;
         // If a vector is as long as a panel, the next panel is processed with it, if there is one.
         const bool pair = lanes < kPanel || n + kPanel < stop;
         const int8_t* b1 = lanes < kPanel ? b0 + lanes * kGroup
@@ -313,14 +322,11 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
                                           : b0;
         int32_t* to = sums.get() + (n - column);
         const Packed packed{b0, b1};
-#if !VLLM_INT8_GROUPS
         if (count >= kWidenFrom) {
           Widen(packed, part, widened.get());
           MultiplyTiles(prepared.get(), part * kGroup, count, Widened{widened.get()}, part, to,
                         kCStride, g != 0);
-        } else  // NOLINT(readability-misleading-indentation)
-#endif
-        {
+        } else {
           MultiplyTiles(prepared.get(), part * kGroup, count, packed, part, to, kCStride, g != 0);
         }
         n += pair ? 2 * lanes : lanes;
@@ -329,32 +335,34 @@ HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a
     const size_t used = HWY_MIN(stop, static_cast<size_t>(b.columns)) - column;
     for (size_t r = 0; r < count; ++r) {
       const int64_t m = row + static_cast<int64_t>(r);
-      FinishRow(sums.get() + r * kCStride, b, scales, m, column, used, out.Row<T>(m) + column);
+      FinishRow(sums.get() + r * kCStride, b, scales, 0, m, column, used, out.Row<T>(m) + column);
     }
   }
 }
+
+#endif  // VLLM_WORDS
 
 // Computes items [begin, end): the panels for the first block of rows, then those for the second,
 // and so on.
 template <typename T>
 void MultiplyInt8Items(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
-                       const Int8Scales& scales, int64_t begin, int64_t end) {
+                       const Int8Scales& scales, int64_t block_rows, int64_t begin, int64_t end) {
   const int64_t panels = b.Count();
   while (begin < end) {
     const int64_t block = begin / panels;
     const int64_t panel = begin % panels;
     const int64_t stop = std::min(panels, panel + end - begin);
-    MultiplyInt8Panels<T>(out, a, a_stride, b, scales, block * kProductBlockRows,
-                          std::min(kProductBlockRows, out.count - block * kProductBlockRows), panel,
-                          stop);
+    const int64_t row = block * block_rows;
+    MultiplyInt8Panels<T>(out, a, a_stride, b, scales, row, std::min(block_rows, out.count - row),
+                          panel, stop);
     begin += stop - panel;
   }
 }
 
 void Int8MatMulItems(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Panels& b,
-                     const Int8Scales& scales, int64_t begin, int64_t end) {
+                     const Int8Scales& scales, int64_t block_rows, int64_t begin, int64_t end) {
   WithType(out.dtype, [&](auto element) HWY_ATTR {
-    MultiplyInt8Items<decltype(element)>(out, a, a_stride, b, scales, begin, end);
+    MultiplyInt8Items<decltype(element)>(out, a, a_stride, b, scales, block_rows, begin, end);
   });
 }
 
@@ -378,12 +386,16 @@ Int8Panels PackInt8(const int8_t* from, int64_t row_stride, int64_t column_strid
   Int8Panels b;
   b.depth = depth;
   b.columns = columns;
+  b.words = MultipliesWords();
   const int64_t groups = b.Groups();
-  b.data.assign(static_cast<size_t>(b.Count() * kWidth * groups * kGroupSize), 0);
+  const size_t size = static_cast<size_t>(b.Count() * kWidth * groups * kGroupSize);
+  b.data = hwy::AllocateAligned<int8_t>(size + 1);
+  if (b.data == nullptr) return b;
+  std::fill(b.data.get(), b.data.get() + size, int8_t{0});
   b.sums.assign(static_cast<size_t>(b.Count() * kWidth), 0);
   ParallelFor(columns, depth, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
-      int8_t* to = b.data.data() + (n / kWidth * groups * kWidth + n % kWidth) * kGroupSize;
+      int8_t* to = b.data.get() + (n / kWidth * groups * kWidth + n % kWidth) * kGroupSize;
       int32_t sum = 0;
       for (int64_t k = 0; k < depth; ++k) {
         const int8_t value = from[k * row_stride + n * column_stride];
@@ -400,10 +412,12 @@ void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Pa
                 const Int8Scales& scales) {
   auto& function = VLLM_CPU_DISPATCH(Int8MatMulItems);
   if (out.count == 0 || b.columns == 0) return;
-  const int64_t blocks = (out.count + kProductBlockRows - 1) / kProductBlockRows;
-  ParallelFor(
-      blocks * b.Count(), Int8Panels::kPanel * (b.depth + 1),
-      [&](int64_t begin, int64_t end) { function(out, a, a_stride, b, scales, begin, end); });
+  const int64_t block_rows = b.words ? GetWordBlockRows(out.count) : GetProductBlockRows(out.count);
+  const int64_t blocks = (out.count + block_rows - 1) / block_rows;
+  ParallelFor(blocks * b.Count(), Int8Panels::kPanel * (b.depth + 1),
+              [&](int64_t begin, int64_t end) {
+                function(out, a, a_stride, b, scales, block_rows, begin, end);
+              });
 }
 
 }  // namespace vllm

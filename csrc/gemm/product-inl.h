@@ -19,6 +19,7 @@
 #include "core/simd-inl.h"
 #include "gemm/blocks.h"
 #include "gemm/panels.h"
+#include "gemm/word_product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
@@ -26,8 +27,13 @@ namespace HWY_NAMESPACE {
 
 // The number of rows of A whose sums are in registers at once. With two vectors of columns there
 // are 12 sums, which leaves 4 of AVX2's 16 registers for the operands and covers the latency of
-// additions.
+// additions. AVX-512 has 32 registers: with 24 sums, fewer loads are made for each of them.
 constexpr size_t kTileRows = static_cast<size_t>(kProductTileRows);
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+constexpr size_t kTallRows = 2 * kTileRows;
+#else
+constexpr size_t kTallRows = kTileRows;
+#endif
 // The rows and depth of the part of A that is converted to float32 and read for many columns, and
 // the columns of the sums that are kept meanwhile: 200 KiB each. The depth is also the part of a
 // panel that is read at a time, long enough for a CPU to prefetch.
@@ -58,7 +64,7 @@ HWY_INLINE VF32 LoadB(const T* HWY_RESTRICT p, size_t width) {
 
 // c[r * c_stride + n] += or = sum over k < depth of a[r * a_stride + k] * b[k, n], for kRows rows
 // and two vectors of columns. It uses variables instead of arrays, because vectors of a length that
-// is unknown at compile time cannot be in arrays.
+// is unknown at compile time cannot be in arrays. kRows is at most kTileRows, or kTallRows.
 template <bool kTail, size_t kRows, typename T>
 HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const ColumnPair<T>& b,
                              size_t depth, float* HWY_RESTRICT c, size_t c_stride, bool add) {
@@ -67,6 +73,8 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
   const VF32 zero = hn::Zero(d);
   VF32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero;
   VF32 c30 = zero, c31 = zero, c40 = zero, c41 = zero, c50 = zero, c51 = zero;
+  [[maybe_unused]] VF32 c60 = zero, c61 = zero, c70 = zero, c71 = zero, c80 = zero, c81 = zero;
+  [[maybe_unused]] VF32 c90 = zero, c91 = zero, cA0 = zero, cA1 = zero, cB0 = zero, cB1 = zero;
   const T* HWY_RESTRICT b0 = b.b0;
   const T* HWY_RESTRICT b1 = b.b1;
   for (size_t k = 0; k < depth; ++k, b0 += b.stride, b1 += b.stride) {
@@ -82,6 +90,14 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
     if constexpr (kRows > 3) row(3, c30, c31);
     if constexpr (kRows > 4) row(4, c40, c41);
     if constexpr (kRows > 5) row(5, c50, c51);
+    if constexpr (kRows > 6) {
+      row(6, c60, c61);
+      row(7, c70, c71);
+      row(8, c80, c81);
+      row(9, c90, c91);
+      row(10, cA0, cA1);
+      row(11, cB0, cB1);
+    }
   }
   const auto store = [&](size_t r, VF32 s0, VF32 s1) HWY_ATTR {
     float* to = c + r * c_stride;
@@ -98,6 +114,14 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
   if constexpr (kRows > 3) store(3, c30, c31);
   if constexpr (kRows > 4) store(4, c40, c41);
   if constexpr (kRows > 5) store(5, c50, c51);
+  if constexpr (kRows > 6) {
+    store(6, c60, c61);
+    store(7, c70, c71);
+    store(8, c80, c81);
+    store(9, c90, c91);
+    store(10, cA0, cA1);
+    store(11, cB0, cB1);
+  }
 }
 
 // The same for whole panels and few rows, whose computation takes less time than a memory access. A
@@ -149,6 +173,12 @@ template <bool kTail, typename T>
 HWY_NOINLINE void MultiplyTiles(const float* a, size_t a_stride, size_t rows,
                                 const ColumnPair<T>& b, size_t depth, float* c, size_t c_stride,
                                 bool add) {
+  if constexpr (kTallRows > kTileRows) {
+    for (; rows >= kTallRows;
+         rows -= kTallRows, a += kTallRows * a_stride, c += kTallRows * c_stride) {
+      MultiplyTile<kTail, kTallRows>(a, a_stride, b, depth, c, c_stride, add);
+    }
+  }
   for (; rows >= kTileRows;
        rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
     MultiplyTile<kTail, kTileRows>(a, a_stride, b, depth, c, c_stride, add);
@@ -232,13 +262,24 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
   }
 }
 
-// Loads elements [0, n) as float32.
-template <typename A>
+// Returns v, elements of A, rounded to T if that is bfloat16: the instructions for products of
+// bfloat16 take nothing else, and all targets compute the same.
+template <typename A, typename T>
+HWY_INLINE VF32 RoundIf(VF32 v) {
+  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>() && !hwy::IsSame<A, T>()) {
+    return RoundTo<T>(v);
+  } else {
+    return v;
+  }
+}
+
+// Loads elements [0, n) as float32; see RoundIf.
+template <typename A, typename T>
 HWY_INLINE void ConvertToFloat(const A* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(Load(from + i), F32(), to + i);
-  if (i < n) hn::StoreN(LoadTail(from + i, n - i), F32(), to + i, n - i);
+  for (; i + lanes <= n; i += lanes) hn::StoreU(RoundIf<A, T>(Load(from + i)), F32(), to + i);
+  if (i < n) hn::StoreN(RoundIf<A, T>(LoadTail(from + i, n - i)), F32(), to + i, n - i);
 }
 
 // to[i] = from[i] + bias[i]; bias may be null.
@@ -267,12 +308,11 @@ HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bi
 // The memory of one thread for MultiplyByPanels.
 class ProductMemory {
  public:
-  ProductMemory()
-      : a_(hwy::AllocateAligned<float>(kAElements)),
-        c_(hwy::AllocateAligned<float>(kBlockRows * kCStride)) {}
-
-  float* a() { return a_.get(); }
-  float* c() { return c_.get(); }
+  float* a() { return Get(a_, kAElements); }
+  float* c() { return Get(c_, kBlockRows * kCStride); }
+#if VLLM_WORDS
+  WordMemory words;
+#endif
 
   // Two vectors are stored at a time; the second one of the last two may be outside the panel.
   static constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
@@ -281,17 +321,35 @@ class ProductMemory {
   static constexpr size_t kAElements = kBlockRows * (kBlockDepth + kRowPad);
   static_assert(kTileRows * (kTileDepth + kRowPad) <= kAElements, "a tile's depth must fit");
 
-  hwy::AlignedFreeUniquePtr<float[]> a_;
-  hwy::AlignedFreeUniquePtr<float[]> c_;
+  using Memory = hwy::AlignedFreeUniquePtr<float[]>;
+
+  static float* Get(Memory& memory, size_t size) {
+    if (memory == nullptr) memory = hwy::AllocateAligned<float>(size);
+    return memory.get();
+  }
+
+  Memory a_, c_;
 };
 
 // Multiplies `rows` rows, row i at row(i), by columns [first, last) of B. Passes results to
-// finish(row, count, column, columns, c): `count` rows from `row` on and `columns` columns from
-// `column` on, in float32 with kCStride elements from row to row.
+// finish(row, count, column, columns, c, c_stride): `count` rows from `row` on and `columns`
+// columns from `column` on, in float32 with kCStride elements from row to row.
 template <typename A, typename T, typename Row, typename Finish>
 HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first,
                                  size_t last, ProductMemory& memory, const Finish& finish) {
   const size_t depth = static_cast<size_t>(b.depth);
+#if VLLM_WORDS
+  if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
+    if (b.words) {
+      MultiplyWords<BFloat16Words>(
+          rows,
+          [&](size_t i, size_t from, size_t words, uint32_t* to)
+              HWY_ATTR { FillBFloat16Words(row(i), depth, from, words, to); },
+          b.GetWords(), first, last, UsesTiles(static_cast<int64_t>(rows)), memory.words, finish);
+      return;
+    }
+  }
+#endif
   const size_t block_depth = rows <= kTileRows ? kTileDepth : kBlockDepth;
   for (size_t i = 0; i < rows; i += kBlockRows) {
     const size_t count = HWY_MIN(kBlockRows, rows - i);
@@ -301,11 +359,11 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
       for (size_t k = 0; k < depth; k += block_depth) {
         const size_t part = HWY_MIN(block_depth, depth - k);
         for (size_t r = 0; r < count; ++r)
-          ConvertToFloat<A>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
+          ConvertToFloat<A, T>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
         MultiplyColumns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(),
                            ProductMemory::kCStride, k != 0);
       }
-      finish(i, count, column, end - column, memory.c());
+      finish(i, count, column, end - column, memory.c(), ProductMemory::kCStride);
     }
   }
 }

@@ -5,12 +5,21 @@
 
 #include "activation/activation.h"
 #include "core/rows.h"
+#include "gemm/panels.h"
 #include "moe/alignment.h"
 
 namespace vllm {
 
-// The experts' feed-forward layers. Their weights are packed as in gemm/panels.h, one expert after
-// the other.
+// Returns the panels, without data, of one expert's matrix. The caller of prepack_moe_weight gives
+// memory for the matrix without padding, so only matrices that need none are packed in words.
+inline Panels GetExpertPanels(DType dtype, int64_t depth, int64_t columns) {
+  Panels panels{nullptr, dtype, depth, columns, PrefersWords(dtype)};
+  panels.words = panels.words && panels.Elements() == depth * columns;
+  return panels;
+}
+
+// The experts' feed-forward layers. Their weights are packed as GetExpertPanels says, one expert
+// after the other.
 struct Experts {
   DType dtype = DType::kFloat32;  // of all weights and biases
   int64_t count = 0;
@@ -36,8 +45,9 @@ struct RouteWeights {
 };
 
 // out[t] = sum over the choices of token t of weight * (gate(input[t] * w13 + bias13) * w2 +
-// bias2), in float32 and rounded once. `routes` are aligned to blocks of 1 and have `topk` choices
-// for each token; choices without an expert add nothing.
+// bias2), in float32 and rounded once. If the dtype is bfloat16, the results of the gate are
+// rounded too. `routes` are aligned to blocks of 1 and have `topk` choices for each token; choices
+// without an expert add nothing.
 void ApplyExperts(const Rows& out, const Rows& input, const Experts& experts, int64_t topk,
                   const std::vector<int32_t>& routes, const RouteWeights& weights);
 

@@ -49,8 +49,8 @@ HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_
                                  size_t last, const Row& row, ProductMemory& memory) {
   const size_t columns = static_cast<size_t>(stage.columns);
   const int64_t start = stage.starts[expert];
-  const Panels panels{static_cast<const T*>(stage.weights) + expert * stage.depth * stage.columns,
-                      stage.dtype, stage.depth, stage.columns};
+  Panels panels = GetExpertPanels(stage.dtype, stage.depth, stage.columns);
+  panels.data = static_cast<const T*>(stage.weights) + expert * stage.depth * stage.columns;
   const T* bias =
       stage.bias == nullptr ? nullptr : static_cast<const T*>(stage.bias) + expert * stage.columns;
   float* out = stage.out + start * stage.columns;
@@ -58,12 +58,13 @@ HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_
       static_cast<size_t>(stage.starts[expert + 1] - start),
       [&](size_t i) HWY_ATTR { return row(start + static_cast<int64_t>(i)); }, panels, first, last,
       memory,
-      [&](size_t i, size_t count, size_t column, size_t width, const float* c) HWY_ATTR {
-        for (size_t r = 0; r < count; ++r) {
-          AddBias(c + r * ProductMemory::kCStride, bias == nullptr ? nullptr : bias + column,
-                  out + (i + r) * columns + column, width);
-        }
-      });
+      [&](size_t i, size_t count, size_t column, size_t width, const float* c, size_t c_stride)
+          HWY_ATTR {
+            for (size_t r = 0; r < count; ++r) {
+              AddBias(c + r * c_stride, bias == nullptr ? nullptr : bias + column,
+                      out + (i + r) * columns + column, width);
+            }
+          });
 }
 
 // Computes items [begin, end): panel by panel, with the active experts one after the other in each.

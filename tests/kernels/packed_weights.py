@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: Rows, depth, columns: below and above the sizes of registers, panels and blocks of rows, depth
-#: and columns; empty.
+#: Rows, depth, columns: below and above the sizes of registers, tiles, panels and blocks of rows,
+#: depth and columns; empty.
 SHAPES = [
     (1, 1, 1),
     (1, 5, 16),
@@ -26,6 +26,10 @@ SHAPES = [
     (13, 600, 290),
     (97, 33, 65),
     (200, 270, 272),
+    (5, 96, 70),
+    (16, 64, 130),
+    (40, 130, 64),
+    (256, 4200, 20),
     (0, 8, 8),
     (3, 0, 8),
     (3, 8, 0),

@@ -107,6 +107,32 @@ def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
     assert torch.equal(many, one)
 
 
+@pytest.mark.parametrize("rows", [4, 20])
+def test_not_a_number_and_infinity_stay_in_their_rows(
+    ops: Any, dtype: torch.dtype, rows: int
+) -> None:
+    """Instructions multiply more rows and a greater depth than the matrices have."""
+    a, b = torch.randn(rows, 37).to(dtype), (torch.rand(37, 50) + 0.5).to(dtype)
+    a[1, 36], a[3, 0] = math.nan, math.inf
+    c = torch.empty(rows, 50, dtype=dtype)
+    with packed(ops, b) as handle:
+        ops.onednn_mm(c, a, None, handle)
+    assert bool(c[1].isnan().all())
+    assert bool(c[3].isposinf().all())
+    rest = [row for row in range(rows) if row not in {1, 3}]
+    check_product(c[rest], a[rest], b, None)
+
+
+def test_rows_do_not_depend_on_the_rows_around_them(ops: Any, dtype: torch.dtype) -> None:
+    """Above a few rows, the order of the sums is that of the depth in every block."""
+    a, b = torch.randn(600, 2200).to(dtype), torch.randn(2200, 100).to(dtype)
+    all_rows, some = torch.empty(600, 100, dtype=dtype), torch.empty(40, 100, dtype=dtype)
+    with packed(ops, b) as handle:
+        ops.onednn_mm(all_rows, a, None, handle)
+        ops.onednn_mm(some, a[300:340], None, handle)
+    assert torch.equal(all_rows[300:340], some)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -85,6 +85,8 @@ def test_variable_may_be_empty_or_in_capitals(variable: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+#: Linux's names of the features that amx uses in addition to ZEN4.
+AMX = {"amx_bf16", "amx_int8", "amx_tile"}
 #: Linux's names of the features that avx3_zen4 may use in addition to Skylake-X's AVX-512.
 ZEN4 = {
     "avx512_bf16",
@@ -100,18 +102,53 @@ ZEN4 = {
 }
 
 
-def test_bfloat16_of_the_cpu_is_used() -> None:
-    """On CPUs of both Intel and AMD."""
+def cpu_flags() -> set[str]:
+    """Linux's names of this CPU's features; empty where Linux does not tell."""
     info = Path("/proc/cpuinfo")
     found = re.search(
         r"^flags\s*:(.*)", info.read_text(encoding="utf-8") if info.exists() else "", re.MULTILINE
     )
-    if not found or not set(found.group(1).split()) >= ZEN4:
+    return set(found.group(1).split()) if found else set()
+
+
+def test_bfloat16_of_the_cpu_is_used() -> None:
+    """On CPUs of both Intel and AMD."""
+    if not cpu_flags() >= ZEN4:
         pytest.skip("this CPU has no AVX-512 with bfloat16")
-    assert python("", "-c", ASK).stdout.strip() == "avx3_zen4"
+    want = "amx" if cpu_flags() >= AMX else "avx3_zen4"
+    assert python("", "-c", ASK).stdout.strip() == want
 
 
-@pytest.mark.parametrize("rank", range(4))
+#: Lets Linux refuse the permission for tiles to this process, as for a CPU without them:
+#: ARCH_REQ_XCOMP_PERM fails if a signal stack is too small for the tiles.
+REFUSED = """
+import ctypes
+
+class Stack(ctypes.Structure):
+    _fields_ = [("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+memory = ctypes.create_string_buffer(6000)
+stack = Stack(ctypes.addressof(memory), 0, 6000)
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) == 0
+"""
+
+
+def test_tiles_that_linux_refuses_are_not_used() -> None:
+    if not cpu_flags() >= AMX:
+        pytest.skip("this CPU has no AMX")
+    done = python("", "-c", REFUSED + ASK)
+    assert done.stdout.strip() == "avx3_zen4", done.stderr
+    product = "c = torch.empty(8, 16); b = torch.eye(16)[:8]"
+    multiply = (
+        f"; {product}; a = torch.eye(8).bfloat16(); c = c.bfloat16(); "
+        "handle = torch.tensor(torch.ops._C.create_onednn_mm_handler(b.bfloat16(), 8)); "
+        "torch.ops._C.onednn_mm(c, a, None, handle); assert torch.equal(c, b.bfloat16())"
+    )
+    done = python("", "-c", REFUSED + ASK + multiply)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("rank", range(5))
 def test_numerical_tests(pytestconfig: pytest.Config, rank: int) -> None:
     """Rank 0 is the best compiled instruction set."""
     sets = compiled()

@@ -82,7 +82,8 @@ def test_cpu_isa(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_ISA", "avx512")
     with pytest.raises(
         ValueError,
-        match=r"^VLLM_CPU_ISA='avx512': expected one of sse2, avx2, avx3, avx3_zen4, in any case$",
+        match=r"^VLLM_CPU_ISA='avx512': expected one of sse2, avx2, avx3, avx3_zen4, amx, in any "
+        r"case$",
     ):
         _ = envs.VLLM_CPU_ISA
     monkeypatch.setattr(platform, "machine", lambda: "vax")

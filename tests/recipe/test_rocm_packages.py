@@ -207,8 +207,8 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
 def test_registered_schemas_are_upstreams(built: Built) -> None:
     script = (
         "import torch\n"
-        "from vllm import _ops\n"
-        "spaces = {s for name in _ops.load() for s in _ops.LIBRARIES[name].namespaces}\n"
+        "from vllm._kernels import loader\n"
+        "spaces = {s for name in loader.load() for s in loader.LIBRARIES[name].namespaces}\n"
         "for name in torch._C._dispatch_get_all_op_names():\n"
         "    if name.partition('::')[0] in spaces:\n"
         "        for schema in torch._C._jit_get_schemas_for_operator(name):\n"
@@ -269,8 +269,8 @@ def test_no_kernel_uses_scratch_memory(codes: dict[str, list[Code]]) -> None:
 
 LAUNCH = """
 import torch
-from vllm import _ops
-_ops.load()
+from vllm._kernels import loader
+loader.load()
 key = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 x = torch.ones(3, 32)
 calls = (

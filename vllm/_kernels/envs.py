@@ -50,8 +50,8 @@ def _one_of(*accepted: str) -> Callable[[str], str]:
 
 
 #: Architecture of the host → instruction sets that the CPU kernels are compiled for, lowest first
-#: (csrc/core/cpu_targets.h).
-CPU_ISAS = {"x86_64": ("sse2", "avx2", "avx3", "avx3_zen4")}
+#: (csrc/core/cpu_targets.h, csrc/core/amx.h).
+CPU_ISAS = {"x86_64": ("sse2", "avx2", "avx3", "avx3_zen4", "amx")}
 
 
 def _cpu_isa(value: str) -> str:
@@ -80,7 +80,8 @@ VARIABLES = {
         None,
         "The best instruction set that the CPU kernels may use. If the CPU lacks it, they use the "
         "next lower one. Unset: no limit. The kernels read the variable once, at the first op. "
-        "avx3 is the AVX-512 of Skylake-X, avx3_zen4 that of Zen 4 and Sapphire Rapids.",
+        "avx3 is the AVX-512 of Skylake-X, avx3_zen4 that of Zen 4 and Sapphire Rapids, "
+        "amx adds Sapphire Rapids' matrix instructions.",
     ),
     "VLLM_SLEEP_MEM_CHUNK_SIZE": Variable(
         _chunk_size,

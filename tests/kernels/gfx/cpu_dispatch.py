@@ -47,7 +47,7 @@ def register() -> None:
 
 def pytest_sessionstart() -> None:
     """Load the libraries and register."""
-    from vllm import _ops
+    from vllm._kernels import loader
 
-    _ops.load()
+    loader.load()
     register()

@@ -279,8 +279,9 @@ def cpu_fused_moe(  # noqa: PLR0917 - upstream's signature
     """Compute the experts' feed-forward layers for routed tokens, and their weighted sum.
 
     ``output[t] = sum over k of topk_weights[t, k] * (act(input[t] @ w13[e].T + w13_bias[e]) @
-    w2[e].T + w2_bias[e])`` with ``e = topk_id[t, k]``, computed in float32 and rounded once. All
-    sizes are supported.
+    w2[e].T + w2_bias[e])`` with ``e = topk_id[t, k]``, computed in float32 and rounded once. In
+    bfloat16, the results of ``act`` are rounded too, because CPUs multiply bfloat16 only by
+    bfloat16. All sizes are supported.
 
     Source: Shazeer et al., 2017 (arXiv:1701.06538), equation 1; the layers from Shazeer, 2020
         (arXiv:2002.05202).
