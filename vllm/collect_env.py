@@ -37,7 +37,7 @@ def get_env_info() -> EnvInfo:
 
 
 def main() -> int:
-    """Print the report as text, whatever the command line says."""
+    """Print the report as text; the command line is ignored."""
     return collect_env.main([])
 
 

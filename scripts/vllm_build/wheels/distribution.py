@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: The interpreters that the thin face supports.
 PYTHON = ">=3.10"
-#: Entry points of ours beside the engine's: it asks the first one which platform to use.
+#: Our entry points, in addition to the engine's: it asks the first one which platform to use.
 ENTRY_POINTS = {"vllm.platform_plugins": {"kernels": "vllm._kernels.engine:platform"}}
 #: Folder in which setuptools assembles a wheel; None means setuptools' default, ``build/``.
 _staging: str | None = None
