@@ -254,7 +254,8 @@ HWY_INLINE void MultiplyTileBlock(size_t row, size_t rows, const Fill& fill, con
   const size_t strips = (rows + kStripRows - 1) / kStripRows;
   // Fewer rows leave room for more of their words.
   const size_t most = blocks.words * blocks.rows / (strips * kStripRows) / kTileWords * kTileWords;
-  const size_t parts = HWY_MAX(1, (b.words + most - 1) / most);
+  // At least one part, even of a product without words.
+  const size_t parts = b.words == 0 ? 1 : (b.words + most - 1) / most;
   const size_t step = ((b.words + parts - 1) / parts + kTileWords - 1) / kTileWords * kTileWords;
   // If A is kept as a whole, the sums of few columns are finished while they are in the cache.
   const size_t columns = parts == 1 ? 8 * kTileWords : blocks.columns;

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SECTIONS = [
     "schema",
     "vllm",
+    "engine",
     "platform",
     "components",
     "torch",
