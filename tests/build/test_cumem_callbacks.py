@@ -32,9 +32,9 @@ def gives_back(handle):
     free(handle[2])
     raise KeyError("mine")
 known_twice = []
-module.init_module(gives_back, lambda address: known_twice.append(address) or NOBODY)
+module.init_module(gives_back, lambda address: known_twice.append(address) or UNKNOWN_HANDLE)
 assert malloc(1) is None
-assert f"returned another allocation: {NOBODY}" in reported[0]
+assert f"returned another allocation: {UNKNOWN_HANDLE}" in reported[0]
 assert reported[1:] == ["KeyError: 'mine'"]
 reported.clear()
 assert (left(), len(known_twice)) == (NOTHING, 1)

@@ -199,9 +199,9 @@ with raises(ValueError, "mine"):
         raise ValueError("mine")
 assert (allocator.current_tag, allocator._open_pools) == ("default", 0)
 with raises(RuntimeError, "there is no allocation"):
-    cumem.create_and_map(NOBODY)
+    cumem.create_and_map(UNKNOWN_HANDLE)
 with raises(RuntimeError, "there is no allocation"):
-    cumem.unmap_and_release(NOBODY)
+    cumem.unmap_and_release(UNKNOWN_HANDLE)
 """
     run(site, driver, START + code)
 

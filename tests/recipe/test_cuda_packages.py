@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from full_suite import full_only
+from package_runs import environ
 from trees import copy_tree, misses
 
 from vllm_build.conda import package_channel, package_checks, package_job, package_request, variants
@@ -50,19 +51,8 @@ class Built:
 
 
 def build(tree: Path, output: Path) -> Built:
-    kept = (
-        "PATH",
-        "HOME",
-        "CCACHE_DIR",
-        "VLLM_BUILD_CACHE",
-        "XDG_CACHE_HOME",
-        "MAX_JOBS",
-        "COVERAGE_PROCESS_CONFIG",
-    )
-    env = {key: value for key in kept if (value := os.environ.get(key))}
     # The smallest set of FlashAttention with both libraries; the full set takes hours.
-    env |= {
-        "PYTHONPATH": str(tree / "scripts"),
+    env = environ(tree) | {
         "TORCH_CUDA_ARCH_LIST": ARCHITECTURE,
         "VLLM_FA_SET": "check",
     }

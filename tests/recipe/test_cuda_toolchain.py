@@ -150,7 +150,7 @@ def test_the_allocator_declares_the_driver_as_the_toolkit_does(
     check = ROOT / "tests" / "data" / "fake_cuda" / "check_driver.cc"
     toolkit.run(
         f'"$CXX" $CXXFLAGS -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I{ROOT / "csrc"} '
-        f"{check}",
+        f"-I{check.parents[1]} {check}",
         tmp_path,
     )
 

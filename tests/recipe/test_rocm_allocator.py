@@ -56,7 +56,7 @@ def test_the_allocator_declares_the_runtime_as_hip_does(prefix: Path, tmp_path: 
     check = ROOT / "tests" / "data" / "fake_hip" / "check_runtime.cc"
     command = (
         '"$HIPCXX" -D__HIP_PLATFORM_AMD__ -std=c++17 -Wall -Wextra -Werror -fsyntax-only '
-        f'-isystem "$ROCM_PATH/include" -I{ROOT / "csrc"} '
+        f'-isystem "$ROCM_PATH/include" -I{ROOT / "csrc"} -I{ROOT / "tests" / "data"} '
     )
     run(prefix, f"{command} {check}", tmp_path)
     # The check can fail.

@@ -22,6 +22,7 @@ import pytest
 import upstream_schemas
 from code_objects import Code, Tools
 from full_suite import FULL
+from package_runs import environ
 
 from vllm_build.architectures import gpu_targets
 from vllm_build.checks import elf
@@ -77,17 +78,7 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built() -> Built:
-    kept = (
-        "PATH",
-        "HOME",
-        "CCACHE_DIR",
-        "VLLM_BUILD_CACHE",
-        "XDG_CACHE_HOME",
-        "MAX_JOBS",
-        "COVERAGE_PROCESS_CONFIG",
-    )
-    env = {key: value for key in kept if (value := os.environ.get(key))}
-    env |= {"PYTHONPATH": str(ROOT / "scripts"), "PYTORCH_ROCM_ARCH": ";".join(ARCHITECTURES)}
+    env = environ(ROOT) | {"PYTORCH_ROCM_ARCH": ";".join(ARCHITECTURES)}
     output = ROOT / "output" / ("rocm-all" if FULL else "rocm-two")
     command = [sys.executable, "-m", "vllm_build", "package", "rocm", "--json"]
     done = subprocess.run(

@@ -43,7 +43,7 @@ UNMAP, TO_HOST, TO_DEVICE = (
 )
 
 #: The name of an allocation that does not exist.
-NOBODY = (0, 1, 2, [(3, 1)] if hasattr(driver, "hipMemUnmap") else 3)
+UNKNOWN_HANDLE = (0, 1, 2, [(3, 1)] if hasattr(driver, "hipMemUnmap") else 3)
 
 #: An allocation: device, size, address, and its handle: a number (CUDA) or a list (ROCm).
 Handle = tuple[int, int, int, Any]

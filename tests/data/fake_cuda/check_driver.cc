@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // csrc/allocator/cuda_driver.h against the toolkit's own headers: values, the place of every
 // member, and the shape of every function.
-#include <cstddef>
-#include <type_traits>
-
 #include <cuda.h>
 #include <cudaTypedefs.h>
 
 #include "allocator/cuda_driver.h"
+#include "same_interface.h"
 
 namespace mine = vllm::allocator::cuda;
 
-#define SAME(ours, theirs) \
-  static_assert(static_cast<long long>(ours) == static_cast<long long>(theirs), #theirs)
 SAME(mine::kSuccess, CUDA_SUCCESS);
 SAME(mine::kOutOfMemory, CUDA_ERROR_OUT_OF_MEMORY);
 SAME(mine::kDeinitialized, CUDA_ERROR_DEINITIALIZED);
@@ -25,9 +21,6 @@ SAME(mine::kGranularityMinimum, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
 SAME(0, CU_MEM_HANDLE_TYPE_NONE);
 SAME(0, CU_GET_PROC_ADDRESS_DEFAULT);
 
-#define PLACE(ours, our_member, theirs, their_member)                     \
-  SAME(offsetof(mine::ours, our_member), offsetof(theirs, their_member)); \
-  SAME(sizeof(mine::ours::our_member), sizeof(theirs{}.their_member))
 SAME(sizeof(mine::Location), sizeof(CUmemLocation));
 PLACE(Location, type, CUmemLocation, type);
 PLACE(Location, id, CUmemLocation, id);
@@ -44,22 +37,6 @@ PLACE(AllocationProperties, reserved, CUmemAllocationProp, allocFlags.reserved);
 SAME(sizeof(mine::AccessDescription), sizeof(CUmemAccessDesc));
 PLACE(AccessDescription, location, CUmemAccessDesc, location);
 PLACE(AccessDescription, flags, CUmemAccessDesc, flags);
-
-// Two types are passed alike: pointers as pointers, everything else as integers of one size.
-template <typename A, typename B>
-constexpr bool kAlike = std::is_pointer_v<A> == std::is_pointer_v<B> && sizeof(A) == sizeof(B);
-
-template <typename Ours, typename Theirs>
-struct Alike : std::false_type {};
-template <typename R, typename... Ours, typename S, typename... Theirs>
-struct Alike<R (*)(Ours...), S (*)(Theirs...)> {
-  static constexpr bool Compare() {
-    if constexpr (sizeof...(Ours) == sizeof...(Theirs))
-      return kAlike<R, S> && (... && kAlike<Ours, Theirs>);
-    return false;
-  }
-  static constexpr bool value = Compare();
-};
 
 // The typedefs carry the release that brought the interface, which is the number we ask for; a
 // wrong one has none.
