@@ -77,6 +77,20 @@ def test_the_cpu_needs_no_part_of_a_toolkit(root: Path, tmp_path: Path) -> None:
     assert not [build.id for build in closure if "cuda" in build.id or build.id.startswith("rocm")]
 
 
+def test_packages_that_are_only_run_with_do_not_rename_the_kernels(
+    root: Path, tmp_path: Path
+) -> None:
+    request = request_for(root, "cpu", tmp_path)
+    run_only = {"certifi", "transformers"} & set(
+        needed_builds.toolchain_builds(request)
+    )
+    assert {"certifi", "transformers"} <= run_only
+    for noarch in (False, True):
+        assert run_only.isdisjoint(needed_builds.package_builds(request, noarch=noarch))
+    assert "gxx_linux-64" in needed_builds.package_builds(request, noarch=False)
+    assert "gxx_linux-64" not in needed_builds.package_builds(request, noarch=True)
+
+
 @pytest.mark.parametrize(("name", "release"), [("cuda124", "12.4"), ("cuda13", "13.0")])
 def test_a_cuda_variant_needs_the_toolkit_of_its_release_alone(
     root: Path, tmp_path: Path, name: str, release: str
@@ -173,9 +187,11 @@ def test_the_locked_sources_that_are_compiled_are_fetched(
         package_job.third_party_fetch, "fetch", lambda source, *_: fetched.append(source.name)
     )
     package_job.fetch_sources(request_for(root, "cpu", tmp_path), console)
-    assert fetched == []
+    assert fetched == ["vllm"]
+    fetched.clear()
     package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
-    assert fetched == ["cutlass", "flash-attention"]
+    assert sorted(fetched) == ["cutlass", "flash-attention", "vllm"]
+    fetched.clear()
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
     package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
-    assert fetched == ["cutlass", "flash-attention"], "nothing is written with it for 7.5"
+    assert fetched == ["vllm"], "nothing is written with it for 7.5"

@@ -35,7 +35,7 @@ def _builds_that_make(request: Request, names: frozenset[str]) -> list[str]:
 
 
 def toolchain_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that the recipes need.
+    """Ids of the toolchain builds that the recipes need to build, to install and to run.
 
     Packages for other interpreters and toolkits are left out.
     """
@@ -47,15 +47,15 @@ def toolchain_builds(request: Request) -> list[str]:
     )
 
 
-def package_builds(request: Request) -> list[str]:
-    """Ids of the toolchain builds that the noarch package needs.
+def package_builds(request: Request, *, noarch: bool) -> list[str]:
+    """Ids of the toolchain builds that determine the content of the noarch package or the others.
 
-    They are the same for all variants with the same Python.
+    Those of the noarch package are the same for all variants with the same Python.
     """
     return _builds_that_make(
         request,
-        recipe_outputs.package_tools(
-            request.root, request.variant, recipe_stamp.values(request.root)
+        recipe_outputs.build_names(
+            request.root, request.variant, recipe_stamp.values(request.root), noarch=noarch
         ),
     )
 
@@ -69,11 +69,11 @@ def require_toolchain(request: Request) -> None:
         ToolchainError: there is no recipe.
     """
     every = sources.load(request.root)
-    for name in sorted(
-        recipe_outputs.required_names(
-            request.root, request.variant, recipe_stamp.values(request.root)
-        )
-    ):
+    needed = recipe_outputs.required_names(
+        request.root, request.variant, recipe_stamp.values(request.root)
+    )
+    # The interpreter comes first: without it, every package that is compiled for it is missing.
+    for name in sorted(needed, key=lambda name: (name != "python", name)):
         made = [build for build in every if name in build.makes]
         if made and not any(_fits(build, request.variant) for build in made):
             (key,) = {key for build in made for key in _CHOSEN_BY if key in build.variant}

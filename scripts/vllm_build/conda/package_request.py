@@ -93,8 +93,8 @@ def stamps(request: Request) -> dict[str, str]:
         found["flash_attention_set"] = request.settings.flash_attention_set
     if request.channel == package_channel.LOCAL:
         chosen = {
-            "channel_digest": needed_builds.toolchain_builds(request),
-            "package_channel_digest": needed_builds.package_builds(request),
+            "channel_digest": needed_builds.package_builds(request, noarch=False),
+            "package_channel_digest": needed_builds.package_builds(request, noarch=True),
         }
         found |= {
             key: channel_build.channel_digest(request.root, builds)[: tree_digests.SHORT]

@@ -100,28 +100,34 @@ def required_names(root: Path, variant: Variant, overrides: Mapping[str, str]) -
         ConfigurationError: as ``render``.
     """
     recipes = _rendered(root, variant, overrides)
-    names = {
-        str(entry).split(" ", 1)[0]
-        for recipe in recipes
-        for kind in ("build", "host", "run")
-        for entry in recipe["requirements"].get(kind, [])
-    }
-    return frozenset(names - {recipe["package"]["name"] for recipe in recipes})
+    own = {recipe["package"]["name"] for recipe in recipes}
+    return _names(recipes, "build", "host", "run") - own
 
 
-def package_tools(root: Path, variant: Variant, overrides: Mapping[str, str]) -> frozenset[str]:
-    """Names of the packages that noarch outputs are built with.
+def build_names(
+    root: Path, variant: Variant, overrides: Mapping[str, str], *, noarch: bool
+) -> frozenset[str]:
+    """Names of the packages that the noarch outputs, or the others, are built with.
+
+    An output's content depends on these, and not on what it only runs with.
 
     Raises:
         ConfigurationError: as ``render``.
     """
     recipes = [
-        recipe for recipe in _rendered(root, variant, overrides) if recipe["build"].get("noarch")
+        recipe
+        for recipe in _rendered(root, variant, overrides)
+        if bool(recipe["build"].get("noarch")) == noarch
     ]
+    return _names(recipes, "build", "host")
+
+
+def _names(recipes: list[dict[str, Any]], *kinds: str) -> frozenset[str]:
     return frozenset(
         str(entry).split(" ", 1)[0]
         for recipe in recipes
-        for entry in recipe["requirements"].get("host", [])
+        for kind in kinds
+        for entry in recipe["requirements"].get(kind, [])
     )
 
 
