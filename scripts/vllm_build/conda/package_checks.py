@@ -173,6 +173,8 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
             extra = {
                 "HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis"),
                 "OMP_WAIT_POLICY": "PASSIVE",
+                # `make test-full` sets it.
+                "VLLM_TEST_FULL": request.settings.inherited.get("VLLM_TEST_FULL", ""),
             }
             command = [*pytest, "--rootdir", folder, "--confcutdir", folder, folder]
             printed[name] = conda_environment.run_in(
