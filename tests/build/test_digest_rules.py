@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from digest_table import (
     TABLE,
     UNNAMED,
 )
+from trees import copy_tree
 
 from vllm_build.digests import digest_rules, kernel_inputs, tree_digests, tree_files
 from vllm_build.toolchain import channel_build, toolchain_builds
@@ -117,10 +117,8 @@ def test_no_exclusion_is_dead(root: Path, name: str) -> None:
 
 
 @pytest.fixture
-def tree(root: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "tree"
-    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "*.so"))
-    return copy
+def tree(tmp_path: Path) -> Path:
+    return copy_tree(tmp_path / "tree")
 
 
 def channel_digest(root: Path) -> str:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from full_suite import FULL
 from package_runs import (  # noqa: F401 -- fixtures
     ROOT,
     Done,
@@ -146,7 +147,7 @@ NOT_HERE = (
 def test_tests_of_kernels_and_package_in_the_installed_environment(
     request_: package_request.Request, loud: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, said in package_checks.installed_tests(request_, loud).items():
+    for name, said in package_checks.installed_tests(request_, loud, full=FULL).items():
         last = said.strip().splitlines()[-1]
         with capsys.disabled():
             print(f"\ntests/{name} in the installed environment: {last}")
