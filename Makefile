@@ -21,7 +21,8 @@ CLEAN := env -u PYTHONPATH -u PYTHONHOME
 # One process for each processor; tests that share what a fixture makes stay together (tests/support/parallel_groups.py).
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 # Builds use all processors themselves. Two at a time hide the waiting of each other, and fit into 16 GiB of memory.
-TWO := -n 2 --dist loadfile
+# The next run removes the folders of the quick tests; to remove them now would take minutes.
+TWO := -n 2 --dist loadfile -o tmp_path_retention_count=2
 # pip, which takes from its configuration only how to reach an index: constraints, `user` and `target` are not meant for .venv.
 PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/util/processes/pip_process.py --quiet
 

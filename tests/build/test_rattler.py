@@ -81,6 +81,15 @@ def test_a_failing_script_ends_with_its_last_lines(tmp_path: Path, console: Cons
     assert "before" in log.read_text(encoding="utf-8")
 
 
+def test_a_failing_test_ends_with_its_last_lines(tmp_path: Path, console: Console) -> None:
+    path = recipe(tmp_path, "echo built", test="echo the reason >&2; exit 3")
+    with pytest.raises(PackageTestError) as caught:
+        build(tmp_path, path, console)
+    assert "the reason" in caught.value.message
+    log = Path(str(caught.value.remedy).partition("the whole log: ")[2])
+    assert "the reason" in log.read_text(encoding="utf-8")
+
+
 def test_a_missing_compiler_is_named(tmp_path: Path, console: Console) -> None:
     with pytest.raises(ToolchainError) as caught:
         build(tmp_path, recipe(tmp_path, host="[gxx_linux-64 12.*]"), console)

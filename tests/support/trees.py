@@ -39,9 +39,8 @@ def copy_tree(target: Path, *left_out: str, symlinks: bool = False) -> Path:
     """
 
     def ignore(folder: str, names: list[str]) -> set[str]:
-        patterns = _NOWHERE
-        if folder == str(ROOT):
-            patterns += _NOT_AT_THE_TOP + left_out
+        at_the_top = (*_NOT_AT_THE_TOP, *left_out) if folder == str(ROOT) else ()
+        patterns = (*_NOWHERE, *at_the_top)
         return {name for name in names for pattern in patterns if fnmatch(name, pattern)}
 
     return shutil.copytree(ROOT, target, ignore=ignore, symlinks=symlinks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows the logs of rattler-build's build scripts while they grow."""
+"""Shows the logs of rattler-build's scripts, for builds and for tests, while they grow."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
+#: Where rattler-build writes logs, of build scripts and of the tests of packages.
+_LOGS = ("bld/*/work/conda_build.log", "test/*/test/conda_build.log")
 #: The number of lines that are kept for error messages.
 _TAIL = 25
 
@@ -34,7 +36,7 @@ class ScriptLogs:
 
     def skip_existing(self) -> None:
         """Skip the existing content of logs from earlier builds."""
-        for path in self.folder.glob("bld/*/work/conda_build.log"):
+        for path in self._paths():
             stream = path.open("rb")
             stream.seek(0, os.SEEK_END)
             self._open[path] = (os.fstat(stream.fileno()).st_ino, stream, b"")
@@ -44,7 +46,7 @@ class ScriptLogs:
 
         An open file can still be read after the build has removed it, so no line is lost.
         """
-        for path in self.folder.glob("bld/*/work/conda_build.log"):
+        for path in self._paths():
             try:
                 inode = path.stat().st_ino
                 known = self._open.get(path)
@@ -60,6 +62,9 @@ class ScriptLogs:
                 continue
         for path in list(self._open):
             self._read(path)
+
+    def _paths(self) -> list[Path]:
+        return [path for pattern in _LOGS for path in self.folder.glob(pattern)]
 
     def _read(self, path: Path) -> None:
         inode, stream, rest = self._open[path]
