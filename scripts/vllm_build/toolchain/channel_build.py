@@ -17,7 +17,9 @@ from vllm_build.toolchain import (
     channel_views,
     toolchain_builds,
     toolchain_lock,
+    wheel_libraries,
     wheel_recipe,
+    wheel_table,
 )
 from vllm_build.toolchain.channel_digests import build_digests, combined, files_of
 from vllm_build.toolchain.locked_files import Fetcher
@@ -116,14 +118,12 @@ class _Builder:
             self.fetcher.folder_of(files, work / "sources")
             recipe = build.recipe
             if build.wheel is not None:
+                wheel = work / "sources" / files[0].filename
                 recipe = wheel_recipe.write(
-                    self.root,
-                    build.wheel,
-                    files[0],
-                    work / "sources" / files[0].filename,
-                    build.run,
-                    work,
+                    self.root, build.wheel, files[0], wheel, build.run, work
                 )
+                libraries = wheel_table.read(self.root).libraries
+                wheel_libraries.require(build.wheel.wheel, wheel, build.run, libraries)
             packages = recipe_builder.build(
                 recipe,
                 variants={key: [value] for key, value in build.variant.items()},
