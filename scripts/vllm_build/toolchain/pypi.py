@@ -199,7 +199,12 @@ def _download(
             f"no space left on the disk while downloading {what}",
             remedy="free some space, or set VLLM_BUILD_CACHE to another disk",
         )
-    for (requirement, sha256), (name, version, _) in zip(requirements.items(), wanted, strict=True):
+    named = pip_answers.unmatched(done)
+    asked_for = zip(requirements.items(), wanted, strict=True)
+    # One call of pip for each takes a while, so the one that pip names comes first.
+    for (requirement, sha256), (name, version, _) in sorted(
+        asked_for, key=lambda item: item[0][0] != named
+    ):
         asked, found = _report([requirement], selection, inherited)
         if not found:
             raise _not_found(f"{name} {version}", asked, locked, inherited)
