@@ -20,6 +20,11 @@ _GLIBC = re.compile(r"(libc|libm|libpthread|libdl|librt|libutil|libresolv|ld-lin
 _MAGIC = b"\x7fELF"
 
 
+def is_glibc(library: str) -> bool:
+    """Whether a shared library is a part of glibc, which every machine has."""
+    return bool(_GLIBC.fullmatch(library))
+
+
 def _libraries(wheel: Path) -> Iterator[tuple[str, elf.SharedLibrary]]:
     """The libraries and programs in a wheel, by their paths in it."""
     with zipfile.ZipFile(wheel) as archive:
@@ -55,7 +60,7 @@ def complaints(downloaded: Path, run: Sequence[str], providers: Mapping[str, str
     said: dict[str, None] = {}
     for name, library in found.items():
         for needed in library.needed:
-            if needed in own or _GLIBC.match(needed):
+            if needed in own or is_glibc(needed):
                 continue
             package = providers.get(needed)
             if package is None:
