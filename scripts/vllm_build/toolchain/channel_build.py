@@ -271,11 +271,11 @@ def ensure(
         for subdir in channel_index.SUBDIRS:
             (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
         view = channel_views.refresh(builder.whole)
-        missing = [build for build in chosen if builder.record(build) is None]
-        builder.fetch_wheels(missing)
+        missing = {build.id: build for build in chosen if builder.record(build) is None}
+        builder.fetch_wheels(list(missing.values()))
         first, rest = build_order.split(chosen)
         # From the other end, so that both processes meet in the middle.
-        second = [build.id for build in reversed(rest) if build in missing and not build.needs]
+        second = [build.id for build in reversed(rest) if build.id in missing and not build.needs]
         outcomes = {}
         with second_builder.running(root, second, inherited, console) as made_there:
             for build in (*first, *rest):

@@ -52,7 +52,7 @@ def running(
     if not is_worthwhile(len(ids)):
         yield set
         return
-    console.info(f"    a second process makes {len(ids)} of the wheels")
+    console.info(f"    a second process helps with {len(ids)} wheels")
     with tempfile.TemporaryDirectory() as folder:
         made, said = Path(folder, "made"), Path(folder, "said")
         made.touch()
