@@ -33,6 +33,9 @@ SNAPSHOTS = {
     "scripts/vllm_build/conda/environments/install_child.py": (
         "an entry point: a program that conda_environment starts"
     ),
+    "scripts/vllm_build/toolchain/second_child.py": (
+        "an entry point: a program that second_builder starts"
+    ),
 }
 #: The modules that may ask for the folders of this process's user, and why.
 PLACES = {

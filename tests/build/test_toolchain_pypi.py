@@ -10,7 +10,7 @@ import os
 import tarfile
 import threading
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -277,6 +277,31 @@ def test_resolving_names_the_file_and_its_hash(index: Path) -> None:
         ("sample_one", "1.0", one.name, sha256(one)),
         ("two", "3.0+cpu", two.name, sha256(two)),
     ]
+
+
+def test_the_version_that_pip_names_is_the_first_that_is_looked_up(
+    index: Path, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look-up is a call of pip, and one download may be of many wheels."""
+    wanted = [(name, "1.0", sha256(wheel(index, name, "1.0"))) for name in ("alpha", "beta")]
+    asked: list[list[str]] = []
+    report = pypi._report
+
+    def recorded(requirements: list[str], *rest: Any) -> Any:
+        asked.append(list(requirements))
+        return report(requirements, *rest)
+
+    monkeypatch.setattr(pypi, "_report", recorded)
+    with pytest.raises(pypi.MissingVersionError) as caught:
+        pypi.download(
+            [*wanted, ("zeta", "9.0", "0" * 64)],
+            into,
+            python="3.11",
+            abi=None,
+            inherited=os.environ,
+        )
+    assert asked == [["zeta===9.0"]]
+    assert (caught.value.requirement, caught.value.others) == ("zeta===9.0", ())
 
 
 def test_resolving_a_missing_version(index: Path) -> None:

@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 SHARING = {
     "tests/build/pip/": "pip",
     "tests/recipe/test_built_packages.py": "packages",
+    "tests/recipe/test_engine_wheels.py": "packages",
     "tests/recipe/test_package_failures.py": "packages",
     "tests/recipe/test_package_reuse.py": "packages",
     "tests/recipe/test_same_bytes.py": "packages",

@@ -191,14 +191,14 @@ class _Reader:
         return data.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
-def read(path: Path) -> SharedLibrary:
-    """Read the file at ``path``.
+def parse(data: bytes, what: object) -> SharedLibrary:
+    """Read the content of a file; ``what`` names it in messages.
 
     Raises:
         BuildError: it is not a well-formed 64-bit ELF file.
     """
     try:
-        reader = _Reader(read_bytes(path, _LARGEST))
+        reader = _Reader(data)
         return SharedLibrary(
             needed=reader.strings(_DT_NEEDED),
             soname=next(iter(reader.strings(_DT_SONAME)), ""),
@@ -211,9 +211,26 @@ def read(path: Path) -> SharedLibrary:
             versions=tuple(dict.fromkeys(reader.version_names().values())),
             comment=reader.comment(),
         )
-    except (NotRegularError, TooLargeError, ValueError, OverflowError, struct.error) as error:
-        raise BuildError(
-            f"{path} is not a valid library: {error}",
-            expected="a complete 64-bit ELF file",
-            remedy="remove it and build again; a full disk or a killed linker leaves such files",
-        ) from error
+    except (ValueError, OverflowError, struct.error) as error:
+        raise _invalid(what, error) from error
+
+
+def _invalid(what: object, error: Exception) -> BuildError:
+    return BuildError(
+        f"{what} is not a valid library: {error}",
+        expected="a complete 64-bit ELF file",
+        remedy="remove it and build again; a full disk or a killed linker leaves such files",
+    )
+
+
+def read(path: Path) -> SharedLibrary:
+    """Read the file at ``path``.
+
+    Raises:
+        BuildError: it is not a well-formed 64-bit ELF file.
+    """
+    try:
+        data = read_bytes(path, _LARGEST)
+    except (NotRegularError, TooLargeError) as error:
+        raise _invalid(path, error) from error
+    return parse(data, path)

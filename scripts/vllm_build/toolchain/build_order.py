@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vllm_build.toolchain import wheel_table
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vllm_build.toolchain.toolchain_builds import Build
 
@@ -57,3 +58,38 @@ def ordered(builds: Iterable[Build]) -> list[Build]:
     for name in sorted(by_id):
         visit(name, ())
     return result
+
+
+def used(build: Build, by_id: Mapping[str, Build]) -> set[str]:
+    """The builds whose packages are in the environments of ``build``: its needs and what they run.
+
+    Args:
+        build: the build.
+        by_id: a selection that has everything that ``build`` needs.
+    """
+    found, stack = set[str](), list(build.needs)
+    python = build.python or wheel_table.DEFAULT_PYTHON
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            # A selection lacks the packages for other interpreters.
+            stack.extend(
+                n for n in by_id[name].runs if n in by_id and by_id[n].python in ("", python)
+            )
+    return found
+
+
+def split(builds: Sequence[Build]) -> tuple[list[Build], list[Build]]:
+    """Split ``builds`` into the recipes with everything that they need, and the other wheels.
+
+    Both keep the order.
+    """
+    by_id = {build.id: build for build in builds}
+    first = {build.id for build in builds if build.wheel is None}
+    for name in tuple(first):
+        first |= used(by_id[name], by_id)
+    return (
+        [build for build in builds if build.id in first],
+        [build for build in builds if build.id not in first],
+    )

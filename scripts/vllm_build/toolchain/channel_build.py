@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 
 from vllm_build.packing import channel_index, finish, recipe_builder
 from vllm_build.toolchain import (
+    build_order,
     channel_records,
     channel_views,
+    second_builder,
     toolchain_builds,
     toolchain_lock,
+    wheel_libraries,
     wheel_recipe,
+    wheel_table,
 )
 from vllm_build.toolchain.channel_digests import build_digests, combined, files_of
 from vllm_build.toolchain.locked_files import Fetcher
@@ -27,7 +31,7 @@ from vllm_build.util.files import disk_errors, sha256_of
 from vllm_build.util.paths import cache_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vllm_build.util.console import Console
@@ -81,16 +85,53 @@ class _Builder:
     console: Console
     fetcher: Fetcher
     inherited: Mapping[str, str]
+    lock: toolchain_lock.Lock
+    digests: Mapping[str, str]
+    #: The digests of all builds of the tree, which name its view.
+    whole: Mapping[str, str]
 
-    def __post_init__(self) -> None:
-        for subdir in channel_index.SUBDIRS:
-            (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        console: Console,
+        inherited: Mapping[str, str],
+        chosen: Sequence[toolchain_builds.Build],
+        every: Sequence[toolchain_builds.Build],
+    ) -> _Builder:
+        """Make the builder of ``chosen``, a selection of the builds ``every`` of the tree."""
+        lock = toolchain_lock.read(root)
+        return cls(
+            root,
+            console,
+            Fetcher(cache_root(), console, inherited),
+            inherited,
+            lock,
+            build_digests(root, chosen, lock),
+            channel_views.digests_of(root, every, lock),
+        )
 
-    def fetch_wheels(
-        self, builds: Sequence[toolchain_builds.Build], lock: toolchain_lock.Lock
-    ) -> None:
+    def record(self, build: toolchain_builds.Build) -> channel_records.Record | None:
+        """The record of a build that has been made."""
+        return channel_records.read_record(channel_views.pool(), build.id, self.digests[build.id])
+
+    def provide(self, build: toolchain_builds.Build) -> tuple[channel_records.Record, bool]:
+        """Make one build if it does not exist; return its record, and whether this made it."""
+        record, made = self.record(build), False
+        if record is not None:
+            return record, made
+        name = f"{build.id}-{self.digests[build.id]}"
+        with channel_views.building(name, self.console.info):
+            # Another process may have made it before this one got the lock.
+            record = self.record(build)
+            if record is None:
+                record, made = self.build(build), True
+        channel_views.refresh(self.whole)
+        return record, made
+
+    def fetch_wheels(self, builds: Sequence[toolchain_builds.Build]) -> None:
         """Fetch the wheels of the table for ``builds`` together: a call of pip for each is slow."""
-        files = [f for build in builds if build.wheel for f in files_of(build, lock)]
+        files = [f for build in builds if build.wheel for f in files_of(build, self.lock)]
         if files:
             with self.console.step(f"fetch {len(files)} wheels for the toolchain channel"):
                 self._fetch(files)
@@ -100,14 +141,9 @@ class _Builder:
         with locks.turn(cache_root() / "downloads" / ".lock", "downloads", say=self.console.info):
             self.fetcher.ensure(files)
 
-    def build(
-        self,
-        build: toolchain_builds.Build,
-        digest: str,
-        files: Sequence[toolchain_lock.LockedFile],
-        channel: Path,
-    ) -> channel_records.Record:
-        """Run one build against ``channel`` and move its packages into the pool."""
+    def build(self, build: toolchain_builds.Build) -> channel_records.Record:
+        """Run one build against the tree's view and move its packages into the pool."""
+        digest, files = self.digests[build.id], files_of(build, self.lock)
         work = cache_root() / "work" / "toolchain" / f"{build.id}-{digest}"
         begin = time.monotonic()
         with self.console.step(f"build {build.id} for the toolchain channel"):
@@ -116,18 +152,16 @@ class _Builder:
             self.fetcher.folder_of(files, work / "sources")
             recipe = build.recipe
             if build.wheel is not None:
+                wheel = work / "sources" / files[0].filename
                 recipe = wheel_recipe.write(
-                    self.root,
-                    build.wheel,
-                    files[0],
-                    work / "sources" / files[0].filename,
-                    build.run,
-                    work,
+                    self.root, build.wheel, files[0], wheel, build.run, work
                 )
+                libraries = wheel_table.read(self.root).libraries
+                wheel_libraries.require(build.wheel.wheel, wheel, build.run, libraries)
             packages = recipe_builder.build(
                 recipe,
                 variants={key: [value] for key, value in build.variant.items()},
-                channels=[channel.as_uri()],
+                channels=[channel_views.folder_for(self.whole).as_uri()],
                 output_dir=work / "out",
                 inherited=self.inherited,
                 env={
@@ -212,6 +246,8 @@ def ensure(
     is making a build that this one needs, this one waits for it. After an error, all builds that
     were finished remain valid.
 
+    A second process makes wheels while this one makes recipes, where there are processors for both.
+
     Args:
         root: the source tree.
         console: shows the progress.
@@ -228,49 +264,52 @@ def ensure(
         BuildError, PackageTestError, ResourceError: as ``recipe_builder.build``.
     """
     every = toolchain_builds.load(root)
-    lock = toolchain_lock.read(root)
     chosen = toolchain_builds.select(every, only)
-    digests = build_digests(root, chosen, lock)
-    whole = channel_views.digests_of(root, every, lock)
-
+    builder = _Builder.of(root, console, inherited, chosen, every)
     removal.claim_cache()
     with channel_views.in_use(console.info):
-        builder = _Builder(root, console, Fetcher(cache_root(), console, inherited), inherited)
-        view = channel_views.refresh(whole)
-        outcomes = []
-        builder.fetch_wheels(
-            [
-                build
-                for build in chosen
-                if channel_records.read_record(channel_views.pool(), build.id, digests[build.id])
-                is None
-            ],
-            lock,
-        )
-        for build in chosen:
-            digest = digests[build.id]
-            record, reused = (
-                channel_records.read_record(channel_views.pool(), build.id, digest),
-                True,
-            )
-            if record is None:
-                with channel_views.building(f"{build.id}-{digest}", console.info):
-                    # Another process may have made it before this one got the lock.
-                    record = channel_records.read_record(channel_views.pool(), build.id, digest)
-                    if record is None:
-                        record, reused = (
-                            builder.build(build, digest, files_of(build, lock), view),
-                            False,
-                        )
-                channel_views.refresh(whole)
-            names = tuple(sorted(name.partition("/")[2] for name in record.packages))
-            outcomes.append(
-                Outcome(
-                    build.id,
-                    "reused" if reused else "built",
-                    0.0 if reused else record.seconds,
-                    record.size,
-                    names,
-                )
-            )
-    return ChannelReport(view, combined(digests), tuple(outcomes))
+        for subdir in channel_index.SUBDIRS:
+            (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
+        view = channel_views.refresh(builder.whole)
+        missing = {build.id: build for build in chosen if builder.record(build) is None}
+        builder.fetch_wheels(list(missing.values()))
+        first, rest = build_order.split(chosen)
+        # From the other end, so that both processes meet in the middle.
+        second = [build.id for build in reversed(rest) if build.id in missing and not build.needs]
+        outcomes = {}
+        with second_builder.running(root, second, inherited, console) as made_there:
+            for build in (*first, *rest):
+                record, made = builder.provide(build)
+                outcomes[build.id] = _outcome(record, made=made or build.id in made_there())
+    return ChannelReport(
+        view, combined(builder.digests), tuple(outcomes[build.id] for build in chosen)
+    )
+
+
+def _outcome(record: channel_records.Record, *, made: bool) -> Outcome:
+    return Outcome(
+        record.id,
+        "built" if made else "reused",
+        record.seconds if made else 0.0,
+        record.size,
+        tuple(sorted(name.partition("/")[2] for name in record.packages)),
+    )
+
+
+def build_wheels(
+    root: Path, ids: Sequence[str], *, console: Console, inherited: Mapping[str, str]
+) -> Iterator[str]:
+    """Make builds of wheels that need no other build, and yield the id of each that this made.
+
+    The wheels have been downloaded, and the caller's parent keeps the channel from being cleaned.
+
+    Raises:
+        VllmBuildError: as ``ensure``.
+    """
+    every = toolchain_builds.load(root)
+    chosen = {build.id: build for build in every if build.id in ids}
+    builder = _Builder.of(root, console, inherited, list(chosen.values()), every)
+    for name in ids:
+        _, made = builder.provide(chosen[name])
+        if made:
+            yield name

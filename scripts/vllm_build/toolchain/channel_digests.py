@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.digests import tree_files
-from vllm_build.toolchain import toolchain_builds, wheel_metadata, wheel_recipe, wheel_table
+from vllm_build.toolchain import (
+    build_order,
+    toolchain_builds,
+    wheel_metadata,
+    wheel_recipe,
+    wheel_table,
+)
 from vllm_build.util.files import sha256_of
 from vllm_build.util.paths import library_folder
 
@@ -79,21 +85,6 @@ def _wheel(root: Path, target: wheel_table.Target, run: Iterable[str]) -> dict[s
     }
 
 
-def _used(build: toolchain_builds.Build, by_id: Mapping[str, toolchain_builds.Build]) -> set[str]:
-    """The builds whose packages are in the environments of ``build``, besides their own needs."""
-    used, stack = set[str](), list(build.needs)
-    python = build.python or toolchain_builds.DEFAULT_PYTHON
-    while stack:
-        name = stack.pop()
-        if name not in used:
-            used.add(name)
-            # A selection lacks the packages for other interpreters.
-            stack.extend(
-                n for n in by_id[name].runs if n in by_id and by_id[n].python in ("", python)
-            )
-    return used
-
-
 def build_digests(
     root: Path, builds: Iterable[toolchain_builds.Build], lock: Lock
 ) -> dict[str, str]:
@@ -142,7 +133,7 @@ def build_digests(
                 if build.wheel is None
                 else _wheel(root, build.wheel, build.run)
             ),
-            "needs": [digests[need] for need in sorted(_used(build, by_id))],
+            "needs": [digests[need] for need in sorted(build_order.used(build, by_id))],
         }
         digests[build.id] = hashlib.sha256(
             json.dumps(content, sort_keys=True).encode()

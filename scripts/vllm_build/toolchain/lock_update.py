@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from vllm_build.toolchain import (
     debian_index,
     debian_suites,
+    pip_selection,
     pypi,
     toolchain_builds,
     toolchain_lock,
@@ -35,9 +36,13 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-    #: (build, position, requirement) of all builds, by (python, abi): one call of pip resolves for
-    #: one interpreter.
-    Wanted = Mapping[tuple[str, str | None], list[tuple[str, int, str]]]
+    #: Build, position and requirement of a wheel.
+    Item = tuple[str, int, str]
+    #: The wheels of all builds by (python, abi): one call of pip resolves for one interpreter.
+    Wanted = Mapping[tuple[str, str | None], list[Item]]
+
+#: The number of versions that a message about a missing version shows, newest first.
+_SHOWN = 4
 
 
 def _canonical(name: str) -> str:
@@ -77,51 +82,101 @@ def _require_licenses(table: Iterable[wheel_table.Wheel], found: Mapping[str, py
         )
 
 
+def _resolve(
+    requirements: Sequence[str], python: str, abi: str | None, inherited: Mapping[str, str]
+) -> tuple[list[pypi.Wheel], list[pypi.MissingVersionError]]:
+    """Resolve those of ``requirements`` that the index has, and return the errors for the others.
+
+    Raises:
+        MissingVersionError: the index lacks one, and pip does not say which.
+        FetchError, ConfigurationError, IntegrityError: as ``pypi.resolve``.
+    """
+    rest, missing = list(requirements), list[pypi.MissingVersionError]()
+    while rest:
+        try:
+            return pypi.resolve(rest, python=python, abi=abi, inherited=inherited), missing
+        except pypi.MissingVersionError as error:
+            if error.requirement not in rest:
+                raise
+            rest.remove(error.requirement)
+            missing.append(error)
+    return [], missing
+
+
+def _absence(error: pypi.MissingVersionError, python: str, abi: str | None) -> str:
+    """What the index lacks, and what it has instead."""
+    if abi == pip_selection.PURE:
+        what = f"pure wheel for any platform of {error.requirement}"
+    else:
+        what = f"wheel of {error.requirement} for Python {python}" + (f" ({abi})" if abi else "")
+    others = ", ".join(reversed(error.others[-_SHOWN:]))
+    return f"pip finds no {what}; the index has {others or 'none of any version'}"
+
+
+def _rounds(items: Iterable[Item]) -> list[list[Item]]:
+    """Split ``items`` into calls of pip, which resolves one version of a distribution per call."""
+    rounds: list[list[Item]] = []
+    for item in sorted(set(items)):
+        name = item[2].partition("=")[0]
+        for batch in rounds:
+            if all(
+                other[2] == item[2] or _canonical(other[2].partition("=")[0]) != _canonical(name)
+                for other in batch
+            ):
+                batch.append(item)
+                break
+        else:
+            rounds.append([item])
+    return rounds
+
+
 def _wheels(
-    wanted: Wanted, table: Mapping[str, wheel_table.Target], inherited: Mapping[str, str]
+    wanted: Wanted, builds: Mapping[str, toolchain_builds.Build], inherited: Mapping[str, str]
 ) -> list[LockedFile]:
     files: list[LockedFile] = []
-    for (python, abi), items in sorted(
-        wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")
-    ):
-        rounds: list[list[tuple[str, int, str]]] = []
-        for item in sorted(set(items)):
-            # pip resolves one version of a distribution per call; others go into another round.
-            name = item[2].partition("=")[0]
-            for batch in rounds:
-                if all(
-                    other[2] == item[2]
-                    or _canonical(other[2].partition("=")[0]) != _canonical(name)
-                    for other in batch
-                ):
-                    batch.append(item)
-                    break
-            else:
-                rounds.append([item])
-        for batch in rounds:
-            found = pypi.resolve(
-                sorted({item[2] for item in batch}), python=python, abi=abi, inherited=inherited
-            )
-            by_name = {_canonical(wheel.name): wheel for wheel in found}
-            _require_licenses(
-                (table[build].wheel for build, _, _ in batch if build in table), by_name
-            )
-            for build, position, requirement in batch:
-                wheel = by_name[_canonical(requirement.partition("=")[0].strip())]
-                files.append(
-                    LockedFile(
-                        build=build,
-                        position=position,
-                        type="pypi",
-                        name=wheel.name,
-                        version=wheel.version,
-                        python=python,
-                        abi=abi or "",
-                        filename=wheel.filename,
-                        sha256=wheel.sha256,
-                        **_requirements(table.get(build), wheel),
-                    )
+    absent: dict[str, None] = {}
+    table = {name: build.wheel for name, build in builds.items() if build.wheel is not None}
+    batches = [
+        (python, abi, batch)
+        for (python, abi), items in sorted(
+            wanted.items(), key=lambda entry: (entry[0][0], entry[0][1] or "")
+        )
+        for batch in _rounds(items)
+    ]
+    for python, abi, batch in batches:
+        found, missing = _resolve(sorted({item[2] for item in batch}), python, abi, inherited)
+        lacking = {error.requirement: _absence(error, python, abi) for error in missing}
+        absent |= {
+            f"{builds[build].where}: {lacking[requirement]}": None
+            for build, _, requirement in batch
+            if requirement in lacking
+        }
+        by_name = {_canonical(wheel.name): wheel for wheel in found}
+        _require_licenses((table[build].wheel for build, _, _ in batch if build in table), by_name)
+        for build, position, requirement in batch:
+            if requirement in lacking:
+                continue
+            wheel = by_name[_canonical(requirement.partition("=")[0].strip())]
+            files.append(
+                LockedFile(
+                    build=build,
+                    position=position,
+                    type="pypi",
+                    name=wheel.name,
+                    version=wheel.version,
+                    python=python,
+                    abi=abi or "",
+                    filename=wheel.filename,
+                    sha256=wheel.sha256,
+                    **_requirements(table.get(build), wheel),
                 )
+            )
+    if absent:
+        raise pypi.MissingVersionError(
+            "\n".join(absent),
+            expected="versions that the configured index has",
+            remedy=f"correct these versions, then {toolchain_lock.UPDATE_COMMAND}",
+        )
     return files
 
 
@@ -134,7 +189,7 @@ def resolve(builds: Sequence[toolchain_builds.Build], fetcher: Fetcher) -> list[
     """
     binaries: debian_index.Debian = []
     packages: debian_index.Debian = []
-    wanted: defaultdict[tuple[str, str | None], list[tuple[str, int, str]]] = defaultdict(list)
+    wanted: defaultdict[tuple[str, str | None], list[Item]] = defaultdict(list)
     for build in builds:
         position = 0
         for source in build.sources:
@@ -162,11 +217,7 @@ def resolve(builds: Sequence[toolchain_builds.Build], fetcher: Fetcher) -> list[
             fetcher.apt(lists).refresh(force=True)
             files += debian_index.find_binaries(fetcher.apt(lists), mine) if mine else []
             files += debian_index.find_sources(fetcher.apt(lists), theirs) if theirs else []
-    return files + _wheels(
-        wanted,
-        {build.id: build.wheel for build in builds if build.wheel is not None},
-        fetcher.inherited,
-    )
+    return files + _wheels(wanted, {build.id: build for build in builds}, fetcher.inherited)
 
 
 def update(

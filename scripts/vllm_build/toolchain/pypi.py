@@ -4,14 +4,12 @@
 pip uses the index of the machine's pip configuration. Its messages are not parsed to classify a
 failure. Instead, a second call of pip reports what it would take (``--dry-run --report``): another
 sha256 means other bytes, and no file means a missing version. If pip finds no file even for a
-package that every index has, no index answers.
+package that every index has, no index answers. Messages only tell which version is missing.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -22,13 +20,12 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
-from vllm_build.toolchain import wheel_metadata
+from vllm_build.toolchain import pip_answers, wheel_metadata
 from vllm_build.toolchain.pip_selection import PURE, SDIST, Selection, select_wheels
 from vllm_build.toolchain.toolchain_lock import UPDATE_COMMAND
 from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError, ResourceError
 from vllm_build.util.files import disk_errors
 from vllm_build.util.processes import children, pip_process
-from vllm_build.util.redaction import excerpt
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,7 +36,15 @@ _LOCK = "toolchain/lock.toml"
 
 
 class MissingVersionError(FetchError):
-    """pip's index answers, but it lacks the locked version or file."""
+    """pip's index answers, but it lacks the locked version or file.
+
+    Attributes:
+        requirement: the requirement that pip found no file for; empty if pip did not name it.
+        others: the versions that the index has for the interpreter, oldest first.
+    """
+
+    requirement = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,43 +140,27 @@ def _index_answers(inherited: Mapping[str, str]) -> bool:
     return bool(_report(["pip"], Selection((), {"PIP_RETRIES": "0"}), inherited)[1])
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The last error message of pip, for display only."""
-    output = done.stdout + done.stderr
-    errors = [
-        line.removeprefix("ERROR: ").strip()
-        for line in output.splitlines()
-        if line.startswith("ERROR")
-    ]
-    return (
-        errors[-1]
-        if errors
-        else excerpt(output.strip(), 300, end=True) or f"exit status {done.returncode}"
-    )
-
-
 def _not_found(
     what: str, done: subprocess.CompletedProcess[str], locked: str, inherited: Mapping[str, str]
 ) -> FetchError:
     if not _index_answers(inherited):
         return FetchError(
-            f"pip cannot reach its index for {what}: {_reason(done)}",
+            f"pip cannot reach its index for {what}: {pip_answers.reason(done)}",
             expected="an index that answers and has pip itself, such as PyPI or a mirror of it",
             remedy="check the network and the machine's pip configuration",
         )
-    return MissingVersionError(
-        f"pip finds no {what}: {_reason(done)}",
+    missing = MissingVersionError(
+        f"pip finds no {what}: {pip_answers.reason(done)}",
         expected=f"the version in {locked} on the configured index",
         remedy=f"correct the version, then {UPDATE_COMMAND}"
         if locked == _LOCK
         else f"correct the version in {locked}",
     )
-
-
-def _full(done: subprocess.CompletedProcess[str]) -> bool:
-    return any(
-        os.strerror(number) in done.stdout + done.stderr for number in (errno.ENOSPC, errno.EDQUOT)
+    missing.requirement, missing.others = (
+        pip_answers.unmatched(done),
+        pip_answers.other_versions(done),
     )
+    return missing
 
 
 def _download(
@@ -204,13 +193,18 @@ def _download(
     listing.unlink()
     if done.returncode == 0:
         return
-    if _full(done):
+    if pip_answers.is_disk_full(done):
         what = ", ".join(f"{name} {version}" for name, version, _ in wanted)
         raise ResourceError(
             f"no space left on the disk while downloading {what}",
             remedy="free some space, or set VLLM_BUILD_CACHE to another disk",
         )
-    for (requirement, sha256), (name, version, _) in zip(requirements.items(), wanted, strict=True):
+    named = pip_answers.unmatched(done)
+    asked_for = zip(requirements.items(), wanted, strict=True)
+    # One call of pip for each takes a while, so the one that pip names comes first.
+    for (requirement, sha256), (name, version, _) in sorted(
+        asked_for, key=lambda item: item[0][0] != named
+    ):
         asked, found = _report([requirement], selection, inherited)
         if not found:
             raise _not_found(f"{name} {version}", asked, locked, inherited)
@@ -224,7 +218,7 @@ def _download(
             )
     what = ", ".join(f"{name} {version}" for name, version, _ in wanted)
     raise FetchError(
-        f"pip failed for {what}: {_reason(done)}",
+        f"pip failed for {what}: {pip_answers.reason(done)}",
         remedy="run the same command again; if it fails again, run pip by hand to see more",
     )
 

@@ -31,6 +31,8 @@ _KEYS = ("requirement", "kind", "license", "more", "without", "test_needs")
 _LINE = f'name = "distribution==version", or a table with {", ".join(_KEYS)}'
 #: The tables of lines. Packages of the second one are made on request only.
 _GROUPS = ("wheels", "engine")
+#: The tables whose values are packages.
+_PACKAGES = ("names", "libraries")
 #: A wheel for any platform; one for the stable ABI, or without any; one for each interpreter.
 PURE, ABI3, COMPILED = "pure", "abi3", "compiled"
 #: The interpreter whose wheels are taken where one wheel serves all.
@@ -111,11 +113,13 @@ class Table:
     Attributes:
         wheels: in the order of the file.
         names: distribution -> package, for packages of recipes that have another name.
+        libraries: shared library -> the package that has it.
         pythons: the interpreters that compiled wheels are taken for.
     """
 
     wheels: tuple[Wheel, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
     pythons: tuple[str, ...] = (DEFAULT_PYTHON,)
 
     def targets(self, wheel: Wheel) -> tuple[Target, ...]:
@@ -210,19 +214,26 @@ def _pythons(root: Record) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _packages(record: Record) -> Mapping[str, str]:
+    """Read a table whose values are names of packages."""
+    for name, package in record.data.items():
+        if not isinstance(package, str) or not _NAME.fullmatch(package):
+            record.fail(name, f"{package!r} is not a package name", f'{name} = "package"')
+    return record.data
+
+
 def _of_document(document: Document) -> Table:
     for key in document.data:
-        if key not in ("pythons", *_GROUPS, "names"):
-            document.root.fail(key, f"unknown table {key!r}", "[wheels], [engine] and [names]")
+        if key not in ("pythons", *_GROUPS, *_PACKAGES):
+            document.root.fail(
+                key, f"unknown table {key!r}", "[wheels], [engine], [names] and [libraries]"
+            )
     lines = [
         (group, _wheel(document, group, name, value))
         for group in _GROUPS
         for name, value in document.root.table(group).data.items()
     ]
-    names = document.root.table("names")
-    for name, package in names.data.items():
-        if not isinstance(package, str) or not _NAME.fullmatch(package):
-            names.fail(name, f"{package!r} is not a package name", f'{name} = "package"')
+    names, libraries = (_packages(document.root.table(name)) for name in _PACKAGES)
     by_distribution: dict[str, Wheel] = {}
     for group, wheel in lines:
         other = by_distribution.setdefault(wheel.distribution, wheel)
@@ -235,7 +246,8 @@ def _of_document(document: Document) -> Table:
             )
     return Table(
         tuple(wheel for _, wheel in lines),
-        {canonicalize_name(name): package for name, package in names.data.items()},
+        {canonicalize_name(name): package for name, package in names.items()},
+        libraries,
         _pythons(document.root),
     )
 
