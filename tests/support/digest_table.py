@@ -137,6 +137,7 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/util/removal.py": "removes folders",
     "scripts/vllm_build/util/streams.py": "opens the streams of the command line",
     "scripts/vllm_build/util/text_table.py": "lays tables out",
+    "scripts/vllm_build/conda/engine_demo.py": "runs the engine of installed packages",
     "scripts/vllm_build/conda/environments/": (
         "installs packages and compares environments with them"
     ),

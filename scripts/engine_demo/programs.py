@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the engine's programs with a log, and ends them with everything that they started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+#: Lines at the end of a log that a message shows.
+LAST_LINES = 30
+#: Seconds between SIGTERM and SIGKILL. `vllm-build` waits 5 s for this program.
+GRACE = 4.0
+#: Ctrl-C in a terminal, and the request of `vllm-build` or of a batch system.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class DemoError(Exception):
+    """The engine does not do what the demonstration shows; the message ends with its log."""
+
+
+class Ended(BaseException):
+    """A signal asked this program to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.number = number
+
+
+def raise_for_signals() -> None:
+    """Raise :class:`Ended` when a signal asks this program to end, so that it ends its programs."""
+
+    def end(number: int, _: object) -> NoReturn:
+        for other in ENDING:
+            signal.signal(other, signal.SIG_IGN)
+        raise Ended(number)
+
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def last_lines(log: Path) -> str:
+    """The end of a log, for a message."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-LAST_LINES:]) or "(it printed nothing)"
+
+
+def _tell(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def end(program: subprocess.Popen[bytes], grace: float = GRACE) -> None:
+    """Ask a program to end, kill what is left of its process group, and wait for it."""
+    if program.poll() is None:
+        # Only the program itself: it ends its processes in its own order.
+        program.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(grace)
+    _tell(program.pid, signal.SIGKILL)
+    program.wait()
+
+
+@contextmanager
+def started(
+    command: Sequence[str], env: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program in a process group of its own; the end of the block ends the group.
+
+    Args:
+        command: the program and its arguments.
+        env: all its variables.
+        log: the file for its output.
+    """
+    with log.open("wb") as stream:
+        program = subprocess.Popen(  # type: ignore[call-overload] # since Python 3.11, as the engine
+            command,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    try:
+        yield program
+    finally:
+        end(program)
+
+
+def run(command: Sequence[str], env: Mapping[str, str], log: Path, limit: float) -> None:
+    """Run a program to its end.
+
+    Raises:
+        DemoError: it failed, or did not end within ``limit`` seconds.
+    """
+    with started(command, env, log) as program:
+        try:
+            status = program.wait(limit)
+        except subprocess.TimeoutExpired:
+            raise DemoError(
+                f"{shown(command)} has not ended after {limit:.0f} s\n{last_lines(log)}"
+            ) from None
+    if status:
+        raise DemoError(f"{shown(command)} failed (exit status {status})\n{last_lines(log)}")
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command line for a message; this interpreter is ``python`` in it."""
+    return " ".join("python" if word == sys.executable else Path(word).name for word in command)
