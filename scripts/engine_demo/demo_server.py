@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import programs
+import demo_programs
+from demo_programs import DemoError
 
 if TYPE_CHECKING:
     import subprocess
@@ -47,7 +48,7 @@ def require_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise programs.DemoError(
+            raise DemoError(
                 f"the server cannot listen to port {port} of {HOST}: {error.strerror}; choose "
                 "another port, or 0 for a free one"
             ) from error
@@ -93,12 +94,12 @@ class Server:
         try:
             status, text = _request(self.port, path, body, limit)
         except (OSError, http.client.HTTPException) as error:
-            raise programs.DemoError(
-                f"{self.url}{path} gives no answer: {error}\n{programs.last_lines(self.log)}"
+            raise DemoError(
+                f"{self.url}{path} gives no answer: {error}\n{demo_programs.last_lines(self.log)}"
             ) from error
         if status != _OK:
-            raise programs.DemoError(
-                f"{self.url}{path} answers {status}: {text}\n{programs.last_lines(self.log)}"
+            raise DemoError(
+                f"{self.url}{path} answers {status}: {text}\n{demo_programs.last_lines(self.log)}"
             )
         return json.loads(text)
 
@@ -109,8 +110,8 @@ class Server:
             DemoError: always: it serves until it is asked to end.
         """
         status = self.program.wait()
-        raise programs.DemoError(
-            f"the server ended (exit status {status})\n{programs.last_lines(self.log)}"
+        raise DemoError(
+            f"the server ended (exit status {status})\n{demo_programs.last_lines(self.log)}"
         )
 
 
@@ -153,17 +154,13 @@ def running(
         DemoError: it ended before it answered, or did not answer in time.
     """
     begin = time.monotonic()
-    with programs.started(words, env, log) as program:
+    with demo_programs.started(words, env, log) as program:
         while not _is_up(port):
             if (status := program.poll()) is not None:
-                raise programs.DemoError(
-                    f"{programs.shown(words)} ended before it answered (exit status {status})\n"
-                    f"{programs.last_lines(log)}"
+                raise demo_programs.failure(
+                    words, f"ended before it answered (exit status {status})", log
                 )
             if time.monotonic() - begin > limit:
-                raise programs.DemoError(
-                    f"{programs.shown(words)} has not answered after {limit:.0f} s\n"
-                    f"{programs.last_lines(log)}"
-                )
+                raise demo_programs.failure(words, f"has not answered after {limit:.0f} s", log)
             time.sleep(_POLL)
         yield Server(program, port, log, time.monotonic() - begin)

@@ -27,6 +27,11 @@ PROMPTS = (
     "Memory",
 )
 NEW = 32
+#: Device of the kernels -> the dtype of the model. The engine's tokens equal those of transformers
+#: in float32 only, which the kernels for GPUs do not have.
+DTYPES = {"cpu": "float32", "cuda": "bfloat16", "rocm": "bfloat16"}
+#: The spread of the weights, with which so small a model seldom repeats itself.
+SPREAD = 0.1
 #: The engine's words where the kernels' device is missing.
 REFUSAL = "sees no GPU"
 
@@ -78,7 +83,13 @@ def generate(folder: Path, device: str) -> dict[str, Any]:
     from vllm import LLM, SamplingParams  # type: ignore[attr-defined] # the engine's, not the tree's
 
     begin = time.monotonic()
-    llm = LLM(str(folder), max_model_len=256, max_num_seqs=8, enforce_eager=True)
+    llm = LLM(
+        str(folder),
+        dtype=DTYPES[device],
+        max_model_len=256,
+        max_num_seqs=8,
+        enforce_eager=True,
+    )
     ready = time.monotonic()
     options = SamplingParams(temperature=0, max_tokens=NEW, min_tokens=NEW, ignore_eos=True)
     llm.generate(list(PROMPTS[:1]), options, use_tqdm=False)
@@ -106,10 +117,9 @@ def generate(folder: Path, device: str) -> dict[str, Any]:
 def main(folder: Path, report: Path) -> None:
     """Write the model into ``folder``, and what the engine did into ``report``."""
     facts = describe()
-    on_cpu = facts["device"] == "cpu"
-    # The CPU's tokens equal those of transformers only in float32; GPUs' kernels have none of it.
-    small_model.make(folder, "llama", dtype="float32" if on_cpu else "bfloat16")
-    if on_cpu or facts["gpus"]:
+    dtype = DTYPES[facts["device"]]
+    small_model.make(folder, "llama", dtype=dtype, initializer_range=SPREAD)
+    if facts["device"] == "cpu" or facts["gpus"]:
         facts["generated"] = generate(folder, facts["device"])
     else:
         try:

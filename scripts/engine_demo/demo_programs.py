@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-#: Lines at the end of a log that a message shows.
-LAST_LINES = 30
+#: Lines of a log that a message shows: from its end, and from the first sign of a failure on.
+LAST_LINES, FIRST_LINES, WIDTH = 30, 8, 300
+_FAILURE = re.compile(r"Segfault|Traceback|\bERROR\b|^error: |\w+Error: ")
 #: Seconds between SIGTERM and SIGKILL. `vllm-build` waits 5 s for this program.
 GRACE = 4.0
 #: Ctrl-C in a terminal, and the request of `vllm-build` or of a batch system.
@@ -36,7 +38,7 @@ class Ended(BaseException):
 
 
 def raise_for_signals() -> None:
-    """Raise :class:`Ended` when a signal asks this program to end, so that it ends its programs."""
+    """Raise :class:`Ended` for a signal, so that the programs of this one end, too."""
 
     def end(number: int, _: object) -> NoReturn:
         for other in ENDING:
@@ -49,9 +51,19 @@ def raise_for_signals() -> None:
 
 
 def last_lines(log: Path) -> str:
-    """The end of a log, for a message."""
+    """The end of a log, for a message; before it, the first lines of the failure.
+
+    The engine's processes report a failure one after another, so its cause is often further up.
+    """
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-LAST_LINES:]) or "(it printed nothing)"
+    lines = [line if len(line) <= WIDTH else f"{line[:WIDTH]}…" for line in lines]
+    end = max(0, len(lines) - LAST_LINES)
+    first = next((at for at in range(end) if _FAILURE.search(lines[at])), None)
+    shown = lines[end:]
+    if first is not None:
+        head = lines[first : min(first + FIRST_LINES, end)]
+        shown = [*head, *(["…"] if first + FIRST_LINES < end else []), *shown]
+    return "\n".join(shown) or "(it printed nothing)"
 
 
 def _tell(group: int, number: int) -> None:
@@ -96,6 +108,11 @@ def started(
         end(program)
 
 
+def failure(command: Sequence[str], what: str, log: Path) -> DemoError:
+    """The error for a program that did ``what``."""
+    return DemoError(f"{shown(command)} {what}\n{last_lines(log)}")
+
+
 def run(command: Sequence[str], env: Mapping[str, str], log: Path, limit: float) -> None:
     """Run a program to its end.
 
@@ -106,11 +123,9 @@ def run(command: Sequence[str], env: Mapping[str, str], log: Path, limit: float)
         try:
             status = program.wait(limit)
         except subprocess.TimeoutExpired:
-            raise DemoError(
-                f"{shown(command)} has not ended after {limit:.0f} s\n{last_lines(log)}"
-            ) from None
+            raise failure(command, f"has not ended after {limit:.0f} s", log) from None
     if status:
-        raise DemoError(f"{shown(command)} failed (exit status {status})\n{last_lines(log)}")
+        raise failure(command, f"failed (exit status {status})", log)
 
 
 def shown(command: Sequence[str]) -> str:
