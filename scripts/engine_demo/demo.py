@@ -30,7 +30,7 @@ from demo_programs import DemoError
 
 HERE = Path(__file__).resolve().parent
 #: Seconds for the program that generates.
-LIMIT = 300.0
+LIMIT = 600.0
 #: Variables of the engine: no downloads, no reports, 1 GiB for the cache, and no choice of
 #: processors and networks, so that it runs in containers.
 VARIABLES = {

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import demo_programs
@@ -18,13 +19,10 @@ from demo_programs import DemoError
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 HOST = "127.0.0.1"
 #: The name of the model in requests.
 MODEL = "small"
-#: The installed engine's command line. The script ``vllm`` does the same.
-VLLM = (sys.executable, "-P", "-m", "vllm.entrypoints.cli.main")
 _OK = 200
 _POLL = 0.1
 
@@ -54,10 +52,19 @@ def require_free(port: int) -> None:
             ) from error
 
 
+def vllm() -> list[str]:
+    """The command ``vllm`` of this interpreter's environment, which need not be activated."""
+    script = Path(sys.executable).with_name("vllm")
+    if script.is_file():
+        return [str(script)]
+    # A copy of an environment, whose scripts name another interpreter, has none.
+    return [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main"]
+
+
 def command(model: Path, port: int, options: Sequence[str] = ()) -> list[str]:
     """The command line that serves ``model``."""
     return [
-        *VLLM,
+        *vllm(),
         *("serve", str(model), "--served-model-name", MODEL),
         *("--host", HOST, "--port", str(port)),
         *options,
@@ -139,7 +146,7 @@ def _is_up(port: int) -> bool:
 
 @contextmanager
 def running(
-    words: Sequence[str], port: int, env: Mapping[str, str], log: Path, limit: float = 300
+    words: Sequence[str], port: int, env: Mapping[str, str], log: Path, limit: float = 600
 ) -> Iterator[Server]:
     """Start a server and wait until it answers; the end of the block ends it.
 
