@@ -73,16 +73,17 @@ void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor 
       .CheckShape({a.shape()[0], b.columns}, "[M, N] with the N of the weights")
       .CheckLastDimensionContiguous()
       .CheckWritable();
-  const void* bias = nullptr;
+  std::vector<float> bias;
   if (bias_tensor.has_value()) {
     const Argument argument(op, "bias", *bias_tensor);
     argument.CheckOnDevice()
         .CheckSameDType(a)
         .CheckShape({b.columns}, "the N of the weights")
         .CheckLastDimensionContiguous();
-    bias = bias_tensor->data_ptr();
+    bias = argument.ToFloats();
   }
-  MatMul(c.GetLastDimensionRows(), a.GetLastDimensionRows(), b, bias);
+  MatMul(c.GetLastDimensionRows(), a.GetLastDimensionRows(), b,
+         bias.empty() ? nullptr : bias.data());
 }
 
 // Checks a contiguous tensor of any shape with `count` elements, or with one if `one` is set.

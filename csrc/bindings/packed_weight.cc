@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gemm/packed_weight.h"
-
+#include <cstdint>
 #include <cstring>
 #include <optional>
 
 #include "bindings/arguments.h"
 #include "bindings/library.h"
 #include "bindings/new_tensor.h"
+#include "gemm/gemm.h"
+#include "gemm/panels.h"
 
 namespace vllm {
 namespace {
 
 using torch::headeronly::ScalarType;
 
-// The beginning of a packed tensor, so that products find out what it is.
+// The beginning of a packed tensor, so that products find out what it is. The panels follow. Their
+// layout is private to these two ops, and may be another one on another CPU.
 struct Header {
   static constexpr int64_t kMagic = 0x7468676965577076;
   // The panels begin with a cache line.
@@ -22,19 +24,23 @@ struct Header {
   int64_t magic = kMagic;
   int64_t columns = 0;
   int64_t depth = 0;
+  int64_t words = 0;  // whether Panels::words is true
 };
+static_assert(sizeof(Header) <= Header::kBytes);
 
 // Returns what the header describes, without data.
-PackedWeight Describe(const Header& header, DType dtype) {
-  PackedWeight packed;
-  packed.dtype = dtype;
-  packed.panels = PackedWeight::Panels(header.columns);
-  packed.steps = PackedWeight::Steps(dtype, header.depth);
-  return packed;
+Panels Describe(const Header& header, DType dtype) {
+  Panels panels;
+  panels.dtype = dtype;
+  panels.depth = header.depth;
+  panels.columns = header.columns;
+  panels.words = header.words != 0;
+  return panels;
 }
 
-int64_t CountElements(const PackedWeight& packed) {
-  return Header::kBytes / GetSize(packed.dtype) + packed.panels * packed.PanelElements();
+// The size is the same on every CPU, so that a compiler of graphs knows it.
+int64_t CountElements(const Panels& panels) {
+  return Header::kBytes / GetSize(panels.dtype) + panels.PaddedElements();
 }
 
 Tensor ConvertWeightPacked(Tensor weight_tensor) {
@@ -43,18 +49,23 @@ Tensor ConvertWeightPacked(Tensor weight_tensor) {
   Header header;
   header.columns = weight.shape()[0];
   header.depth = weight.shape()[1];
-  const PackedWeight packed = Describe(header, weight.dtype());
-  Tensor result = MakeTensor<1>(weight_tensor, {CountElements(packed)}, weight.scalar_type());
+  header.words = PrefersWords(weight.dtype()) ? 1 : 0;
+  const Panels panels = Describe(header, weight.dtype());
+  const int64_t elements = CountElements(panels);
+  Tensor result = MakeTensor<1>(weight_tensor, {elements}, weight.scalar_type());
   auto* to = static_cast<unsigned char*>(result.data_ptr());
   std::memset(to, 0, Header::kBytes);
   std::memcpy(to, &header, sizeof(header));
-  PackWeight(packed, weight_tensor.data_ptr(), weight.strides()[0], weight.strides()[1],
-             header.columns, header.depth, to + Header::kBytes);
+  to += Header::kBytes;
+  PackPanels(panels, weight_tensor.data_ptr(), weight.strides()[1], weight.strides()[0], to);
+  const int64_t used = panels.Elements() * GetSize(panels.dtype);
+  std::memset(to + used, 0,
+              static_cast<size_t>(elements * GetSize(panels.dtype) - Header::kBytes - used));
   return result;
 }
 
 // Checks that a tensor is a packed weight of this size.
-PackedWeight CheckPacked(const Argument& weight, int64_t columns, int64_t depth) {
+Panels CheckPacked(const Argument& weight, int64_t columns, int64_t depth) {
   weight.CheckRank(1, "that of a result of convert_weight_packed").CheckContiguous();
   Header header;
   const int64_t bytes = weight.shape()[0] * GetSize(weight.dtype());
@@ -67,11 +78,16 @@ PackedWeight CheckPacked(const Argument& weight, int64_t columns, int64_t depth)
     weight.Fail("is packed from shape " + FormatShape({header.columns, header.depth}),
                 FormatShape({columns, depth}) + ": [N, K] with the N of out and the K of mat1");
   }
-  PackedWeight packed = Describe(header, weight.dtype());
-  if (weight.shape()[0] != CountElements(packed))
-    weight.FailShape(FormatShape({CountElements(packed)}) + ": that of its content");
-  packed.data = static_cast<const unsigned char*>(weight.tensor().data_ptr()) + Header::kBytes;
-  return packed;
+  Panels panels = Describe(header, weight.dtype());
+  if (weight.shape()[0] != CountElements(panels))
+    weight.FailShape(FormatShape({CountElements(panels)}) + ": that of its content");
+  if (panels.words && !PrefersWords(panels.dtype))
+    weight.Fail("is packed for another CPU", "a result of convert_weight_packed on this one");
+  const auto* data = static_cast<const unsigned char*>(weight.tensor().data_ptr());
+  if (reinterpret_cast<uintptr_t>(data) % Header::kBytes != 0)
+    weight.Fail("is at an address that is not a multiple of 64", "a result of its own storage");
+  panels.data = data + Header::kBytes;
+  return panels;
 }
 
 void WeightPackedLinear(Tensor out_tensor, Tensor a_tensor, Tensor weight_tensor,
@@ -91,7 +107,7 @@ void WeightPackedLinear(Tensor out_tensor, Tensor a_tensor, Tensor weight_tensor
       .CheckWritable();
   const int64_t rows = a.shape()[0], columns = out.shape()[1];
   out.CheckShape({rows, columns}, "[M, N] with the M of mat1");
-  const PackedWeight packed = CheckPacked(weight, columns, a.shape()[1]);
+  const Panels panels = CheckPacked(weight, columns, a.shape()[1]);
   const float* bias = nullptr;
   if (bias_tensor.has_value()) {
     const Argument argument(op, "bias", *bias_tensor);
@@ -101,7 +117,7 @@ void WeightPackedLinear(Tensor out_tensor, Tensor a_tensor, Tensor weight_tensor
         .CheckLastDimensionContiguous();
     bias = argument.Data<const float>();
   }
-  MultiplyPacked(out.GetLastDimensionRows(), a.GetLastDimensionRows(), packed, bias);
+  MatMul(out.GetLastDimensionRows(), a.GetLastDimensionRows(), panels, bias);
 }
 
 }  // namespace

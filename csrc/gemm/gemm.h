@@ -6,8 +6,8 @@
 
 namespace vllm {
 
-// out[m, n] = sum over k of a[m, k] * b[k, n], plus bias[n], in float32 and rounded once. `a`, `b`,
-// `out` and `bias` have the same dtype. `bias` has `columns` adjacent elements or is null.
-void MatMul(const Rows& out, const Rows& a, const Panels& b, const void* bias);
+// out[m, n] = sum over k of a[m, k] * b[k, n], plus bias[n], in float32 and rounded once. `a`, `b`
+// and `out` have the same dtype. `bias` has `columns` adjacent elements or is null.
+void MatMul(const Rows& out, const Rows& a, const Panels& b, const float* bias);
 
 }  // namespace vllm

@@ -57,7 +57,7 @@ namespace HWY_NAMESPACE {
 
 // Computes panels [begin, end) for rows [row, row + rows).
 template <typename T>
-HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, const T* bias,
+HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, const float* bias,
                                int64_t row, int64_t rows, int64_t begin, int64_t end,
                                ProductMemory& memory) {
   const size_t first = static_cast<size_t>(begin * Panels::kPanel);
@@ -78,7 +78,7 @@ HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, 
 // Computes items [begin, end): the panels for the first block of rows, then those for the second,
 // and so on.
 template <typename T>
-void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const T* bias,
+void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const float* bias,
                    int64_t block_rows, int64_t begin, int64_t end) {
   ProductMemory memory;
   const int64_t panels = b.Count();
@@ -87,15 +87,15 @@ void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const T* bia
     const int64_t panel = begin % panels;
     const int64_t stop = std::min(panels, panel + end - begin);
     const int64_t row = block * block_rows;
-    MultiplyPart(out, a, b, bias, row, std::min(block_rows, a.count - row), panel, stop, memory);
+    MultiplyPart<T>(out, a, b, bias, row, std::min(block_rows, a.count - row), panel, stop, memory);
     begin += stop - panel;
   }
 }
 
-void MatMulItems(const Rows& out, const Rows& a, const Panels& b, const void* bias,
+void MatMulItems(const Rows& out, const Rows& a, const Panels& b, const float* bias,
                  int64_t block_rows, int64_t begin, int64_t end) {
   WithType(b.dtype, [&](auto element) HWY_ATTR {
-    MultiplyItems(out, a, b, static_cast<const decltype(element)*>(bias), block_rows, begin, end);
+    MultiplyItems<decltype(element)>(out, a, b, bias, block_rows, begin, end);
   });
 }
 
@@ -113,7 +113,7 @@ namespace vllm {
 
 HWY_EXPORT(MatMulItems);
 
-void MatMul(const Rows& out, const Rows& a, const Panels& b, const void* bias) {
+void MatMul(const Rows& out, const Rows& a, const Panels& b, const float* bias) {
   auto& function = VLLM_CPU_DISPATCH(MatMulItems);
   if (a.count == 0 || b.columns == 0) return;
   const int64_t block_rows = b.words ? GetWordBlockRows(a.count) : GetProductBlockRows(a.count);

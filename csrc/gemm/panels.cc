@@ -56,9 +56,9 @@ void PackWords(const uint16_t* from, int64_t row_stride, int64_t column_stride, 
 
 bool PrefersWords(DType dtype) { return dtype == DType::kBFloat16 && MultipliesWords(); }
 
-int64_t Panels::Elements() const {
-  return words ? Count() * kPanel * RoundUp(depth, kTileDepth) : depth * columns;
-}
+int64_t Panels::Elements() const { return words ? PaddedElements() : depth * columns; }
+
+int64_t Panels::PaddedElements() const { return Count() * kPanel * RoundUp(depth, kTileDepth); }
 
 WordPanels Panels::GetWords() const {
   return {static_cast<const uint32_t*>(data),

@@ -26,8 +26,10 @@ struct Panels {
   bool words = false;  // the layout
 
   int64_t Count() const { return (columns + kPanel - 1) / kPanel; }
-  // The number of elements with the padding.
+  // The number of elements with the padding of the layout.
   int64_t Elements() const;
+  // The number of elements in words, which is enough for both layouts.
+  int64_t PaddedElements() const;
   WordPanels GetWords() const;
 };
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from trees import copy_tree
 
 from vllm_build import backend
 from vllm_build.settings.build_settings import Settings
@@ -110,15 +110,9 @@ def test_a_tree_that_cannot_be_written_is_said(
     ],
 )
 def test_a_tree_on_a_read_only_mount(
-    root: Path, tmp_path: Path, words: list[str], status: int, said: str
+    tmp_path: Path, words: list[str], status: int, said: str
 ) -> None:
-    tree = shutil.copytree(
-        root,
-        tmp_path / "tree",
-        ignore=shutil.ignore_patterns(
-            ".git", ".venv", "tests", "output", "build", "__pycache__", "*.egg-info", "_version.py"
-        ),
-    )
+    tree = copy_tree(tmp_path / "tree", "tests")
     mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
     inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(tree)]
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:

@@ -32,12 +32,14 @@ RESULT = {
             "seconds": 50.0,
             "cpu_seconds": 42.0,
             "peak_bytes": 3 << 29,
+            "object_bytes": 5 << 19,
         },
         {
             "unit": "vllm-kernels/x.dir/fast.cc.o",
             "seconds": 1.0,
             "cpu_seconds": 1.0,
             "peak_bytes": 1 << 28,
+            "object_bytes": 1 << 10,
         },
     ],
 }

@@ -156,10 +156,7 @@ def test_incomplete_tree_is_an_error(tree: Path) -> None:
 
 
 def test_the_package_has_inputs_of_its_own(root: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "tree"
-    shutil.copytree(
-        root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so")
-    )
+    copy = copy_tree(tmp_path / "tree", "tests")
     kernels, package = (
         tree_digests.kernel_digest(copy, "vllm-kernels"),
         tree_digests.package_digest(copy),

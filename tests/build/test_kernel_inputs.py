@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from trees import copy_tree
 
 from vllm_build import cli
 from vllm_build.digests import kernel_inputs, tree_digests
@@ -23,14 +23,8 @@ KERNELS, ATTENTION = "vllm-kernels", "vllm-flash-attn"
 
 
 @pytest.fixture
-def tree(root: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "tree"
-    shutil.copytree(
-        root,
-        copy,
-        ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.so", "tests", "docs"),
-    )
-    return copy
+def tree(tmp_path: Path) -> Path:
+    return copy_tree(tmp_path / "tree", "tests", "docs")
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,6 +15,7 @@ import pytest
 from login_server import LOGIN, PASSWORD, TRANSPORT, files_with, with_login
 from reuse_files import Build, elf, write_channel
 from reuse_server import basic
+from trees import copy_tree
 
 from vllm_build import cli
 from vllm_build.conda import package_job, package_request, variants
@@ -234,25 +234,10 @@ def test_packages_from_a_channel_that_asks_for_a_password(
 
 @pytest.mark.parametrize("outcome", ["found", "refused"])
 def test_a_wheel_of_pip_from_a_server_that_asks_for_a_password(
-    real: Build, login_server: Server, root: Path, tmp_path: Path, outcome: str
+    real: Build, login_server: Server, tmp_path: Path, outcome: str
 ) -> None:
     """pip's log, the build folder and the wheel do not contain the address with its password."""
-    left_out = (
-        ".git",
-        ".venv",
-        "output",
-        "build",
-        "tests",
-        "__pycache__",
-        "*.so",
-        "*.egg-info",
-        "_version.py",
-        "_build_info",
-        ".*_cache",
-    )
-    tree = shutil.copytree(
-        root, tmp_path / "tree", ignore=shutil.ignore_patterns(*left_out), symlinks=True
-    )
+    tree = copy_tree(tmp_path / "tree", "tests", symlinks=True)
     login_server.folder = tmp_path / "served"
     url = with_login(login_server.url) + wheel_of(real, tmp_path)
     if outcome == "refused":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from trees import copy_tree
 
 from vllm_build.digests import recipe_stamp
 from vllm_build.util.errors import IntegrityError
@@ -17,9 +17,9 @@ def test_committed_stamp_is_in_step(root: Path) -> None:
     recipe_stamp.check(root)
 
 
-def test_stale_stamp_is_refused_then_written(root: Path, tmp_path: Path) -> None:
+def test_stale_stamp_is_refused_then_written(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    shutil.copytree(root, tree, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build"))
+    copy_tree(tree, "tests")
     (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     with pytest.raises(IntegrityError, match="does not match the tree") as caught:
         recipe_stamp.check(tree)
@@ -30,13 +30,10 @@ def test_stale_stamp_is_refused_then_written(root: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("symlinks", [True, False])
-def test_links_stay_links_and_copies_are_written(
-    root: Path, tmp_path: Path, *, symlinks: bool
-) -> None:
+def test_links_stay_links_and_copies_are_written(tmp_path: Path, *, symlinks: bool) -> None:
     """A checkout has links next to the recipes, and a source distribution has copies."""
     tree = tmp_path / "tree"
-    ignored = shutil.ignore_patterns(".git", ".venv", "output", "build")
-    shutil.copytree(root, tree, ignore=ignored, symlinks=symlinks)
+    copy_tree(tree, "tests", symlinks=symlinks)
     (tree / "csrc" / "core" / "rows.h").write_text("// new\n", encoding="utf-8")
     assert recipe_stamp.write(tree)
     file, *others = recipe_stamp._files(tree)

@@ -15,7 +15,7 @@ from vllm_build.native.unit_times import Unit
 if TYPE_CHECKING:
     from pathlib import Path
 
-A, B = Unit("x.dir/a.cc.o", 14.0, 12.0, 3 << 29), Unit("x.dir/b.cu.o", 0.5, 0.5, 1 << 29)
+A, B = Unit("x.dir/a.cc.o", 14.0, 12.0, 3 << 29, 9), Unit("x.dir/b.cu.o", 0.5, 0.5, 1 << 29, 8)
 
 
 def measured(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -48,8 +48,8 @@ def test_a_record_and_its_summary(tmp_path: Path) -> None:
 
 def test_a_unit_that_is_compiled_twice_counts_once(tmp_path: Path) -> None:
     record = tmp_path / unit_times.RECORD
-    unit_times.append(record, [A, Unit(A.unit, 1.0, 1.0, 1)], "")
-    assert unit_times.read(record) == (Unit(A.unit, 1.0, 1.0, 1),)
+    unit_times.append(record, [A, Unit(A.unit, 1.0, 1.0, 1, 1)], "")
+    assert unit_times.read(record) == (Unit(A.unit, 1.0, 1.0, 1, 1),)
 
 
 def test_a_command_is_measured_with_what_it_starts(tmp_path: Path) -> None:
@@ -57,10 +57,11 @@ def test_a_command_is_measured_with_what_it_starts(tmp_path: Path) -> None:
         "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = b\"x\" * "
         f"{300 << 20}'], check=True); print('said')"
     )
+    (tmp_path / "a.o").write_bytes(b"object")
     done = measured(tmp_path, sys.executable, "-c", grandchild)
     assert (done.returncode, done.stdout) == (0, "said\n")
     (unit,) = unit_times.read(tmp_path / unit_times.RECORD)
-    assert unit.unit == "a.o"
+    assert (unit.unit, unit.object_bytes) == ("a.o", 6)
     assert unit.peak_bytes > 300 << 20
     assert 0 < unit.cpu_seconds < unit.seconds * 64
 
@@ -78,6 +79,11 @@ def test_a_record_that_cannot_be_written_does_not_fail_the_build(tmp_path: Path)
     assert measured(tmp_path, "true").returncode == 0
 
 
+def test_a_command_that_makes_no_file_has_no_size(tmp_path: Path) -> None:
+    measured(tmp_path, "true")
+    assert [unit.object_bytes for unit in unit_times.read(tmp_path / unit_times.RECORD)] == [0]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
@@ -85,7 +91,8 @@ def test_a_record_that_cannot_be_written_does_not_fail_the_build(tmp_path: Path)
         st.builds(
             json.dumps,
             st.dictionaries(
-                st.sampled_from(["unit", "seconds", "cpu_seconds", "peak_bytes"]), st.floats()
+                st.sampled_from(["unit", "seconds", "cpu_seconds", "peak_bytes", "object_bytes"]),
+                st.floats(),
             ),
         ),
     )

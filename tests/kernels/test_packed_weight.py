@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Products with the weights that upstream's engine packs into tensors.
 
-Up to two rows use vectors on every CPU; more use tiles where the CPU has AMX.
+A few rows use vectors on every CPU; more use tiles where the CPU has AMX.
 """
 
 from __future__ import annotations
@@ -159,8 +159,15 @@ def test_bad_arguments(ops: Any, case: str) -> None:
 
 def test_a_part_of_a_packed_weight_is_refused(ops: Any) -> None:
     part = ops.convert_weight_packed(WEIGHT)[:-1].clone()
-    with pytest.raises(RuntimeError, match=r"mat2 has shape \[239\], expected \[240\]: that of"):
+    with pytest.raises(RuntimeError, match=r"mat2 has shape \[1039\], expected \[1040\]: that of"):
         ops.weight_packed_linear(OUT, A, part, None, True)
+
+
+def test_a_packed_weight_begins_with_a_cache_line(ops: Any) -> None:
+    packed = ops.convert_weight_packed(WEIGHT)
+    moved = torch.zeros(len(packed) + 16)[1 : 1 + len(packed)].copy_(packed)
+    with pytest.raises(RuntimeError, match="mat2 is at an address that is not a multiple of 64"):
+        ops.weight_packed_linear(OUT, A, moved, None, True)
 
 
 @pytest.mark.parametrize(

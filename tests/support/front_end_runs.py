@@ -5,30 +5,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from vllm_build.util import paths
+from trees import copy_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOT_IN_A_CLONE = (
-    ".git",
-    ".venv",
-    "output",
-    "build",
-    "dist",
-    "tests",
-    "__pycache__",
-    "*.so",
-    "*.egg-info",
-    "_version.py",
-    "_build_info",
-    ".*_cache",
-)
 UV = ("-m", "uv")
 #: uv takes the build requirements from the interpreter that it installs for; this test's has them.
 UV_PIP = (*UV, "pip", "install", "--no-build-isolation", "--no-deps", "--offline")
@@ -36,12 +21,7 @@ UV_PIP = (*UV, "pip", "install", "--no-build-isolation", "--no-deps", "--offline
 
 def copy_release(target: Path) -> Path:
     """Copy the tree as in a tarball: without git, and without the metadata of an sdist."""
-    return shutil.copytree(
-        paths.source_root(),
-        target,
-        ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE),
-        symlinks=True,
-    )
+    return copy_tree(target, "tests", symlinks=True)
 
 
 def run_module(folder: Path, *words: object, device: str = "empty", **variables: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from vllm_build.util import paths
@@ -13,16 +14,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROOT = paths.source_root()
+#: A clone has none of these at the top,
+_NOT_AT_THE_TOP = (".git", ".venv", "output", "build", "dist", "results")
+#: and none of these in any folder. Other tests may write some of them while the tree is copied.
+_NOWHERE = (
+    "__pycache__",
+    "*.so",
+    "*.egg-info",
+    "_version.py",
+    "_build_info",
+    ".*_cache",
+    ".coverage*",
+    ".hypothesis",
+)
 
 
-def copy_tree(target: Path) -> Path:
-    """Copy the tree without build outputs and environments."""
-    shutil.copytree(
-        ROOT,
-        target,
-        ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__", "*.so"),
-    )
-    return target
+def copy_tree(target: Path, *left_out: str, symlinks: bool = False) -> Path:
+    """Copy what a clone of this tree has to the new folder ``target``, and return ``target``.
+
+    Args:
+        target: a folder that does not exist yet.
+        left_out: names at the top of the tree that are not copied.
+        symlinks: copy symbolic links as such, and not the files that they name.
+    """
+
+    def ignore(folder: str, names: list[str]) -> set[str]:
+        patterns = _NOWHERE
+        if folder == str(ROOT):
+            patterns += _NOT_AT_THE_TOP + left_out
+        return {name for name in names for pattern in patterns if fnmatch(name, pattern)}
+
+    return shutil.copytree(ROOT, target, ignore=ignore, symlinks=symlinks)
 
 
 def misses(log: str) -> int:

@@ -28,11 +28,10 @@ def _token_of_each_row(logits: torch.Tensor, *_args: object) -> torch.Tensor:
 
 
 def _packed(weight: torch.Tensor) -> torch.Tensor:
-    # A header of 64 bytes and panels of 16 columns, with rows by 32 in bfloat16:
-    # csrc/bindings/packed_weight.cc and csrc/gemm/packed_weight.h.
+    # A header of 64 bytes, and room for panels of 16 columns and rows by 32:
+    # csrc/bindings/packed_weight.cc.
     columns, depth = weight.shape
-    if weight.dtype == torch.bfloat16:
-        depth = (depth + 31) // 32 * 32
+    depth = (depth + 31) // 32 * 32
     return weight.new_empty((64 // weight.element_size() + (columns + 15) // 16 * 16 * depth,))
 
 

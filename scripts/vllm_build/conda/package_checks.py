@@ -130,11 +130,16 @@ def audits(request: Request, prefix: Path, console: Console) -> list[library_aud
 INSTALLED_TESTS = ("kernels", "package")
 
 
-def installed_tests(request: Request, console: Console) -> dict[str, str]:
+def installed_tests(request: Request, console: Console, *, full: bool) -> dict[str, str]:
     """Run the tree's tests in an environment with the installed packages.
 
     Tests of GPU kernels need a GPU and a torch for it, which the local channel does not have; they
     are run by ``make gpu-tests``.
+
+    Args:
+        request: the packages.
+        console: for progress.
+        full: run also what guards rare paths, as ``make test-full`` does.
 
     Returns:
         pytest's output by folder of tests.
@@ -173,6 +178,7 @@ def installed_tests(request: Request, console: Console) -> dict[str, str]:
             extra = {
                 "HYPOTHESIS_STORAGE_DIRECTORY": str(prefix / ".hypothesis"),
                 "OMP_WAIT_POLICY": "PASSIVE",
+                "VLLM_TEST_FULL": "1" if full else "",
             }
             command = [*pytest, "--rootdir", folder, "--confcutdir", folder, folder]
             printed[name] = conda_environment.run_in(

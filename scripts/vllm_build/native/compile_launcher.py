@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a compiler and appends its object file, time and memory to a record.
+"""Runs a compiler and appends its object file, its time, memory and size to a record.
 
 CMake puts this program before every compile command:
 
@@ -16,6 +16,13 @@ import resource
 import signal
 import sys
 import time
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - pathlib takes long to import
+    except OSError:
+        return 0
 
 
 def main(record: str, made: str, *command: str) -> int:
@@ -37,8 +44,9 @@ def main(record: str, made: str, *command: str) -> int:
             "seconds": round(time.monotonic() - began, 3),
             "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
             "peak_bytes": used.ru_maxrss * 1024,
+            "object_bytes": _size(made),
         }
-        with contextlib.suppress(OSError), open(record, "a", encoding="utf-8") as stream:  # noqa: PTH123 - pathlib takes long to import
+        with contextlib.suppress(OSError), open(record, "a", encoding="utf-8") as stream:  # noqa: PTH123 - as above
             # A single write in append mode, so lines of simultaneous compilers do not mix.
             stream.write(json.dumps(entry) + "\n")
     return code if code >= 0 else 128 - code

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory that each unit took to compile.
+"""Time, memory and size of each compiled unit.
 
 :mod:`vllm_build.native.compile_launcher` writes the record in the build folder. Packages contain
 nothing from it: times vary, and equal inputs must give equal bytes.
@@ -30,12 +30,14 @@ class Unit:
         seconds: elapsed time.
         cpu_seconds: processor time of the compiler and its children, summed over all cores.
         peak_bytes: peak memory of the largest of these processes.
+        object_bytes: size of the object file; 0 if there is none.
     """
 
     unit: str
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    object_bytes: int
 
 
 def begin(folder: Path) -> None:
@@ -51,6 +53,7 @@ def _unit(line: str) -> Unit | None:
             float(entry["seconds"]),
             float(entry["cpu_seconds"]),
             int(entry["peak_bytes"]),
+            int(entry["object_bytes"]),
         )
     except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import tomlkit
+from trees import copy_tree
 
 from vllm_build.conda import package_channel
 from vllm_build.conda.environments import conda_environment
@@ -25,21 +25,6 @@ from vllm_build.util.console import Console
 from vllm_build.util.errors import ToolchainError
 
 ROOT = paths.source_root()
-#: Files that builds, tests and people leave in a tree, and that a clone lacks.
-NOT_IN_A_CLONE = (
-    ".git",
-    ".venv",
-    "output",
-    "build",
-    "dist",
-    "results",
-    "__pycache__",
-    "*.so",
-    "*.egg-info",
-    "_version.py",
-    "_build_info",
-    ".*_cache",
-)
 #: Variables that say how this machine reaches a package index. A build gets no others.
 MACHINE = re.compile(
     r"(PIP_.*|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|XDG_CONFIG_HOME|TMPDIR|HOME)",
@@ -193,12 +178,6 @@ def free_threaded(tmp_path_factory: pytest.TempPathFactory) -> Developer:
     )
 
 
-def copy_tree(target: Path) -> Path:
-    """Copy the tree as in a clone, without its history."""
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*NOT_IN_A_CLONE), symlinks=True)
-    return target
-
-
 def keep_kernels(tree: Path, names: tuple[str, ...]) -> None:
     """Remove all other kernels from a tree's table."""
     table = tree / "csrc" / "kernels.toml"
@@ -212,7 +191,7 @@ def keep_kernels(tree: Path, names: tuple[str, ...]) -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A fresh clone for one test, with a few kernels, because each test compiles them again."""
-    tree = copy_tree(tmp_path / "clone")
+    tree = copy_tree(tmp_path / "clone", symlinks=True)
     keep_kernels(tree, ("cpu-dispatch", "activation-cpu", "norm-cpu", "rotary-cpu"))
     return tree
 
@@ -236,7 +215,7 @@ def rocm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rocm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone for the tests of a module, with a few kernels for ROCm."""
-    tree = copy_tree(tmp_path_factory.mktemp("rocm") / "tree")
+    tree = copy_tree(tmp_path_factory.mktemp("rocm") / "tree", symlinks=True)
     keep_kernels(tree, ("gpu-runtime", "hip-runtime", "activation-gpu"))
     return tree
 

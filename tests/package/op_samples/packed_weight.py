@@ -9,13 +9,13 @@ _WEIGHT = torch.linspace(-1, 1, 140).view(20, 7)
 
 
 def _packed(weight: torch.Tensor) -> torch.Tensor:
-    """What csrc/bindings/packed_weight.cc and csrc/gemm/packed_weight.h define for float32."""
+    """What csrc/bindings/packed_weight.cc and csrc/gemm/panels.h define for float32."""
     header = torch.zeros(8, dtype=torch.int64)
     header[:3] = torch.tensor([0x7468676965577076, *weight.shape])
-    padded = torch.zeros(32, weight.shape[1])
-    padded[: len(weight)] = weight
-    panels = padded.view(2, 16, -1).mT
-    return torch.cat((header.view(torch.float32), panels.flatten()))
+    panels = torch.zeros(32 * 32)
+    used = torch.cat([weight[first : first + 16].t().flatten() for first in (0, 16)])
+    panels[: used.numel()] = used
+    return torch.cat((header.view(torch.float32), panels))
 
 
 SAMPLES = {

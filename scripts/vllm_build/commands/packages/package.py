@@ -80,13 +80,20 @@ def run(arguments: Namespace, console: Console) -> int:
         [[title, f"{seconds:.1f}"] for title, seconds in result["seconds"].items()],
     )
     units = [
-        [u["unit"], f"{u['cpu_seconds']:.0f}", f"{u['peak_bytes'] / 2**30:.1f}"]
+        [
+            u["unit"],
+            f"{u['cpu_seconds']:.0f}",
+            f"{u['peak_bytes'] / 2**30:.1f}",
+            f"{u['object_bytes'] / 2**20:.1f}",
+        ]
         for u in result["units"]
         if u["cpu_seconds"] >= _SLOW
     ]
     if units:
         console.table(
-            f"units that took {_SLOW} s or more", ["unit", "processor seconds", "GiB"], units
+            f"units that took {_SLOW} s or more",
+            ["unit", "processor seconds", "GiB", "MiB of object file"],
+            units,
         )
     console.table(
         "packages", ["file", "sha256"], [[p["path"], p["sha256"]] for p in result["packages"]]

@@ -42,7 +42,7 @@ def run(arguments: Namespace, console: Console) -> int:
     result["audits"] = [{"library": f.library, "check": f.check, "good": f.good} for f in findings]
     result["tests"] = {
         name: text.strip().splitlines()[-1]
-        for name, text in package_checks.installed_tests(wanted, console).items()
+        for name, text in package_checks.installed_tests(wanted, console, full=True).items()
     }
     if console.json_mode:
         console.json(result)
