@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demonstration's programs with servers that are no engine: starting, asking, failing, ending.
 
-``tests/recipe/test_served_model.py`` runs it with the packaged engine.
+``tests/recipe/engine/test_demonstration.py`` runs it with the packaged engine.
 """
 
 from __future__ import annotations
