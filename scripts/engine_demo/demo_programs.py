@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,17 +37,45 @@ class Ended(BaseException):
         self.number = number
 
 
-def raise_for_signals() -> None:
-    """Raise :class:`Ended` for a signal, so that the programs of this one end, too."""
+class _Signals:
+    """The signal that arrived, and whether it may raise an exception now."""
 
-    def end(number: int, _: object) -> NoReturn:
+    def __init__(self) -> None:
+        self.deferred = False
+        self.pending = 0
+
+    def __call__(self, number: int, _: object) -> None:
         for other in ENDING:
             signal.signal(other, signal.SIG_IGN)
-        raise Ended(number)
+        if self.deferred:
+            self.pending = number
+        else:
+            raise Ended(number)
 
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """Raise for a signal at the end of the block.
+
+        For the start of a program, which must not be lost between its first instruction and the
+        one that records it.
+        """
+        self.deferred = True
+        try:
+            yield
+        finally:
+            self.deferred = False
+        if self.pending:
+            raise Ended(self.pending)
+
+
+_signals = _Signals()
+
+
+def raise_for_signals() -> None:
+    """Raise :class:`Ended` for a signal, so that the programs of this one end, too."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+            signal.signal(number, _signals)
 
 
 def last_lines(log: Path) -> str:
@@ -93,19 +121,18 @@ def started(
         env: all its variables.
         log: the file for its output.
     """
-    with log.open("wb") as stream:
-        program = subprocess.Popen(  # type: ignore[call-overload] # since Python 3.11, as the engine
-            command,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-    try:
+    with contextlib.ExitStack() as undo:
+        with log.open("wb") as stream, _signals.later():
+            program = subprocess.Popen(  # type: ignore[call-overload] # since Python 3.11, as vllm
+                command,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+            undo.callback(end, program)
         yield program
-    finally:
-        end(program)
 
 
 def failure(command: Sequence[str], what: str, log: Path) -> DemoError:

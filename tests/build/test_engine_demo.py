@@ -198,6 +198,33 @@ def test_a_signal_ends_the_server_and_removes_its_files(
     assert list(tmp_path.iterdir()) == []
 
 
+#: A signal arrives when a program has been started and is not recorded yet.
+EARLY = f"""
+import os, signal, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, {str(FOLDER)!r})
+import demo_programs
+start = subprocess.Popen
+def popen(*words, **options):
+    program = start(*words, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return program
+demo_programs.subprocess.Popen = popen
+demo_programs.raise_for_signals()
+try:
+    with demo_programs.started(["sleep", "611"], os.environ, Path(os.devnull)):
+        raise AssertionError("the signal is lost")
+except demo_programs.Ended as ended:
+    print(ended)
+"""
+
+
+def test_a_signal_while_a_program_starts_ends_it(mark: str) -> None:
+    done = subprocess.run([*HEARING, *python(EARLY)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended by SIGTERM\n"), done.stderr
+    assert gone(mark, 5)
+
+
 def test_the_lines_to_copy_are_requests_that_the_server_gets(tmp_path: Path, mark: str) -> None:
     with serving(tmp_path) as (process, lines):
         copied = [shlex.split(line) for line in lines if line.startswith("  curl ")]
