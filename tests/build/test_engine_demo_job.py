@@ -52,10 +52,34 @@ def test_lines_and_facts_of_the_demonstration(root: Path, tmp_path: Path, consol
         tmp_path,
         'echo "LLM: 8 prompts"; echo "$1 $2 $HOME" ; echo "{\\"device\\": \\"cpu\\"}" > "$3"',
     )
-    assert engine_demo.show(request, console) == {"device": "cpu"}
+    facts = engine_demo.show(request, console, fresh=True)
     program = root / engine_demo.PROGRAM
     assert program.is_file()
-    assert said(console) == f"    LLM: 8 prompts\n    {program} --report {request.prefix}\n"
+    lines = ["LLM: 8 prompts", f"{program} --report {request.prefix}"]
+    assert said(console) == "".join(f"    {line}\n" for line in lines)
+    assert (facts["device"], facts["lines"]) == ("cpu", lines)
+
+
+def test_a_run_with_the_same_packages_and_programs_is_shown_again(
+    root: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "echo again >> runs; echo one; echo '{}' > \"$3\""
+    request = request_with(root, tmp_path, program)
+    runs = request.prefix / "runs"
+
+    def count(*, fresh: bool) -> int:
+        assert engine_demo.show(request, console, fresh=fresh)["lines"] == ["one"]
+        return len(runs.read_text(encoding="utf-8").splitlines())
+
+    assert count(fresh=False) == 1, "there is no earlier run"
+    assert "nothing has changed" not in said(console)
+    assert count(fresh=False) == 1
+    assert said(console).endswith("    nothing has changed since this run:\n    one\n")
+    assert count(fresh=True) == 2
+    (request.state.with_name("cpu-engine.json")).write_text("{", encoding="utf-8")
+    assert count(fresh=False) == 3
+    monkeypatch.setattr(engine_demo, "_programs", lambda _: "others")
+    assert count(fresh=False) == 4
 
 
 @pytest.mark.parametrize("first", ["error: the server ended", "Traceback (most recent call last):"])
@@ -66,7 +90,7 @@ def test_a_failure_has_the_last_lines_of_the_engine(
         root, tmp_path, f"echo LLM: ready; echo {shlex.quote(first)}; echo no memory; exit 1"
     )
     with pytest.raises(PackageTestError) as caught:
-        engine_demo.show(request, console)
+        engine_demo.show(request, console, fresh=True)
     assert caught.value.message.endswith(f"{first.removeprefix('error: ')}\nno memory")
     assert "exit status 1" in caught.value.message
     assert said(console) == "    LLM: ready\n"

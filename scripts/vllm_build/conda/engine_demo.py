@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.conda.environments import conda_environment
 from vllm_build.util.errors import PackageTestError
-from vllm_build.util.files import read_text
+from vllm_build.util.files import read_text, sha256_of, write_text
 from vllm_build.util.processes import children, signals
 
 if TYPE_CHECKING:
@@ -58,23 +59,54 @@ def _run(
         )
 
 
-def show(request: Request, console: Console) -> dict[str, Any]:
+def _programs(request: Request) -> str:
+    """A digest of the programs that show the engine."""
+    files = sorted((request.root / PROGRAM).parent.glob("*.py"))
+    return sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
+
+
+def _recorded(report: Path, programs: str) -> dict[str, Any] | None:
+    """The facts of the last run, if these programs made them; None otherwise."""
+    try:
+        facts: dict[str, Any] = json.loads(read_text(report))
+        return facts if facts["lines"] and facts["programs"] == programs else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def show(request: Request, console: Console, *, fresh: bool) -> dict[str, Any]:
     """Generate and serve with a small model; returns the facts for ``--json``.
 
     Where the kernels' device is missing, the engine's refusal is the result.
 
+    Args:
+        request: the packages; they are installed in its prefix.
+        console: gets the lines.
+        fresh: the environment is a new one. Otherwise the lines of the last run are shown again, if
+            the programs that show the engine are the same, too.
+
     Raises:
         PackageTestError: the engine does not generate, serve or refuse as it should.
     """
-    report = request.state.with_name(f"{request.variant.name}-engine.json")
-    report.unlink(missing_ok=True)
-    _run(
-        request,
-        ("--report", str(report)),
-        lambda line: console.info(f"    {line}"),
-        request.prefix,
+    report, programs = (
+        request.state.with_name(f"{request.variant.name}-engine.json"),
+        _programs(request),
     )
-    facts: dict[str, Any] = json.loads(read_text(report))
+    if not fresh and (known := _recorded(report, programs)) is not None:
+        console.info("    nothing has changed since this run:")
+        for line in known["lines"]:
+            console.info(f"    {line}")
+        return known
+    report.unlink(missing_ok=True)
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        console.info(f"    {line}")
+
+    _run(request, ("--report", str(report)), tell, request.prefix)
+    facts: dict[str, Any] = {**json.loads(read_text(report)), "lines": said, "programs": programs}
+    write_text(report, json.dumps(facts, indent=2) + "\n")
     return facts
 
 

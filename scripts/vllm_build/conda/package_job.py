@@ -335,7 +335,7 @@ def _package(request: Request, console: Console, *, demonstrate: bool) -> dict[s
         engine: dict[str, Any] | None = None
         if demonstrate:
             with console.step("generate and serve"):
-                engine = engine_demo.show(request, console)
+                engine = engine_demo.show(request, console, fresh=how != "reused")
     return {
         "variant": request.variant.name,
         "channel": request.channel,
