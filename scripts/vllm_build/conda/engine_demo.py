@@ -110,6 +110,26 @@ def show(request: Request, console: Console, *, fresh: bool) -> dict[str, Any]:
     return facts
 
 
+def run(
+    request: Request, console: Console, *, fresh: bool, demonstrate: bool
+) -> dict[str, Any] | None:
+    """Run ops in the environment and, if ``demonstrate``, the engine; returns its facts.
+
+    Raises:
+        PackageTestError: an op or the engine does not do what it should; see :func:`show`.
+    """
+    with console.step("run"):
+        test = ["python", str(request.root / "recipe" / "vllm" / "test_ops.py")]
+        printed = conda_environment.run_in(
+            request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
+        )
+        console.info(f"    {printed.strip().splitlines()[-1]}")
+    if not demonstrate:
+        return None
+    with console.step("generate and serve"):
+        return show(request, console, fresh=fresh)
+
+
 def serve(request: Request, port: int, console: Console) -> None:
     """Serve a small model until Ctrl-C.
 

@@ -326,16 +326,7 @@ def _package(request: Request, console: Console, *, demonstrate: bool) -> dict[s
         with console.step("install in a clean prefix"):
             how = _install(request, outputs)
             console.info(f"    {how} {request.prefix}")
-        with console.step("run"):
-            test = ["python", str(request.root / "recipe" / "vllm" / "test_ops.py")]
-            printed = conda_environment.run_in(
-                request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
-            )
-            console.info(f"    {printed.strip().splitlines()[-1]}")
-        engine: dict[str, Any] | None = None
-        if demonstrate:
-            with console.step("generate and serve"):
-                engine = engine_demo.show(request, console, fresh=how != "reused")
+        engine = engine_demo.run(request, console, fresh=how != "reused", demonstrate=demonstrate)
     return {
         "variant": request.variant.name,
         "channel": request.channel,
