@@ -74,6 +74,7 @@ ALLOWED = {
         3,
         "its own temporary file next to the package, which the caller owns",
     ),
+    "conda.engine_demo:show": (1, "a file of ours in .state of the output folder"),
     "conda.package_job:reusable": (
         1,
         "a package with our digest in its name but other bytes, in the claimed, locked output",

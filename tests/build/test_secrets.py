@@ -185,6 +185,7 @@ def test_packages_from_a_channel_that_asks_for_a_password(
     monkeypatch.setattr(
         package_job.conda_environment, "run_in", lambda *_, **__: "all operators agree"
     )
+    monkeypatch.setattr(package_job.engine_demo, "show", lambda *_, **__: {})
     listed: dict[str, dict[str, Any]] = {}
     outputs = package_request.expected(
         package_request.Request(

@@ -93,6 +93,7 @@ UNNAMED: dict[str, str] = {
     "requirements/gfx.txt": "pins the tables of a test's emulator",
     "scripts/pyproject.toml": "installs vllm-build",
     "scripts/bin/": "starts vllm-build",
+    "scripts/engine_demo/": "shows the installed engine, with a model of its own",
     "scripts/lint/": "checks prose",
     "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
     "third_party/engine-ops.toml": "explains ops that are missing, for the tests",
@@ -136,6 +137,7 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/util/removal.py": "removes folders",
     "scripts/vllm_build/util/streams.py": "opens the streams of the command line",
     "scripts/vllm_build/util/text_table.py": "lays tables out",
+    "scripts/vllm_build/conda/engine_demo.py": "runs the engine of installed packages",
     "scripts/vllm_build/conda/environments/": (
         "installs packages and compares environments with them"
     ),

@@ -8,7 +8,13 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.conda import needed_builds, package_channel, package_request, reused_packages
+from vllm_build.conda import (
+    engine_demo,
+    needed_builds,
+    package_channel,
+    package_request,
+    reused_packages,
+)
 from vllm_build.conda.environments import conda_environment, intact, prefixes
 from vllm_build.digests import digest_rules, tree_digests
 from vllm_build.engine import engine_source
@@ -259,8 +265,13 @@ def fetch_sources(request: Request, console: Console) -> None:
         third_party_fetch.fetch(known[name], console, request.settings.inherited)
 
 
-def package(request: Request, console: Console) -> dict[str, Any]:
+def package(request: Request, console: Console, *, demonstrate: bool = True) -> dict[str, Any]:
     """Build or reuse, install and run the packages of one variant.
+
+    Args:
+        request: the caller's choices.
+        console: gets the progress.
+        demonstrate: generate and serve with a small model.
 
     Returns:
         The facts for ``--json``.
@@ -272,10 +283,10 @@ def package(request: Request, console: Console) -> dict[str, Any]:
     """
     # Packages must stay in the channel from the solver's answer to the last installation.
     with channel_views.reading(request.channel_urls, console.info):
-        return _package(request, console)
+        return _package(request, console, demonstrate=demonstrate)
 
 
-def _package(request: Request, console: Console) -> dict[str, Any]:
+def _package(request: Request, console: Console, *, demonstrate: bool) -> dict[str, Any]:
     prefixes.check(request.prefix)
     claim_output(request.output)
     with console.step("plan"):
@@ -315,16 +326,7 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
         with console.step("install in a clean prefix"):
             how = _install(request, outputs)
             console.info(f"    {how} {request.prefix}")
-        with console.step("run"):
-            for name in ("test_ops.py", "test_engine.py"):
-                test = ["python", str(request.root / "recipe" / "vllm" / name)]
-                printed = conda_environment.run_in(
-                    request.prefix, test, cwd=request.prefix, inherited=request.settings.inherited
-                )
-                # The engine's processes log as well, also after the test's own line.
-                lines = printed.strip().splitlines()
-                said = [line for line in lines if line.startswith(("vllm ", "all operators"))]
-                console.info("    " + "\n    ".join(said or lines[-1:]))
+        engine = engine_demo.run(request, console, fresh=how != "reused", demonstrate=demonstrate)
     return {
         "variant": request.variant.name,
         "channel": request.channel,
@@ -336,7 +338,9 @@ def _package(request: Request, console: Console) -> dict[str, Any]:
             for name, value in packages.items()
         ],
         "prefix": str(request.prefix),
+        "engine": engine,
         "install": install_line(request),
+        "serve": engine_demo.SERVE_LINE,
         "seconds": {title: round(seconds, 2) for title, seconds in console.seconds.items()},
         "cpu_count": os.cpu_count(),
     }

@@ -81,6 +81,7 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
 
 #: Exceptions of the packing part: modules that cannot affect a conda package.
 NOT_IN_RECIPE: Mapping[str, str] = {
+    "conda/engine_demo.py": "runs the engine of installed packages",
     "conda/environments/": "installs packages and compares environments with them",
     "conda/package_checks.py": "checks packages without changing them",
     "conda/reused_packages.py": (

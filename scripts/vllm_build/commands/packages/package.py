@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_build.commands.package_options import add_channel, request
-from vllm_build.conda import package_job
+from vllm_build.conda import engine_demo, package_job
 from vllm_build.settings import other_variables
 from vllm_build.util import path_rules, paths
+from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 NAME = "package"
 #: Seconds of processor time from which a unit is listed. The JSON document has all units.
 _SLOW = 20
+_LAST_PORT = 65535
 HELP = "Build the conda packages of a variant, install them into a clean prefix and run them."
 
 
@@ -31,10 +33,37 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="conda channels (paths or URLs) whose packages are used instead of a build if they "
         "are exactly those of this tree; default: $REUSE",
     )
+    parser.add_argument(
+        "--serve",
+        type=_port,
+        metavar="PORT",
+        help="instead of the demonstration at the end, serve its model on this port of 127.0.0.1 "
+        "(0: a free one) until Ctrl-C",
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > _LAST_PORT:
+        raise ConfigurationError(
+            f"--serve={text!r} is not a port",
+            expected=f"a number from 0 to {_LAST_PORT}",
+            remedy="correct --serve, or PORT of `make serve-demo`",
+        )
+    return int(text)
 
 
 def run(arguments: Namespace, console: Console) -> int:
-    """Build, install and run the packages of one variant."""
+    """Build, install and run the packages of one variant.
+
+    Raises:
+        ConfigurationError: ``--serve`` with ``--json``.
+    """
+    serve: int | None = arguments.serve
+    if serve is not None and arguments.json:
+        raise ConfigurationError(
+            "--serve and --json exclude each other",
+            expected="one of them, because a server has no result",
+        )
     path_rules.require_packaging(arguments.output, paths.cache_root())
     environ = arguments.invocation.environ
     for sentence in (
@@ -43,7 +72,8 @@ def run(arguments: Namespace, console: Console) -> int:
         *other_variables.not_for_packages(environ),
     ):
         console.warn(sentence)
-    result = package_job.package(request(arguments, arguments.variant, console), console)
+    wanted = request(arguments, arguments.variant, console)
+    result = package_job.package(wanted, console, demonstrate=serve is None)
     console.table(
         "stages",
         ["stage", "seconds"],
@@ -73,4 +103,9 @@ def run(arguments: Namespace, console: Console) -> int:
     else:
         console.info("install with:")
         console.output(result["install"])
+    if serve is not None:
+        engine_demo.serve(wanted, serve, console)
+    elif not console.json_mode:
+        console.info("serve a model (a folder, or a name on the Hugging Face Hub) with:")
+        console.output(result["serve"])
     return 0
