@@ -7,11 +7,14 @@ it. This module needs only the standard library.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import lzma
 import re
 import shutil
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -38,6 +41,19 @@ _WORDS = {
 _VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
 #: Far more than any locked archive contains. A larger archive is not the locked one.
 _MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
+#: What a damaged or strange archive raises: two members with one path, a file in the place of a
+#: folder, a name that no file can have, and broken compression.
+_DAMAGED = (
+    tarfile.TarError,
+    EOFError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -235,11 +251,18 @@ def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
             f"{source.filename} contains {member.name!r}, which must not be extracted",
             expected="plain files below one folder",
         )
-    if member.issym() or len(parts) < 2:  # noqa: PLR2004 - the top folder, and a name in it
-        # Symbolic links in the locked archives belong to documentation; no compiled file needs one.
+    if len(parts) < 2:  # noqa: PLR2004 - the top folder, and a name in it
         return None
     member.name = "/".join(parts[1:])
     if not source.includes(member.name):
+        return None
+    if member.issym():
+        if source.include:
+            raise IntegrityError(
+                f"{source.filename} has the link {member.name} in a part that is extracted",
+                expected="plain files: a link could lead anywhere, and its target would be missing",
+            )
+        # Symbolic links in whole archives belong to documentation; no compiled file needs one.
         return None
     member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
     member.uid = member.gid = 0
@@ -299,7 +322,7 @@ def tree_digest(source: Source, archive: Path) -> str:
 
 
 def _unpack(source: Source, archive: Path, folder: Path) -> None:
-    total = 0
+    total, tops = 0, set()
     try:
         with tarfile.open(archive) as tar:
             for count, member in enumerate(tar):
@@ -309,7 +332,13 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
                         f"{source.filename} unpacks to an implausible amount of data",
                         expected="a source archive",
                     )
+                tops.add(PurePosixPath(member.name).parts[:1])
                 checked = _checked(member, source)
+                if len(tops) > 1:
+                    raise IntegrityError(
+                        f"{source.filename} has several folders at its top",
+                        expected="plain files below one folder",
+                    )
                 if checked is None:
                     continue
                 target = folder / checked.name
@@ -323,7 +352,7 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
                 ):
                     shutil.copyfileobj(content, stream)
                 target.chmod(checked.mode)
-    except (tarfile.TarError, EOFError, FileExistsError) as error:
+    except _DAMAGED as error:
         raise IntegrityError(
             f"{archive} cannot be unpacked: {error}", expected="the locked archive"
         ) from error
