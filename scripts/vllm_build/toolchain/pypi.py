@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import parse_wheel_filename
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from vllm_build.toolchain import wheel_metadata
 from vllm_build.toolchain.pip_selection import PURE, SDIST, Selection, select_wheels
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LOCK = "toolchain/lock.toml"
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 class MissingVersionError(FetchError):
@@ -151,13 +153,24 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _not_found(
-    what: str, done: subprocess.CompletedProcess[str], locked: str, inherited: Mapping[str, str]
+    what: str,
+    done: subprocess.CompletedProcess[str],
+    locked: str,
+    inherited: Mapping[str, str],
+    *,
+    released: str = "",
 ) -> FetchError:
     if not _index_answers(inherited):
         return FetchError(
             f"pip cannot reach its index for {what}: {_reason(done)}",
             expected="an index that answers and has pip itself, such as PyPI or a mirror of it",
             remedy="check the network and the machine's pip configuration",
+        )
+    if released:
+        return MissingVersionError(
+            f"pip finds no {what}: {_reason(done)}",
+            expected=f"a release of {released} on the configured index",
+            remedy=f"`pip index versions {released}` lists them",
         )
     return MissingVersionError(
         f"pip finds no {what}: {_reason(done)}",
@@ -283,16 +296,41 @@ def download_sdist(
 
 
 def find_sdist(name: str, version: str, *, inherited: Mapping[str, str]) -> tuple[str, str]:
-    """File name and sha256 (empty if the index gives none) of an sdist, without running its code.
+    """File name and sha256 of an sdist, without running its code.
+
+    Args:
+        name: the distribution.
+        version: a version that is not locked yet, as the user spells it.
+        inherited: the variables that pip starts from.
 
     Raises:
-        MissingVersionError, FetchError, ConfigurationError: as ``download``.
+        MissingVersionError, FetchError, ConfigurationError: as ``download``; the version may also
+            be malformed.
+        IntegrityError: the index gives no sha256, or no usable file name.
     """
-    done, found = _report([f"{name}==={Version(version)}"], SDIST, inherited)
+    try:
+        wanted = Version(version)
+    except InvalidVersion as error:
+        raise ConfigurationError(
+            f"{version!r} is no version", expected=f"a release of {name}, such as 1.2.3"
+        ) from error
+    done, found = _report([f"{name}==={wanted}"], SDIST, inherited)
     if not found:
-        raise _not_found(f"source distribution of {name} {version}", done, _LOCK, inherited)
+        raise _not_found(
+            f"source distribution of {name} {wanted}", done, _LOCK, inherited, released=name
+        )
     filename = Path(unquote(urlsplit(found[0]["download_info"]["url"]).path)).name
-    return filename, _sha256(found[0])
+    if not _FILE.fullmatch(filename):
+        raise IntegrityError(
+            f"the index names the file {filename!r} for {name} {wanted}",
+            expected="letters, digits and ._+-",
+        )
+    if not (sha256 := _sha256(found[0])):
+        raise IntegrityError(
+            f"the index gives no sha256 for {name} {wanted}",
+            expected="an index that gives one, such as PyPI",
+        )
+    return filename, sha256
 
 
 def resolve(
