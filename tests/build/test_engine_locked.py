@@ -10,11 +10,10 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 from front_end_runs import run_module
 
-from vllm_build.engine import engine_source, faces, op_calls, review
-from vllm_build.toolchain import third_party_fetch
+from vllm_build.engine import engine_requirements, engine_source, faces, op_calls, review
+from vllm_build.toolchain import engine_wheels, third_party_fetch
 from vllm_build.util import paths
 from vllm_build.util.console import Console
 from vllm_build.util.files import sha256_of
@@ -34,9 +33,10 @@ def engine(root: Path) -> Engine:
 
 
 def test_every_difference_is_explained(root: Path, engine: Engine) -> None:
-    assert review.review(root, engine) == {
-        subject: [] for subject in ("files", "ops", "requirements", "licenses")
-    }
+    archive = third_party_fetch.archive(engine_source.locked(root), Console(), os.environ)
+    subjects = ("files", "ops", "schemas", "requirements", "metadata", "licenses")
+    assert review.review(root, engine, archive) == {subject: [] for subject in subjects}
+    assert engine_wheels.differences(root, engine_requirements.read(root), engine) == []
 
 
 def test_a_new_op_of_the_engine_would_be_found(root: Path, engine: Engine) -> None:
@@ -44,18 +44,6 @@ def test_a_new_op_of_the_engine_would_be_found(root: Path, engine: Engine) -> No
     found = op_calls.unexplained(called, op_calls.registered(root), op_calls.read(root))
     assert len(found) == 3
     assert all("_C::an_op_of_the_next_release" in line for line in found)
-
-
-def test_the_recipe_has_the_engines_commands_and_interpreters(root: Path, engine: Engine) -> None:
-    recipe = yaml.safe_load((root / "recipe" / "vllm" / "recipe.yaml").read_text(encoding="utf-8"))
-    metadata = engine_source.metadata(engine)
-    assert recipe["build"]["python"]["entry_points"] == [
-        f"{name} = {place}" for name, place in metadata.scripts.items()
-    ]
-    (python,) = (line for line in recipe["requirements"]["run"] if line.startswith("python "))
-    assert set(python.removeprefix("python ").split(",")) == set(
-        metadata.requires_python.replace(" ", "").split(",")
-    )
 
 
 def test_fakes_that_the_engine_registers_are_left_to_it(root: Path, engine: Engine) -> None:

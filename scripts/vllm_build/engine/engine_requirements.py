@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from vllm_build.util.errors import IntegrityError
@@ -141,8 +141,10 @@ class EngineRequirements:
 
 def _checked(record: Record, key: str, specifier: str) -> str:
     try:
-        Requirement(f"{key}{specifier}")
-    except InvalidRequirement:
+        # Not as one text: "1" after a name would be a part of the name.
+        Requirement(key)
+        SpecifierSet(specifier)
+    except (InvalidRequirement, InvalidSpecifier):
         record.fail(key, f"{key} = {specifier!r} is no requirement", "a specifier such as >=1.2")
     return specifier
 

@@ -7,6 +7,7 @@ it. This module needs only the standard library.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -41,19 +42,11 @@ _WORDS = {
 _VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
 #: Far more than any locked archive contains. A larger archive is not the locked one.
 _MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
-#: What a damaged or strange archive raises: two members with one path, a file in the place of a
-#: folder, a name that no file can have, and broken compression.
-_DAMAGED = (
-    tarfile.TarError,
-    EOFError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    gzip.BadGzipFile,
-    lzma.LZMAError,
-    zlib.error,
-    ValueError,
-)
+#: What a damaged or strange archive raises: broken compression, and a name with a NUL.
+_DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError)
+#: Errors of the system for two members with one path, a file in the place of a folder, and a name
+#: that no file can have.
+_IMPOSSIBLE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -352,6 +345,12 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
                 ):
                     shutil.copyfileobj(content, stream)
                 target.chmod(checked.mode)
+    except OSError as error:
+        if error.errno not in _IMPOSSIBLE and not isinstance(error, gzip.BadGzipFile):
+            raise
+        raise IntegrityError(
+            f"{archive} cannot be unpacked: {error}", expected="the locked archive"
+        ) from error
     except _DAMAGED as error:
         raise IntegrityError(
             f"{archive} cannot be unpacked: {error}", expected="the locked archive"
