@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 
-for _prefix in ("_PYPROJECT_HOOKS", "PEP517"):
-    os.environ.pop(f"{_prefix}_BACKEND_PATH", None)
-    if f"{_prefix}_BUILD_BACKEND" in os.environ:
-        os.environ[f"{_prefix}_BUILD_BACKEND"] = "setuptools.build_meta"
+# The names have changed from one release of pip to another.
+for _name in tuple(os.environ):
+    if "_BACKEND_PATH" in _name:
+        del os.environ[_name]
+    elif _name.endswith("_BUILD_BACKEND"):
+        os.environ[_name] = "setuptools.build_meta"
