@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from front_end_runs import run_module
+from full_suite import full_only
+from trees import copy_tree
 
+from vllm_build import cli
+from vllm_build.digests import recipe_stamp
 from vllm_build.engine import engine_requirements, engine_source, faces, op_calls, review
+from vllm_build.sources import third_party
 from vllm_build.toolchain import engine_wheels, third_party_fetch
 from vllm_build.util import paths
 from vllm_build.util.console import Console
+from vllm_build.util.errors import IntegrityError
 from vllm_build.util.files import sha256_of
 
 if TYPE_CHECKING:
@@ -87,3 +93,30 @@ def test_a_wheel_has_the_engines_files_byte_for_byte(
         parser.read_string(wheel.read(points).decode())
     assert parser["console_scripts"]["vllm"] == "vllm.entrypoints.cli.main:main"
     assert parser["vllm.platform_plugins"]["kernels"] == "vllm._kernels.engine:platform"
+
+
+#: A release that fits neither the tables nor the channel, to move to and back from.
+OLDER = "0.32.0"
+
+
+@full_only
+def test_an_older_release_and_back(
+    root: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command prints for a real release; the way back restores every byte."""
+    tree = copy_tree(tmp_path / "tree")
+    monkeypatch.setattr(paths, "source_root", lambda: tree)
+    recipe_stamp.write(tree)
+    held = [tree / third_party.LOCK, tree / recipe_stamp.FILE]
+    before = [path.read_bytes() for path in held]
+    assert cli.main(["engine", "--update", OLDER]) == IntegrityError.exit_code
+    assert engine_source.find(tree).version == OLDER
+    recipe_stamp.check(tree)
+    archive = third_party_fetch.archive(engine_source.locked(tree), Console(), os.environ)
+    found = review.review(tree, engine_source.find(tree), archive)
+    # The older release has ops that 0.33.0 no longer names, and the other way round.
+    assert any("the engine names _C" in line for line in found["ops"])
+    assert any("but the engine does not name it" in line for line in found["ops"])
+    assert found["requirements"]
+    assert cli.main(["engine", "--update", engine.version]) == 0
+    assert [path.read_bytes() for path in held] == before

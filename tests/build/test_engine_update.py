@@ -141,7 +141,7 @@ DIFFERENT: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "metadata": (
         {"pyproject.toml": files("9")["pyproject.toml"].replace(">=3.11", ">=3.12") + 'a = "b:c"'},
         (
-            "the engine has the command 'a = b:c', which recipe/vllm/recipe.yaml has not",
+            "the engine has the command a = b:c, recipe/vllm/recipe.yaml has none of that name",
             "the engine supports Python >=3.12,<3.15",
         ),
     ),

@@ -34,6 +34,7 @@ REMEDIES: Mapping[str, str] = {
     "licenses": f"read each text, copy it to {LICENSES}, and name it in {third_party.LOCK}",
     "wheels": "change the versions in toolchain/wheels.toml, then run make toolchain-update",
 }
+_OWN_MODULES = "vllm._kernels."
 _LICENSE = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 _LICENSE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _OPERATORS = frozenset({"AND", "OR", "WITH"})
@@ -73,16 +74,22 @@ def metadata_differences(root: Path, engine: Engine) -> list[str]:
     """
     written = [line.strip() for line in read_text(root / RECIPE).splitlines()]
     metadata = engine_source.metadata(engine)
-    commands = [f"- {name} = {place}" for name, place in metadata.scripts.items()]
+    commands = {
+        found[1]: found[2]
+        for line in written
+        if (found := re.fullmatch(r"- ([\w.-]+) = ([\w.]+:[\w.]+)", line))
+    }
     found = [
-        f"the engine has the command {line[2:]!r}, which {RECIPE} has not"
-        for line in commands
-        if line not in written
+        f"the engine has the command {name} = {place}, {RECIPE} has "
+        f"{f'{name} = {commands[name]}' if name in commands else 'none of that name'}"
+        for name, place in metadata.scripts.items()
+        # Ours may call the engine's.
+        if commands.get(name) != place and not commands.get(name, "").startswith(_OWN_MODULES)
     ]
     found += [
-        f"{RECIPE} has the command {line[2:]!r}, which the engine has not"
-        for line in written
-        if re.fullmatch(r"- [\w.-]+ = [\w.]+:[\w.]+", line) and line not in commands
+        f"{RECIPE} has the command {name} = {place}, the engine has none of that name"
+        for name, place in commands.items()
+        if name not in metadata.scripts
     ]
     pythons = [
         line.removeprefix("- python ") for line in written if re.match(r"- python [<>=!~]", line)
