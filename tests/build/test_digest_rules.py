@@ -234,6 +234,7 @@ def test_another_engine_renames_the_package_with_it_alone(tree: Path) -> None:
         "scripts/vllm_build/engine/faces.py",
         "scripts/vllm_build/engine/engine_source.py",
         "scripts/vllm_build/engine/engine_requirements.py",
+        "scripts/vllm_build/sources/archive_members.py",
         "scripts/vllm_build/sources/third_party.py",
         "scripts/vllm_build/wheels/distribution.py",
         "scripts/vllm_build/wheels/package_commands.py",

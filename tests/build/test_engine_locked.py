@@ -101,9 +101,9 @@ OLDER = "0.32.0"
 
 @full_only
 def test_an_older_release_and_back(
-    root: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the command prints for a real release; the way back restores every byte."""
+    """The command explains a real release; the way back restores every byte."""
     tree = copy_tree(tmp_path / "tree")
     monkeypatch.setattr(paths, "source_root", lambda: tree)
     recipe_stamp.write(tree)

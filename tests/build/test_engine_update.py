@@ -78,7 +78,7 @@ def test_a_release_that_fits_needs_no_change_by_hand(
     source = third_party.read(tree)["vllm"]
     assert (source.version, source.sha256) == ("9.9.0", index.sha256["9.9.0"])
     assert source.cached() is not None
-    # What only a person can do is printed for every other release.
+    # Every other release needs these of a person.
     assert any("make package VARIANT=cpu" in step for step in found["steps"])
     assert any("0.33.0 in " in step and "docs/" in step for step in found["steps"])
     # The tree fits itself: its stamps are those of the new release. Kernels keep their names.
@@ -187,7 +187,7 @@ def test_every_difference_is_printed_with_what_to_do(
         for word in words:
             assert any(word in line for line in lines), (subject, word, lines)
         assert any(step.startswith(f"{subject}: ") for step in found["steps"]), subject
-    # The lock has moved all the same, and the tree names the release that it has.
+    # The lock has moved nevertheless, and the tree names the release that it has.
     assert third_party.read(tree)["vllm"].version == "9.9.0"
     recipe_stamp.check(tree)
 

@@ -16,7 +16,7 @@ import pytest
 
 from vllm_build import cli
 from vllm_build.commands.packages import fetch
-from vllm_build.sources import folder_digest, third_party
+from vllm_build.sources import archive_members, folder_digest, third_party
 from vllm_build.sources.third_party import Source
 from vllm_build.toolchain import third_party_fetch
 from vllm_build.toolchain.download_store import Store
@@ -59,7 +59,7 @@ def locked(source: Source, path: Path, **changes: Any) -> Source:
     source = replace(source, **changes)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            third_party._unpack(source, path, Path(folder))
+            archive_members.unpack(source, path, Path(folder))
         except IntegrityError:
             return source
         return replace(source, tree_sha256=folder_digest.digest_of(Path(folder)))
@@ -182,7 +182,7 @@ def test_damaged_and_strange_archives(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(IntegrityError, match="cannot be unpacked"):
         third_party.extract(replace(source, sha256=sha256_of(path)), path)
     large = archive(path, member("hw-1/a"), member("hw-1/b"), content=bytes(2000))
-    monkeypatch.setattr(third_party, "_MAX_BYTES", 3000)
+    monkeypatch.setattr(archive_members, "_MAX_BYTES", 3000)
     with pytest.raises(IntegrityError, match="implausible amount of data"):
         third_party.extract(large, path)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.toolchain import pypi
+from vllm_build.toolchain import pypi, sdist_search
 from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError
 
 if TYPE_CHECKING:
@@ -150,19 +150,19 @@ def test_the_name_in_an_sdist_leads_nowhere(index: Path, tmp_path: Path) -> None
     """pip finds the file by its name. Its own name must not become a path outside of the folder."""
     sdist(index, "sample", "1.0", "", called=f"../../../../../../..{tmp_path}/evil")
     with pytest.raises(FetchError):
-        pypi.find_sdist("sample", "1.0", inherited=os.environ)
+        sdist_search.find("sample", "1.0", inherited=os.environ)
     assert list(tmp_path.glob("evil*")) == []
 
 
 def test_an_sdist_is_found_with_its_sha256(index: Path) -> None:
     there = sdist(index, "sample", "1.0", "")
-    found = pypi.find_sdist("sample", "1.0", inherited=os.environ)
+    found = sdist_search.find("sample", "1.0", inherited=os.environ)
     assert found == (there.name, sha256(there))
     with pytest.raises(pypi.MissingVersionError) as caught:
-        pypi.find_sdist("sample", "2.0", inherited=os.environ)
+        sdist_search.find("sample", "2.0", inherited=os.environ)
     assert caught.value.remedy == "`pip index versions sample` lists them"
     with pytest.raises(ConfigurationError, match="'one' is no version"):
-        pypi.find_sdist("sample", "one", inherited=os.environ)
+        sdist_search.find("sample", "one", inherited=os.environ)
 
 
 def test_an_sdist_of_other_bytes_or_none(index: Path, into: Path) -> None:

@@ -55,6 +55,7 @@ TABLE: dict[str, frozenset[str]] = {
     "scripts/vllm_build/kernels/kernel_choice.py": frozenset({LIBRARIES}),
     "scripts/vllm_build/kernels/plan_resolver.py": frozenset({LIBRARIES}),
     "scripts/vllm_build/sources/": frozenset({LIBRARIES}),
+    "scripts/vllm_build/sources/archive_members.py": frozenset({LIBRARIES, PACKAGE}),
     "scripts/vllm_build/sources/third_party.py": frozenset({LIBRARIES, PACKAGE}),
     "scripts/vllm_build/digests/": frozenset({LIBRARIES, PACKAGE}),
     "scripts/vllm_build/digests/influence.py": frozenset({LIBRARIES}),

@@ -35,7 +35,7 @@ TABLE = "third_party/engine.toml"
 #: The package of ours that upstream does not have, and our generated files and libraries.
 OURS = "vllm/_kernels/"
 GENERATED = ("vllm/_version.py",)
-#: What a build with the engine writes into our package, after the merge.
+#: A build with the engine writes these into our package, after the merge.
 _WRITTEN = ("vllm/_kernels/_version.py", "vllm/_kernels/_engine.json")
 #: The folder of the records of our libraries, which only a build of ours may write.
 _RECORDS = "vllm/_build_info/"
@@ -112,7 +112,7 @@ def _folders(names: Iterable[str]) -> set[str]:
 
 
 def _twins(mine: Collection[str], engine: Collection[str]) -> Iterable[str]:
-    """A file of one side in the place of a folder of the other, or a module beside a package."""
+    """Paths that are a file on one side and a folder on the other, and modules next to packages."""
     for ours, theirs in ((mine, engine), (engine, mine)):
         folders = _folders(theirs)
         for name in sorted(ours):

@@ -27,7 +27,7 @@ _SPACE = r"\btorch[\s\\]*\.[\s\\]*ops[\s\\]*\.[\s\\]*(_\w+)"
 #: A namespace without an op, which hides the ops that are called through it.
 _HIDDEN = re.compile(r"^[^#\n]*" + _SPACE + r"(?!\w|[\s\\]*(?:\.|,\s*[\"']))", re.MULTILINE)
 _CALL = re.compile(_SPACE + r"[\s\\]*(?:\.[\s\\]*(\w+)|,\s*[\"'](\w+)[\"'])")
-#: What the table lists: ops that are missing, and ops with another schema than upstream's.
+#: The table lists ops that are missing, and ops with another schema than upstream's.
 KINDS = ("gap", "spelled")
 _OP = re.compile(r"_\w+::\w+")
 _WORDS = {
@@ -54,7 +54,7 @@ def calls(package: Path) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, set[str]] = defaultdict(set)
     for path in package.rglob("*.py"):
-        # A module in another encoding has names in ASCII all the same.
+        # A module in another encoding has names in ASCII nevertheless.
         for space, attribute, quoted in _CALL.findall(path.read_text("utf-8", errors="replace")):
             found[f"{space}::{attribute or quoted}"].add(path.relative_to(package).as_posix())
     return {name: tuple(sorted(files)) for name, files in sorted(found.items())}

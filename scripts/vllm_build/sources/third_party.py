@@ -7,20 +7,13 @@ it. This module needs only the standard library.
 
 from __future__ import annotations
 
-import errno
-import gzip
 import hashlib
-import io
-import lzma
 import re
-import shutil
-import tarfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vllm_build.sources import folder_digest
+from vllm_build.sources import archive_members, folder_digest
 from vllm_build.util import paths, removal
 from vllm_build.util.errors import FetchError, IntegrityError
 from vllm_build.util.files import disk_errors, sha256_of
@@ -40,13 +33,6 @@ _WORDS = {
 }
 #: Variables with a name of upstream's; the others are named after the source.
 _VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
-#: Far more than any locked archive contains. A larger archive is not the locked one.
-_MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
-#: What a damaged or strange archive raises: broken compression, and a name with a NUL.
-_DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError)
-#: Errors of the system for two members with one path, a file in the place of a folder, and a name
-#: that no file can have.
-_IMPOSSIBLE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -232,37 +218,6 @@ def read(root: Path) -> dict[str, Source]:
     return {source.name: source for source in sources}
 
 
-def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
-    """The member without the archive's top folder in its name; None if it is not extracted."""
-    parts = PurePosixPath(member.name).parts
-    if (
-        PurePosixPath(member.name).is_absolute()
-        or ".." in parts
-        or not (member.isfile() or member.isdir() or member.issym())
-    ):
-        raise IntegrityError(
-            f"{source.filename} contains {member.name!r}, which must not be extracted",
-            expected="plain files below one folder",
-        )
-    if len(parts) < 2:  # noqa: PLR2004 - the top folder, and a name in it
-        return None
-    member.name = "/".join(parts[1:])
-    if not source.includes(member.name):
-        return None
-    if member.issym():
-        if source.include:
-            raise IntegrityError(
-                f"{source.filename} has the link {member.name} in a part that is extracted",
-                expected="plain files: a link could lead anywhere, and its target would be missing",
-            )
-        # Symbolic links in whole archives belong to documentation; no compiled file needs one.
-        return None
-    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
-
-
 def extract(source: Source, archive: Path) -> Path:
     """Verify ``archive`` and unpack it into the cache; returns the folder.
 
@@ -285,7 +240,7 @@ def extract(source: Source, archive: Path) -> Path:
         with removal.temporary(source.folder.parent, ".incoming-") as temporary:
             unpacked, damaged = temporary / "unpacked", temporary / "damaged"
             unpacked.mkdir(mode=0o755)
-            _unpack(source, archive, unpacked)
+            archive_members.unpack(source, archive, unpacked)
             if (tree := folder_digest.digest_of(unpacked)) != source.tree_sha256:
                 raise IntegrityError(
                     f"{source.filename} unpacks to a tree with sha256 {tree}",
@@ -310,48 +265,5 @@ def tree_digest(source: Source, archive: Path) -> str:
     with disk_errors(source.folder.parent):
         source.folder.parent.mkdir(parents=True, exist_ok=True)
         with removal.temporary(source.folder.parent, ".incoming-") as temporary:
-            _unpack(source, archive, temporary)
+            archive_members.unpack(source, archive, temporary)
             return folder_digest.digest_of(temporary)
-
-
-def _unpack(source: Source, archive: Path, folder: Path) -> None:
-    total, tops = 0, set()
-    try:
-        with tarfile.open(archive) as tar:
-            for count, member in enumerate(tar):
-                total += member.size
-                if total > _MAX_BYTES or count > _MAX_MEMBERS:
-                    raise IntegrityError(
-                        f"{source.filename} unpacks to an implausible amount of data",
-                        expected="a source archive",
-                    )
-                tops.add(PurePosixPath(member.name).parts[:1])
-                checked = _checked(member, source)
-                if len(tops) > 1:
-                    raise IntegrityError(
-                        f"{source.filename} has several folders at its top",
-                        expected="plain files below one folder",
-                    )
-                if checked is None:
-                    continue
-                target = folder / checked.name
-                if checked.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with (
-                    target.open("xb") as stream,
-                    tar.extractfile(member) or io.BytesIO() as content,
-                ):
-                    shutil.copyfileobj(content, stream)
-                target.chmod(checked.mode)
-    except OSError as error:
-        if error.errno not in _IMPOSSIBLE and not isinstance(error, gzip.BadGzipFile):
-            raise
-        raise IntegrityError(
-            f"{archive} cannot be unpacked: {error}", expected="the locked archive"
-        ) from error
-    except _DAMAGED as error:
-        raise IntegrityError(
-            f"{archive} cannot be unpacked: {error}", expected="the locked archive"
-        ) from error

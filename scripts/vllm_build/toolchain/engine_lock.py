@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from vllm_build.engine import engine_source
 from vllm_build.sources import third_party
-from vllm_build.toolchain import pypi, third_party_fetch
+from vllm_build.toolchain import sdist_search, third_party_fetch
 from vllm_build.util import locks, paths
 from vllm_build.util.errors import ConfigurationError, IntegrityError
 from vllm_build.util.files import read_text, write_if_changed
@@ -116,7 +116,7 @@ def update(
             f"{third_party.LOCK} has no {engine_source.NAME!r}", expected="an entry to change"
         )
     with console.step(f"find vllm {version}"):
-        filename, sha256 = pypi.find_sdist(engine_source.NAME, version, inherited=inherited)
+        filename, sha256 = sdist_search.find(engine_source.NAME, version, inherited=inherited)
         version = str(Version(version))
         if filename != f"{engine_source.NAME}-{version}.tar.gz":
             raise IntegrityError(

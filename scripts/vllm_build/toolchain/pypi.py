@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from vllm_build.toolchain import wheel_metadata
 from vllm_build.toolchain.pip_selection import PURE, SDIST, Selection, select_wheels
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LOCK = "toolchain/lock.toml"
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 class MissingVersionError(FetchError):
@@ -87,7 +85,7 @@ def _run(
     )
 
 
-def _report(
+def report(
     requirements: Sequence[str], selection: Selection, inherited: Mapping[str, str]
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
     """Report what pip would install for exact ``requirements``, without dependencies.
@@ -124,7 +122,8 @@ def _facts(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
     )
 
 
-def _sha256(item: Mapping[str, Any]) -> str:
+def sha256_in(item: Mapping[str, Any]) -> str:
+    """The sha256 of a file in a report; empty if the index gives none."""
     archive = item["download_info"].get("archive_info") or {}
     return (archive.get("hashes") or {}).get("sha256") or ""
 
@@ -134,7 +133,7 @@ def _index_answers(inherited: Mapping[str, str]) -> bool:
     if pip_process.settings("download", inherited, children.run).get("no-index"):
         return True
     # Without retries: the failed call before has retried already.
-    return bool(_report(["pip"], Selection((), {"PIP_RETRIES": "0"}), inherited)[1])
+    return bool(report(["pip"], Selection((), {"PIP_RETRIES": "0"}), inherited)[1])
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
@@ -152,25 +151,15 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     )
 
 
-def _not_found(
-    what: str,
-    done: subprocess.CompletedProcess[str],
-    locked: str,
-    inherited: Mapping[str, str],
-    *,
-    released: str = "",
+def not_found(
+    what: str, done: subprocess.CompletedProcess[str], locked: str, inherited: Mapping[str, str]
 ) -> FetchError:
+    """The error for a version that pip does not find; ``locked`` is the file that names it."""
     if not _index_answers(inherited):
         return FetchError(
             f"pip cannot reach its index for {what}: {_reason(done)}",
             expected="an index that answers and has pip itself, such as PyPI or a mirror of it",
             remedy="check the network and the machine's pip configuration",
-        )
-    if released:
-        return MissingVersionError(
-            f"pip finds no {what}: {_reason(done)}",
-            expected=f"a release of {released} on the configured index",
-            remedy=f"`pip index versions {released}` lists them",
         )
     return MissingVersionError(
         f"pip finds no {what}: {_reason(done)}",
@@ -224,13 +213,13 @@ def _download(
             remedy="free some space, or set VLLM_BUILD_CACHE to another disk",
         )
     for (requirement, sha256), (name, version, _) in zip(requirements.items(), wanted, strict=True):
-        asked, found = _report([requirement], selection, inherited)
+        asked, found = report([requirement], selection, inherited)
         if not found:
-            raise _not_found(f"{name} {version}", asked, locked, inherited)
-        if _sha256(found[0]) not in ("", sha256):
+            raise not_found(f"{name} {version}", asked, locked, inherited)
+        if sha256_in(found[0]) not in ("", sha256):
             raise IntegrityError(
                 f"pip found other bytes than the locked ones for {name} {version}: sha256 "
-                f"{_sha256(found[0])}",
+                f"{sha256_in(found[0])}",
                 expected=f"the sha256 in {locked}",
                 remedy="find out who changed the file; if the change is right: "
                 + (UPDATE_COMMAND if locked == _LOCK else f"correct {locked}"),
@@ -295,44 +284,6 @@ def download_sdist(
     _download([(name, version, sha256)], folder, SDIST, locked, inherited)
 
 
-def find_sdist(name: str, version: str, *, inherited: Mapping[str, str]) -> tuple[str, str]:
-    """File name and sha256 of an sdist, without running its code.
-
-    Args:
-        name: the distribution.
-        version: a version that is not locked yet, as the user spells it.
-        inherited: the variables that pip starts from.
-
-    Raises:
-        MissingVersionError, FetchError, ConfigurationError: as ``download``; the version may also
-            be malformed.
-        IntegrityError: the index gives no sha256, or no usable file name.
-    """
-    try:
-        wanted = Version(version)
-    except InvalidVersion as error:
-        raise ConfigurationError(
-            f"{version!r} is no version", expected=f"a release of {name}, such as 1.2.3"
-        ) from error
-    done, found = _report([f"{name}==={wanted}"], SDIST, inherited)
-    if not found:
-        raise _not_found(
-            f"source distribution of {name} {wanted}", done, _LOCK, inherited, released=name
-        )
-    filename = Path(unquote(urlsplit(found[0]["download_info"]["url"]).path)).name
-    if not _FILE.fullmatch(filename):
-        raise IntegrityError(
-            f"the index names the file {filename!r} for {name} {wanted}",
-            expected="letters, digits and ._+-",
-        )
-    if not (sha256 := _sha256(found[0])):
-        raise IntegrityError(
-            f"the index gives no sha256 for {name} {wanted}",
-            expected="an index that gives one, such as PyPI",
-        )
-    return filename, sha256
-
-
 def resolve(
     requirements: Sequence[str], *, python: str, abi: str | None, inherited: Mapping[str, str]
 ) -> list[Wheel]:
@@ -351,12 +302,12 @@ def resolve(
         MissingVersionError, FetchError, ConfigurationError: as ``download``.
         IntegrityError: the index gives no sha256 for a file.
     """
-    done, found = _report(requirements, select_wheels(python, abi), inherited)
+    done, found = report(requirements, select_wheels(python, abi), inherited)
     if not found:
         shown = ", ".join(requirements[:3]) + (
             f" and {len(requirements) - 3} more" if len(requirements) > 3 else ""  # noqa: PLR2004
         )
-        raise _not_found(
+        raise not_found(
             f"pure wheel for any platform of {shown}" if abi == PURE else shown,
             done,
             _LOCK,
@@ -365,7 +316,7 @@ def resolve(
     wheels: list[Wheel] = []
     for item in found:
         name, version = item["metadata"]["name"], item["metadata"]["version"]
-        if not _sha256(item):
+        if not sha256_in(item):
             raise IntegrityError(
                 f"the index gives no sha256 for {name} {version}",
                 expected="an index that gives one, such as PyPI",
@@ -382,5 +333,5 @@ def resolve(
                 f"pip finds {name} {version} only as {filename}",
                 expected=f"a wheel for the ABI {abi}",
             )
-        wheels.append(Wheel(name, version, filename, _sha256(item), *_facts(item["metadata"])))
+        wheels.append(Wheel(name, version, filename, sha256_in(item), *_facts(item["metadata"])))
     return sorted(wheels, key=lambda wheel: wheel.name)

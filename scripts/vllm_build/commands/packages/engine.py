@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "engine"
 HELP = "Compare the locked engine with this tree: files, ops, requirements and licenses."
-#: What no comparison of texts can tell about another release.
+#: Steps that no comparison of texts replaces.
 _BY_HAND = (
     "run make package VARIANT=cpu: it generates with the new engine, and compares the tokens",
     "run make test: tests/build/test_engine_locked.py names what is left",

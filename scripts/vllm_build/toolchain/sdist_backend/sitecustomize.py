@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes every project use the build backend beside this file, whatever its own files say.
+"""Makes every project use the build backend in this folder, regardless of its own files.
 
 Python imports this module when it starts, in pip and in the process in which pip calls a build
 backend. A project may name another backend than setuptools, and keep that backend's code in the
