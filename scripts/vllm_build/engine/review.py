@@ -75,9 +75,9 @@ def metadata_differences(root: Path, engine: Engine) -> list[str]:
     written = [line.strip() for line in read_text(root / RECIPE).splitlines()]
     metadata = engine_source.metadata(engine)
     commands = {
-        found[1]: found[2]
+        entry[1]: entry[2]
         for line in written
-        if (found := re.fullmatch(r"- ([\w.-]+) = ([\w.]+:[\w.]+)", line))
+        if (entry := re.fullmatch(r"- ([\w.-]+) = ([\w.]+:[\w.]+)", line))
     }
     found = [
         f"the engine has the command {name} = {place}, {RECIPE} has "

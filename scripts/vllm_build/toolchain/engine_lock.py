@@ -60,8 +60,9 @@ def rewrite(text: str, source: third_party.Source) -> str:
         f'version = "{source.version}" }}',
     }
     for key, value in values.items():
-        # A function, because a replacement text has escapes.
-        entry, count = re.subn(rf"(?m)^{key} = .*$", lambda _, new=f"{key} = {value}": new, entry)
+        # Doubled, because a replacement text has escapes.
+        new = f"{key} = {value}".replace("\\", "\\\\")
+        entry, count = re.subn(rf"(?m)^{key} = .*$", new, entry)
         if count != 1:
             raise ConfigurationError(
                 f"{third_party.LOCK}: the entry of {engine_source.NAME} has {count} lines with "
