@@ -113,6 +113,10 @@ DIFFERENT: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
         {"vllm/_kernels/new.py": "", "vllm/version.py": None},
         ("vllm/_kernels/new.py, which is in our package", "vllm/version.py is in the list 'thin'"),
     ),
+    "imports": (
+        {"vllm/more.py": "import vllm._C\nfrom vllm.lost.module import f\n"},
+        ("more.py imports vllm.lost.module, which neither the engine nor this tree has",),
+    ),
     "ops": (
         {"vllm/new.py": "torch.ops._C.new_op(x)\nops = torch.ops._moe_C\n"},
         (

@@ -42,9 +42,11 @@ def _bindings(device: str) -> str:
 
 
 def _calls() -> str:
-    """A module that names every op that the table explains."""
+    """A module that names every op and imports every module that the tables explain."""
     ops = sorted({op for gap in op_calls.read(ROOT) for op in gap.ops})
-    return "import torch\n" + "".join(f"torch.ops.{op.replace('::', '.')}\n" for op in ops)
+    absent = "".join(f"import {name}\n" for name in faces.read(ROOT).absent)
+    named = "".join(f"torch.ops.{op.replace('::', '.')}\n" for op in ops)
+    return f"import torch\n{absent}{named}"
 
 
 def _project() -> str:

@@ -11,13 +11,15 @@ that both have stops the build, unless the table names it:
     Our file takes the place of the engine's; the table gives the reason.
 ``alone``
     Our file next to the engine's that the engine does not have, with the reason.
+
+The list ``absent`` is of :mod:`vllm_build.engine.engine_imports`.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vllm_build.kernels import kernels_table
@@ -58,11 +60,13 @@ class Faces:
         thin: our files that the engine's replace.
         ours: our files that replace the engine's, with the reason.
         alone: our files outside ``vllm/_kernels`` that the engine does not have, with the reason.
+        absent: modules that the engine imports and that are missing, with the reason.
     """
 
     thin: frozenset[str]
     ours: Mapping[str, str]
     alone: Mapping[str, str]
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(root: Path) -> Faces:
@@ -75,9 +79,12 @@ def read(root: Path) -> Faces:
         root / TABLE, "the table of files", remedy=f"correct {TABLE}", words=_WORDS
     )
     record = document.root
-    record.allow("schema", "thin", "ours", "alone")
+    record.allow("schema", "thin", "ours", "alone", "absent")
     faces = Faces(
-        frozenset(record.texts("thin", _PATH)), record.texts_by("ours"), record.texts_by("alone")
+        frozenset(record.texts("thin", _PATH)),
+        record.texts_by("ours"),
+        record.texts_by("alone"),
+        record.texts_by("absent"),
     )
     for key, table in (("ours", faces.ours), ("alone", faces.alone)):
         for name, reason in table.items():

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 
-from vllm_build.engine import engine_requirements, engine_source, faces, op_calls, op_schemas
+from vllm_build.engine import (
+    engine_imports,
+    engine_requirements,
+    engine_source,
+    faces,
+    op_calls,
+    op_schemas,
+)
 from vllm_build.sources import third_party
 from vllm_build.util.errors import IntegrityError
 from vllm_build.util.files import read_text
@@ -24,6 +31,7 @@ LICENSES = "third_party/licenses/vllm"
 #: Subject of a difference → what a person does about it.
 REMEDIES: Mapping[str, str] = {
     "files": f"name the owner of each file in {faces.TABLE}, or move our module below {faces.OURS}",
+    "imports": f"list each module with a reason under [absent] in {faces.TABLE}, or write it",
     "ops": f"list each op with a reason in {op_calls.TABLE}, remove it from there, or write the "
     "kernel",
     "schemas": "change the schema in csrc/bindings and the callers in vllm/_kernels/ops, or list "
@@ -160,6 +168,12 @@ def review(root: Path, engine: Engine, archive: Path) -> dict[str, list[str]]:
     return {
         "files": faces.clashes(
             faces.python_files(root), theirs, faces.read(root), faces.library_places(root)
+        ),
+        "imports": engine_imports.differences(
+            engine_imports.imported(engine.package),
+            [*theirs, *faces.python_files(root)],
+            faces.library_places(root),
+            faces.read(root).absent,
         ),
         "ops": [
             *op_calls.hidden(engine.package),
