@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -276,3 +279,29 @@ def test_sources_that_somebody_changed_are_extracted_again(
     (folder / "vllm" / "calls.py").write_text("torch.ops._C.evil()\n", encoding="utf-8")
     assert answer()[0] == 0
     assert "evil" not in (folder / "vllm" / "calls.py").read_text(encoding="utf-8")
+
+
+def test_concurrent_updates_leave_one_whole_release(
+    tree: Path, index: Index, answer: Answer, tmp_path: Path
+) -> None:
+    releases = ("9.8.0", "9.9.0")
+    for number, version in enumerate(releases):
+        index.add(version, {f"vllm/more{number}.py": ""})
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "vllm_build", "engine", "--update", version],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tree / "scripts")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for version in releases
+    ]
+    said = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    source = third_party.read(tree)["vllm"]
+    assert source.version in releases
+    assert source.sha256 == index.sha256[source.version]
+    recipe_stamp.check(tree)
+    assert answer()[0] == 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from vllm_build.digests import recipe_stamp
 from vllm_build.engine import engine_source
 from vllm_build.sources import third_party
 from vllm_build.toolchain import sdist_search, third_party_fetch
@@ -98,7 +99,10 @@ def mentions(root: Path, text: str) -> list[str]:
 def update(
     root: Path, version: str, console: Console, inherited: Mapping[str, str]
 ) -> third_party.Source:
-    """Fetch a release of the engine, and write it into the lock; returns the new entry.
+    """Fetch a release of the engine, write it into the lock, and stamp the recipes.
+
+    Returns:
+        The new entry of the lock.
 
     Args:
         root: the source tree.
@@ -140,7 +144,9 @@ def update(
         found = dataclasses.replace(found, size=archive.stat().st_size)
         found = dataclasses.replace(found, tree_sha256=third_party.tree_digest(found, archive))
         third_party.extract(found, archive)
-        # The lock changes last, as a whole: an update that is killed leaves the old release.
+        # The lock changes last, as a whole: an update that is killed leaves the old release. The
+        # stamps of concurrent updates belong to the release that is locked at the end.
         lock = root / third_party.LOCK
         write_if_changed(lock, rewrite(read_text(lock), found))
+        recipe_stamp.write(root)
     return found

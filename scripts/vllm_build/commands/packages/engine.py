@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_build.digests import recipe_stamp
 from vllm_build.engine import engine_requirements, engine_source, op_schemas
 from vllm_build.engine.review import REMEDIES, review
 from vllm_build.toolchain import engine_lock, engine_wheels, third_party_fetch
@@ -64,7 +63,6 @@ def run(arguments: Namespace, console: Console) -> int:
     before = engine_lock.version(root)
     if arguments.update:
         engine_lock.update(root, arguments.update, console, inherited)
-        recipe_stamp.write(root)
     source = engine_source.locked(root)
     third_party_fetch.fetch(source, console, inherited)
     archive = third_party_fetch.archive(source, console, inherited)
