@@ -16,7 +16,14 @@ from trees import copy_tree
 
 from vllm_build import cli
 from vllm_build.digests import recipe_stamp
-from vllm_build.engine import engine_requirements, engine_source, faces, op_calls, review
+from vllm_build.engine import (
+    engine_requirements,
+    engine_source,
+    faces,
+    op_calls,
+    op_schemas,
+    review,
+)
 from vllm_build.sources import third_party
 from vllm_build.toolchain import engine_wheels, third_party_fetch
 from vllm_build.util import paths
@@ -114,9 +121,16 @@ def test_an_older_release_and_back(
     recipe_stamp.check(tree)
     archive = third_party_fetch.archive(engine_source.locked(tree), Console(), os.environ)
     found = review.review(tree, engine_source.find(tree), archive)
-    # The older release has ops that 0.33.0 no longer names, and the other way round.
-    assert any("the engine names _C" in line for line in found["ops"])
-    assert any("but the engine does not name it" in line for line in found["ops"])
-    assert found["requirements"]
+    # Ops that only a newer release names, and schemas that have changed since, on each device.
+    assert (
+        "_C::beam_allreduce is listed as missing, but the engine does not name it" in found["ops"]
+    )
+    for device in op_schemas.DEVICES:
+        assert any(line.startswith(f"{device}: ") for line in found["schemas"])
+    lines = [line for line in found["requirements"] if line.startswith("transformers: ")]
+    assert lines == [
+        "transformers: upstream's common.txt has <5.20.0,>=5.16.1, requirements/engine.toml has "
+        "<5.21.0,>=5.16.1"
+    ]
     assert cli.main(["engine", "--update", engine.version]) == 0
     assert [path.read_bytes() for path in held] == before

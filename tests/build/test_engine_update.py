@@ -18,7 +18,7 @@ from vllm_build import cli
 from vllm_build.digests import recipe_stamp
 from vllm_build.sources import third_party
 from vllm_build.util import paths
-from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError
+from vllm_build.util.errors import BusyError, ConfigurationError, FetchError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,9 +299,13 @@ def test_concurrent_updates_leave_one_whole_release(
         for version in releases
     ]
     said = [process.communicate()[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    ended = {
+        version: process.returncode for version, process in zip(releases, running, strict=True)
+    }
+    # One of them may meet the lock of the other, and says so.
+    assert set(ended.values()) <= {0, BusyError.exit_code}, said
     source = third_party.read(tree)["vllm"]
-    assert source.version in releases
+    assert ended[source.version] == 0
     assert source.sha256 == index.sha256[source.version]
     recipe_stamp.check(tree)
     assert answer()[0] == 0
