@@ -127,10 +127,7 @@ def test_an_older_release_and_back(
     )
     for device in op_schemas.DEVICES:
         assert any(line.startswith(f"{device}: ") for line in found["schemas"])
-    lines = [line for line in found["requirements"] if line.startswith("transformers: ")]
-    assert lines == [
-        "transformers: upstream's common.txt has <5.20.0,>=5.16.1, requirements/engine.toml has "
-        "<5.21.0,>=5.16.1"
-    ]
+    (line,) = (line for line in found["requirements"] if line.startswith("transformers: "))
+    assert line.startswith("transformers: upstream's common.txt has <5.20.0,>=5.16.1, ")
     assert cli.main(["engine", "--update", engine.version]) == 0
     assert [path.read_bytes() for path in held] == before
