@@ -149,7 +149,8 @@ DIFFERENT: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
         {"pyproject.toml": files("9")["pyproject.toml"].replace(">=3.11", ">=3.12") + 'a = "b:c"'},
         (
             "the engine has the command a = b:c, recipe/vllm/recipe.yaml has none of that name",
-            "the engine supports Python >=3.12,<3.15",
+            "the engine supports Python >=3.12,<3.15, recipe/vllm/recipe.yaml has >=3.11,<3.15",
+            "the engine supports Python >=3.12,<3.15, variants/cuda13.yaml has 3.11",
         ),
     ),
     "licenses": (

@@ -38,10 +38,11 @@ REMEDIES: Mapping[str, str] = {
     f"the op with a reason under [[spelled]] in {op_calls.TABLE}",
     "requirements": f"change {engine_requirements.TABLE}, and then the run requirements and "
     f"constraints in {RECIPE}",
-    "metadata": f"change {RECIPE}",
+    "metadata": f"change {RECIPE}, or the interpreter of the variants",
     "licenses": f"read each text, copy it to {LICENSES}, and name it in {third_party.LOCK}",
     "wheels": "change the versions in toolchain/wheels.toml, then run make toolchain-update",
 }
+_VARIANT_PYTHON = re.compile(r'^python:\n(?:[ \t]*#.*\n)*[ \t]*- "([\d.]+)"', re.MULTILINE)
 _OWN_MODULES = "vllm._kernels."
 _LICENSE = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 _LICENSE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
@@ -107,6 +108,14 @@ def metadata_differences(root: Path, engine: Engine) -> list[str]:
             f"the engine supports Python {metadata.requires_python}, {RECIPE} has "
             f"{', '.join(pythons) or 'none'}"
         )
+    # The package's own tests run the engine with the interpreter of the variant.
+    for path in sorted((root / "variants").glob("*.yaml")):
+        chosen = _VARIANT_PYTHON.findall(read_text(path))
+        if not chosen or not SpecifierSet(metadata.requires_python).contains(chosen[0]):
+            found.append(
+                f"the engine supports Python {metadata.requires_python}, variants/{path.name} has "
+                f"{', '.join(chosen) or 'none'}"
+            )
     return found
 
 
