@@ -135,7 +135,7 @@ def test_what_must_not_be_extracted(tmp_path: Path, cache: Path, evil: tarfile.T
 
 
 def test_a_link_in_a_chosen_part_is_refused(tmp_path: Path) -> None:
-    """Without it, the part would lack a file, and nobody would see that."""
+    """Without it, the part would lack a file without a message."""
     path = tmp_path / "a.tar.gz"
     source = archive(path, member("x-1/a/one.h"), member("x-1/a/two.h", tarfile.SYMTYPE, "one.h"))
     with pytest.raises(IntegrityError, match=r"the link a/two\.h in a part that is extracted"):
