@@ -210,6 +210,48 @@ def test_a_new_module_counts_until_somebody_says_why_not(tree: Path) -> None:
     assert moved == {f"{RECIPE} {package}" for package in digest_rules.conda_packages(tree)}
 
 
+def test_another_engine_renames_the_package_with_it_alone(tree: Path) -> None:
+    """Its entry in the lock, its tables, its license texts and the code that merges it."""
+    before, lock = digests(tree), tree / "third_party" / "lock.toml"
+    head, _, entry = lock.read_text(encoding="utf-8").partition('name = "vllm"')
+    lock.write_text(
+        head + 'name = "vllm"' + re.sub(r'(?m)^version = ".*"', 'version = "9.9"', entry), "utf-8"
+    )
+    for file in (
+        "third_party/engine.toml",
+        "third_party/engine-ops.toml",
+        "third_party/licenses/vllm/LICENSE",
+        "requirements/engine.toml",
+        "scripts/vllm_build/engine/faces.py",
+        "scripts/vllm_build/engine/engine_source.py",
+        "scripts/vllm_build/wheels/distribution.py",
+    ):
+        (tree / file).write_bytes((tree / file).read_bytes() + b"\n# edited\n")
+    after = digests(tree)
+    assert {name for name in after if after[name] != before[name]} == {PACKAGE, f"{RECIPE} vllm"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "third_party/engine.toml",
+        "requirements/engine.toml",
+        "scripts/vllm_build/engine/faces.py",
+        "scripts/vllm_build/engine/engine_source.py",
+        "scripts/vllm_build/engine/engine_requirements.py",
+        "scripts/vllm_build/sources/archive_members.py",
+        "scripts/vllm_build/sources/third_party.py",
+        "scripts/vllm_build/wheels/distribution.py",
+        "scripts/vllm_build/wheels/package_commands.py",
+        "scripts/vllm_build/project/distribution_version.py",
+        "vllm/_kernels/engine/__init__.py",
+    ],
+)
+def test_what_makes_the_package_with_the_engine_counts(root: Path, file: str) -> None:
+    assert file in tree_digests.package_inputs(root)
+    assert "third_party/lock.toml [vllm]" in tree_digests.package_inputs(root)
+
+
 @pytest.mark.parametrize("package", digest_rules.conda_packages(ROOT))
 def test_an_edited_recipe_moves_the_name_of_its_own_package_alone(tree: Path, package: str) -> None:
     before, path = digests(tree), tree / "recipe" / package / "recipe.yaml"

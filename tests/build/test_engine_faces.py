@@ -44,6 +44,17 @@ def test_listed_files_do_not_clash() -> None:
         (set(), {"vllm/types.pyi"}, "in the list 'alone', but the engine has it"),
         (set(), {"vllm/_kernels/a/b.py"}, "vllm/_kernels/a.py and the folder"),
         ({"vllm/_kernels/c/d.py"}, {"vllm/_kernels/c.py"}, "vllm/_kernels/c.py and the folder"),
+        (set(), {"vllm/_kernels.py"}, "vllm/_kernels.py and the folder vllm/_kernels/"),
+        ({"vllm/a.py"}, {"vllm/a/b/c.py"}, "vllm/a.py and the folder vllm/a/"),
+        (set(), {"vllm/types.pyi/x"}, "vllm/types.pyi is a file and a folder"),
+        (set(), {"vllm/_kernels/a.py/x"}, "vllm/_kernels/a.py is a file and a folder"),
+        (set(), {"vllm/Engine.py"}, "vllm/Engine.py and vllm/engine.py differ only in case"),
+        (set(), {"vllm/Report.py"}, "vllm/Report.py and vllm/report.py differ only in case"),
+        (set(), {"vllm/Types.pyi"}, "vllm/Types.pyi and vllm/types.pyi differ only in case"),
+        (set(), {"vllm/_C.abi3.so"}, "the engine has vllm/_C.abi3.so, which is compiled"),
+        (set(), {"vllm/x/libx.so.1.2"}, "libx.so.1.2, which is compiled"),
+        (set(), {"vllm/x.pyc"}, "vllm/x.pyc, which is compiled"),
+        (set(), {"vllm/_build_info/vllm-kernels.json"}, "would be a record of our libraries"),
     ],
 )
 def test_a_clash_is_named(mine: set[str], theirs: set[str], words: str) -> None:
@@ -67,6 +78,16 @@ def test_a_list_that_is_out_of_date_is_named(gone: str, side: str, words: str) -
     assert any(words in line for line in faces.clashes(mine, theirs, FACES))
 
 
+@pytest.mark.parametrize("name", ["vllm/_C.py", "vllm/_C/__init__.py"])
+def test_a_module_in_the_place_of_a_library(name: str) -> None:
+    (found,) = faces.clashes(MINE, THEIRS | {name}, FACES, ["vllm/_C", "vllm/_D"])
+    assert found == f"the engine has {name}, which hides or is hidden by our library vllm/_C"
+
+
+def test_every_library_has_a_place(root: Path) -> None:
+    assert {"vllm/_C", "vllm/vllm_flash_attn/_vllm_fa2_C"} <= set(faces.library_places(root))
+
+
 def test_generated_versions_do_not_clash() -> None:
     both = {"vllm/_version.py"}
     assert faces.clashes(MINE | both, THEIRS | both, FACES) == []
@@ -76,7 +97,7 @@ def test_generated_versions_do_not_clash() -> None:
 def scene(tmp_path: Path) -> tuple[Path, Engine, Path]:
     """A tree with the table, an engine, and a folder with the thin face."""
     root, source, place = tmp_path / "root", tmp_path / "engine", tmp_path / "lib"
-    for folder, names in ((place, MINE), (source, THEIRS)):
+    for folder, names in ((root, MINE), (place, MINE), (source, THEIRS)):
         for name in names:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,14 +127,55 @@ def test_a_clash_stops_the_build_before_anything_is_copied(
     scene: tuple[Path, Engine, Path],
 ) -> None:
     root, engine, place = scene
-    (place / "vllm" / "engine.py").write_text("ours\n", encoding="utf-8")
+    for folder in (root, place):
+        (folder / "vllm" / "engine.py").write_text("ours\n", encoding="utf-8")
     with pytest.raises(IntegrityError, match="both have vllm/engine") as caught:
         faces.merge(root, engine, place)
     assert "vllm/_kernels/" in (caught.value.remedy or "")
     assert (place / "vllm" / "__init__.py").read_text(encoding="utf-8").startswith("lib")
 
 
-@pytest.mark.parametrize("text", ["", "schema = 1\nthin = 1\n", "thin = []\n", "["])
+def test_a_build_in_the_folder_of_an_earlier_one(scene: tuple[Path, Engine, Path]) -> None:
+    """The same engine is merged again. Files of another one are an error that names the folder."""
+    root, engine, place = scene
+    first = faces.merge(root, engine, place)
+    for name in ("_version.py", "_engine.json"):
+        (place / "vllm" / "_kernels" / name).write_text("written\n", encoding="utf-8")
+    assert faces.merge(root, engine, place) == first
+    (engine.folder / "vllm" / "engine.py").unlink()
+    with pytest.raises(
+        IntegrityError, match=r"1 files of an earlier build, such as vllm/engine\.py"
+    ):
+        faces.merge(root, engine, place)
+
+
+def test_a_message_about_many_clashes_is_short(scene: tuple[Path, Engine, Path]) -> None:
+    root, engine, place = scene
+    for number in range(200):
+        (engine.folder / "vllm" / f"x{number}.so").write_text("", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="and 180 more") as caught:
+        faces.merge(root, engine, place)
+    assert caught.value.message.count("\n") < 25
+    assert not list(place.rglob("*.so"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "schema = 1\nthin = 1\n",
+        "thin = []\n",
+        "[",
+        TABLE + "more = 1\n",
+        TABLE.replace("vllm/__init__.py", "../evil.py"),
+        TABLE.replace("vllm/__init__.py", "vllm/../evil.py"),
+        TABLE.replace("vllm/report.py", "/etc/passwd"),
+        TABLE.replace("vllm/types.pyi", "vllm//types.pyi"),
+        TABLE.replace("vllm/types.pyi", "vllm/report.py"),
+        TABLE.replace('"types"', '" "'),
+        TABLE.replace("ours is better", ""),
+    ],
+)
 def test_a_malformed_table_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "third_party").mkdir()
     (tmp_path / faces.TABLE).write_text(text, encoding="utf-8")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vllm_build.digests import recipe_stamp
 from vllm_build.engine import engine_source
 from vllm_build.sources import third_party
-from vllm_build.toolchain import engine_lock, pypi
+from vllm_build.toolchain import engine_lock, pypi, sdist_search
 from vllm_build.util.console import Console
 from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError
 
@@ -95,9 +96,12 @@ def test_an_update_writes_the_lock_and_fills_the_cache(
         folder = arguments[3]
         os.link(sdist, f"{folder}/{sdist.name}")
 
-    monkeypatch.setattr(pypi, "find_sdist", lambda *_, **__: (sdist.name, sha256))
+    monkeypatch.setattr(sdist_search, "find", lambda *_, **__: (sdist.name, sha256))
     monkeypatch.setattr(pypi, "download_sdist", download)
+    stamped: list[Path] = []
+    monkeypatch.setattr(recipe_stamp, "write", stamped.append)
     engine_lock.update(tree, "9.9.0", Console(), dict(os.environ))
+    assert stamped == [tree]
     found = engine_source.find(tree)
     assert (found.version, found.sha256) == ("9.9.0", sha256)
     assert sorted(path.name for path in found.folder.iterdir()) == [

@@ -10,13 +10,25 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 from front_end_runs import run_module
+from full_suite import full_only
+from trees import copy_tree
 
-from vllm_build.engine import engine_source, faces, op_calls, review
-from vllm_build.toolchain import third_party_fetch
+from vllm_build import cli
+from vllm_build.digests import recipe_stamp
+from vllm_build.engine import (
+    engine_requirements,
+    engine_source,
+    faces,
+    op_calls,
+    op_schemas,
+    review,
+)
+from vllm_build.sources import third_party
+from vllm_build.toolchain import engine_wheels, third_party_fetch
 from vllm_build.util import paths
 from vllm_build.util.console import Console
+from vllm_build.util.errors import IntegrityError
 from vllm_build.util.files import sha256_of
 
 if TYPE_CHECKING:
@@ -34,9 +46,10 @@ def engine(root: Path) -> Engine:
 
 
 def test_every_difference_is_explained(root: Path, engine: Engine) -> None:
-    assert review.review(root, engine) == {
-        subject: [] for subject in ("files", "ops", "requirements", "licenses")
-    }
+    archive = third_party_fetch.archive(engine_source.locked(root), Console(), os.environ)
+    subjects = (*("files", "imports", "ops", "schemas", "requirements", "metadata", "licenses"),)
+    assert review.review(root, engine, archive) == {subject: [] for subject in subjects}
+    assert engine_wheels.differences(root, engine_requirements.read(root), engine) == []
 
 
 def test_a_new_op_of_the_engine_would_be_found(root: Path, engine: Engine) -> None:
@@ -44,18 +57,6 @@ def test_a_new_op_of_the_engine_would_be_found(root: Path, engine: Engine) -> No
     found = op_calls.unexplained(called, op_calls.registered(root), op_calls.read(root))
     assert len(found) == 3
     assert all("_C::an_op_of_the_next_release" in line for line in found)
-
-
-def test_the_recipe_has_the_engines_commands_and_interpreters(root: Path, engine: Engine) -> None:
-    recipe = yaml.safe_load((root / "recipe" / "vllm" / "recipe.yaml").read_text(encoding="utf-8"))
-    metadata = engine_source.metadata(engine)
-    assert recipe["build"]["python"]["entry_points"] == [
-        f"{name} = {place}" for name, place in metadata.scripts.items()
-    ]
-    (python,) = (line for line in recipe["requirements"]["run"] if line.startswith("python "))
-    assert set(python.removeprefix("python ").split(",")) == set(
-        metadata.requires_python.replace(" ", "").split(",")
-    )
 
 
 def test_fakes_that_the_engine_registers_are_left_to_it(root: Path, engine: Engine) -> None:
@@ -99,3 +100,34 @@ def test_a_wheel_has_the_engines_files_byte_for_byte(
         parser.read_string(wheel.read(points).decode())
     assert parser["console_scripts"]["vllm"] == "vllm.entrypoints.cli.main:main"
     assert parser["vllm.platform_plugins"]["kernels"] == "vllm._kernels.engine:platform"
+
+
+#: A release that fits neither the tables nor the channel, to move to and back from.
+OLDER = "0.32.0"
+
+
+@full_only
+def test_an_older_release_and_back(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command explains a real release; the way back restores every byte."""
+    tree = copy_tree(tmp_path / "tree")
+    monkeypatch.setattr(paths, "source_root", lambda: tree)
+    recipe_stamp.write(tree)
+    held = [tree / third_party.LOCK, tree / recipe_stamp.FILE]
+    before = [path.read_bytes() for path in held]
+    assert cli.main(["engine", "--update", OLDER]) == IntegrityError.exit_code
+    assert engine_source.find(tree).version == OLDER
+    recipe_stamp.check(tree)
+    archive = third_party_fetch.archive(engine_source.locked(tree), Console(), os.environ)
+    found = review.review(tree, engine_source.find(tree), archive)
+    # Ops that only a newer release names, and schemas that have changed since, on each device.
+    assert (
+        "_C::beam_allreduce is listed as missing, but the engine does not name it" in found["ops"]
+    )
+    for device in op_schemas.DEVICES:
+        assert any(line.startswith(f"{device}: ") for line in found["schemas"])
+    (line,) = (line for line in found["requirements"] if line.startswith("transformers: "))
+    assert line.startswith("transformers: upstream's common.txt has <5.20.0,>=5.16.1, ")
+    assert cli.main(["engine", "--update", engine.version]) == 0
+    assert [path.read_bytes() for path in held] == before

@@ -30,9 +30,25 @@ def test_calls_are_found_in_the_modules(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     (tmp_path / "b.py").write_text("f = torch.ops._C.one\n", encoding="utf-8")
+    # Another encoding does not hide a call.
+    (tmp_path / "c.py").write_bytes(b"# coding: latin-1\nx = '\xe4'\ntorch.ops._C.three()\n")
     found = op_calls.calls(tmp_path)
-    assert found["_C::one"] == ("b.py", "sub/a.py")
-    assert set(found) == {"_C::one"}
+    assert found == {
+        "_C::one": ("b.py", "sub/a.py"),
+        "_C::three": ("c.py",),
+        "_moe_C::two": ("sub/a.py",),
+    }
+
+
+def test_a_namespace_without_an_op_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "x = torch.ops._C\ny = getattr(torch.ops._D, name)\nz = torch.ops._E.f(torch.ops._F)\n"
+        "w = (torch.ops._G, 'op')\n# torch.ops._H here\nhasattr(torch.ops._I,\n  \"op\")\n",
+        encoding="utf-8",
+    )
+    assert op_calls.hidden(tmp_path) == [
+        f"a.py uses torch.ops.{space} without naming an op" for space in ("_C", "_D", "_F")
+    ]
 
 
 def test_explained_gaps_are_no_differences() -> None:
@@ -69,6 +85,7 @@ def test_an_op_that_the_engine_no_longer_names() -> None:
     "text",
     [
         "gap = 1",
+        'gaps = 1\n[[gap]]\nreason = "r"\nops = ["_C::a"]\n',
         '[[gap]]\nreason = ""\nops = ["_C::a"]\n',
         '[[gap]]\nreason = "r"\nops = ["a"]\n',
         '[[gap]]\nreason = "r"\nops = ["_C::a"]\ndevices = ["abacus"]\n',
@@ -88,7 +105,8 @@ def test_each_device_registers_ops(root: Path) -> None:
     assert all("_C::rms_norm" in ops for ops in found.values())
 
 
-def test_no_op_is_explained_twice_for_a_device(root: Path) -> None:
-    gaps = op_calls.read(root)
+@pytest.mark.parametrize("kind", op_calls.KINDS)
+def test_no_op_is_explained_twice_for_a_device(root: Path, kind: str) -> None:
+    gaps = op_calls.read(root, kind)
     pairs = [(device, op) for gap in gaps for device in gap.devices for op in gap.ops]
     assert len(pairs) == len(set(pairs))

@@ -19,6 +19,7 @@ READERS = {
     "native/compile_launcher.py": (
         "a program that runs each compiler and passes its environment on; it has to start fast"
     ),
+    "toolchain/sdist_backend/sitecustomize.py": "a module of pip's process, which it configures",
     "util/processes/pip_process.py": "a program that runs before anything is installed",
 }
 #: The modules that may take a snapshot, and why.

@@ -16,7 +16,7 @@ import pytest
 
 from vllm_build import cli
 from vllm_build.commands.packages import fetch
-from vllm_build.sources import folder_digest, third_party
+from vllm_build.sources import archive_members, folder_digest, third_party
 from vllm_build.sources.third_party import Source
 from vllm_build.toolchain import third_party_fetch
 from vllm_build.toolchain.download_store import Store
@@ -59,7 +59,7 @@ def locked(source: Source, path: Path, **changes: Any) -> Source:
     source = replace(source, **changes)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            third_party._unpack(source, path, Path(folder))
+            archive_members.unpack(source, path, Path(folder))
         except IntegrityError:
             return source
         return replace(source, tree_sha256=folder_digest.digest_of(Path(folder)))
@@ -134,6 +134,42 @@ def test_what_must_not_be_extracted(tmp_path: Path, cache: Path, evil: tarfile.T
     assert list((cache / "sources").iterdir()) == []
 
 
+def test_a_link_in_a_chosen_part_is_refused(tmp_path: Path) -> None:
+    """Without it, the part would lack a file without a message."""
+    path = tmp_path / "a.tar.gz"
+    source = archive(path, member("x-1/a/one.h"), member("x-1/a/two.h", tarfile.SYMTYPE, "one.h"))
+    with pytest.raises(IntegrityError, match=r"the link a/two\.h in a part that is extracted"):
+        third_party.extract(replace(source, include=("a",)), path)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("hw-1/a", "hw-1/a"), "cannot be unpacked"),
+        (("hw-1/a", "hw-1//a"), "cannot be unpacked"),
+        (("hw-1/a", "hw-1/a/b"), "cannot be unpacked"),
+        (("hw-1/a/b", "hw-1/a"), "cannot be unpacked"),
+        (("hw-1/a", "hw-2/b"), "several folders at its top"),
+        (("hw-1/" + "a" * 300,), "cannot be unpacked"),
+        (("hw-1/a\0b",), "cannot be unpacked"),
+    ],
+    ids=["twice", "two spellings", "below a file", "a folder", "two tops", "long", "nul"],
+)
+def test_members_that_no_folder_can_have(
+    tmp_path: Path, cache: Path, names: tuple[str, ...], words: str
+) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for name in names:
+            info = member(name)
+            info.pax_headers = {"path": name}
+            tar.addfile(info)
+    source = replace(archive(tmp_path / "b.tar.gz"), filename=path.name, sha256=sha256_of(path))
+    with pytest.raises(IntegrityError, match=words):
+        third_party.extract(source, path)
+    assert list((cache / "sources").iterdir()) == []
+
+
 def test_damaged_and_strange_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tar.gz"
     source = archive(path, member("hw-1/a"))
@@ -146,7 +182,7 @@ def test_damaged_and_strange_archives(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(IntegrityError, match="cannot be unpacked"):
         third_party.extract(replace(source, sha256=sha256_of(path)), path)
     large = archive(path, member("hw-1/a"), member("hw-1/b"), content=bytes(2000))
-    monkeypatch.setattr(third_party, "_MAX_BYTES", 3000)
+    monkeypatch.setattr(archive_members, "_MAX_BYTES", 3000)
     with pytest.raises(IntegrityError, match="implausible amount of data"):
         third_party.extract(large, path)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm_build.toolchain import pypi
-from vllm_build.util.errors import FetchError, IntegrityError
+from vllm_build.toolchain import pypi, sdist_search
+from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,11 +107,12 @@ def test_the_error_for_a_missing_version_names_the_update(index: Path, into: Pat
     assert "vllm-build toolchain --update" in str(caught.value)
 
 
-def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
+def sdist(folder: Path, name: str, version: str, backend: str, called: str = "") -> Path:
     """Write a source distribution that fails if any of its code is run."""
     files = {
-        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {called or name}\nVersion: {version}\n",
         "setup.py": "raise SystemExit('this must not run')\n",
+        "own.py": "raise SystemExit('this must not run')\n",
         "pyproject.toml": backend,
     }
     path = folder / f"{name}-{version}.tar.gz"
@@ -131,8 +132,10 @@ def sdist(folder: Path, name: str, version: str, backend: str) -> Path:
             '[build-system]\nrequires = ["setuptools", "not-there"]\n'
             'build-backend = "setuptools.build_meta"\n'
         ),
+        '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n',
+        '[build-system]\nrequires = ["flit_core"]\nbuild-backend = "flit_core.buildapi"\n',
     ],
-    ids=["no backend", "setuptools"],
+    ids=["no backend", "setuptools", "its own", "another"],
 )
 def test_an_sdist_arrives_and_nothing_of_it_is_run(index: Path, into: Path, backend: str) -> None:
     wanted = sdist(index, "some-sample", "1.0", backend)
@@ -141,6 +144,25 @@ def test_an_sdist_arrives_and_nothing_of_it_is_run(index: Path, into: Path, back
         "some-sample", "1.0", sha256(wanted), into, "a/lock.toml", inherited=os.environ
     )
     assert [path.name for path in into.iterdir()] == [wanted.name]
+
+
+def test_the_name_in_an_sdist_leads_nowhere(index: Path, tmp_path: Path) -> None:
+    """pip finds the file by its name. Its own name must not become a path outside of the folder."""
+    sdist(index, "sample", "1.0", "", called=f"../../../../../../..{tmp_path}/evil")
+    with pytest.raises(FetchError):
+        sdist_search.find("sample", "1.0", inherited=os.environ)
+    assert list(tmp_path.glob("evil*")) == []
+
+
+def test_an_sdist_is_found_with_its_sha256(index: Path) -> None:
+    there = sdist(index, "sample", "1.0", "")
+    found = sdist_search.find("sample", "1.0", inherited=os.environ)
+    assert found == (there.name, sha256(there))
+    with pytest.raises(pypi.MissingVersionError) as caught:
+        sdist_search.find("sample", "2.0", inherited=os.environ)
+    assert caught.value.remedy == "`pip index versions sample` lists them"
+    with pytest.raises(ConfigurationError, match="'one' is no version"):
+        sdist_search.find("sample", "one", inherited=os.environ)
 
 
 def test_an_sdist_of_other_bytes_or_none(index: Path, into: Path) -> None:

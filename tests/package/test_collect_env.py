@@ -49,6 +49,32 @@ def test_document_has_every_section_and_is_json() -> None:
     assert report["torch"]["version"] == "2.99"
 
 
+def test_the_engine_and_its_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "vllm" / "_kernels"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(collect_env.vllm, "__file__", str(folder.parent / "__init__.py"))
+    monkeypatch.setattr(collect_env.engine, "device", lambda: "cuda")
+    assert collect_env._engine() is None
+    record = folder / "_engine.json"
+    record.write_text('{"version": "9.9", "sha256": "aa"}', encoding="utf-8")
+    assert collect_env._engine() == {
+        "version": "9.9",
+        "sha256": "aa",
+        "platform": "vllm._kernels.engine.cuda.KernelsCudaPlatform",
+    }
+    monkeypatch.setattr(collect_env.engine, "device", lambda: None)
+    assert (collect_env._engine() or {})["platform"] is None
+
+    def damaged() -> str:
+        raise build_info.BuildInfoError("kernels.json: device is 7")
+
+    monkeypatch.setattr(collect_env.engine, "device", damaged)
+    assert (collect_env._engine() or {})["platform"] == {"error": "kernels.json: device is 7"}
+    for text in ("[]", "{", ""):
+        record.write_text(text, encoding="utf-8")
+        assert list(collect_env._engine() or {}) == ["error"]
+
+
 def test_without_torch(copy: Path) -> None:
     """With -S and -I there are no site-packages, so neither report nor child finds torch."""
     start = f"import sys; sys.path.insert(0, {str(copy)!r})\n"

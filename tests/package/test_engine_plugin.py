@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import types
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vllm._kernels import build_info, engine, loader, pins
-from vllm._kernels.engine import compiler, gpu, kernels
+from vllm._kernels.engine import compiler, flash_attention, gpu, kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,10 +193,89 @@ def test_without_a_gpu_there_is_no_compute_capability(torch: types.ModuleType) -
 
 
 @pytest.mark.usefixtures("torch")
-def test_the_command_line_is_described_and_then_refused_in_one_line() -> None:
+def test_the_command_line_is_described_and_then_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vllm", "bench", "latency"])
     parser = object()
     Checked.pre_register_and_update(parser)  # type: ignore[arg-type]
     assert Base.calls[-1] is parser
     with pytest.raises(SystemExit) as caught:
         Checked.pre_register_and_update()
     assert str(caught.value.code).startswith("error: vllm's kernels here are for cuda")
+
+
+@pytest.mark.parametrize("words", [["serve", "some/model"], ["serve"]])
+def test_a_server_is_refused_before_its_model_is_looked_for(
+    torch: types.ModuleType, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vllm", *words])
+    parser: Any = object()
+    with pytest.raises(SystemExit, match="error: vllm's kernels here are for cuda"):
+        Checked.pre_register_and_update(parser)
+    torch.cuda = types.SimpleNamespace(device_count=lambda: 1)  # type: ignore[attr-defined]
+    Checked.pre_register_and_update(parser)
+
+
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "--help"],
+        ["serve", "--help=all"],
+        ["serve", "some/model", "-h"],
+        ["--version"],
+        ["collect-env"],
+        [],
+    ],
+)
+def test_a_command_that_starts_no_engine_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vllm", *words])
+    parser: Any = object()
+    Checked.pre_register_and_update(parser)
+    assert Base.calls[-1] is parser
+
+
+def flash_attention_of_upstream(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, libraries: tuple[str, ...]
+) -> types.ModuleType:
+    """The part of upstream's package that counts: it cannot be imported without a library."""
+    package = folder / f"vllm_flash_attn_with_{len(libraries)}"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from .flash_attn_interface import FA2_AVAILABLE\n"
+        "if not FA2_AVAILABLE:\n    raise ImportError('no library')\n",
+        encoding="utf-8",
+    )
+    (package / "flash_attn_interface.py").write_text(
+        "try:\n    from . import _vllm_fa2_C\n    FA2_AVAILABLE = True\n"
+        "except ImportError:\n    FA2_AVAILABLE = False\n",
+        encoding="utf-8",
+    )
+    for name in libraries:
+        (package / f"{name}.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(flash_attention, "_PACKAGE", package.name)
+    monkeypatch.setattr(loader, "available", lambda: frozenset(libraries))
+    flash_attention.allow_absence()
+    return importlib.import_module(package.name)
+
+
+def test_a_flash_attention_without_a_library_can_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flash_attention_of_upstream(tmp_path, monkeypatch, ())
+    assert found.FA2_AVAILABLE is False
+    assert found.flash_attn_interface.FA2_AVAILABLE is False
+    assert "vllm-flash-attn is not installed" in found.flash_attn_interface.FA2_UNAVAILABLE_REASON
+    assert f"{found.__name__}._vllm_fa2_C" not in sys.modules
+
+
+def test_a_flash_attention_with_its_library_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flash_attention_of_upstream(tmp_path, monkeypatch, ("_vllm_fa2_C",))
+    assert found.FA2_AVAILABLE is True
+    assert not hasattr(found.flash_attn_interface, "FA2_UNAVAILABLE_REASON")

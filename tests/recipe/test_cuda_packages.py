@@ -7,12 +7,14 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gpu_engine
 import pytest
 from full_suite import full_only
 from package_runs import environ
@@ -111,6 +113,33 @@ def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.Monk
         said = "\n".join(package_checks.compute(request, interpreter, Console()))
         assert f"Python {interpreter.name.removesuffix('t')}." in said
         assert "refused" in said
+
+
+def test_the_engine_reports_its_kernels_and_refuses_to_serve(built: Built, tmp_path: Path) -> None:
+    packages = ("vllm-flash-attn", "vllm-flashmla", "vllm-kernels")
+    gpu_engine.check_report(built.request.prefix, tmp_path, "cuda", packages)
+    gpu_engine.check_refusal(built.request.prefix, tmp_path, "cuda")
+    # The environment's own run says so as well.
+    assert re.search(r"vllm [\d.]+ for cuda refuses to start here: .* sees no GPU", built.log)
+
+
+def test_the_engine_without_flash_attention(built: Built, tmp_path: Path) -> None:
+    """Packages for compute capability 7.5 alone have no FlashAttention; the engine imports."""
+    prefix = tmp_path / "env"
+    shutil.copytree(built.request.prefix, prefix, symlinks=True)
+    for path in prefix.glob("lib/python*/site-packages/vllm/vllm_flash_attn/*.so"):
+        path.unlink()
+    for path in prefix.glob("lib/python*/site-packages/vllm/_build_info/vllm-flash-attn.json"):
+        path.unlink()
+    script = (
+        "import vllm.entrypoints.llm; from vllm.vllm_flash_attn import flash_attn_interface as f; "
+        "print(f.FA2_AVAILABLE, f.FA2_UNAVAILABLE_REASON)"
+    )
+    done = gpu_engine.run(prefix, tmp_path, "python", "-c", script)
+    assert done.status == 0, done.err[-3000:]
+    assert done.out.splitlines()[-1].startswith(
+        "False the package vllm-flash-attn is not installed"
+    )
 
 
 def test_packages_with_the_cuda_runtime_carry_its_license(built: Built) -> None:

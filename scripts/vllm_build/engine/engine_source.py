@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: Name of the engine in the lock, of its distribution, and of the package in its sources.
 NAME = "vllm"
+UPDATE_COMMAND = "vllm-build engine --update"
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,22 @@ def locked(root: Path) -> third_party.Source:
     """The entry of the engine in the lock.
 
     Raises:
-        ConfigurationError: the lock has none, or it is malformed.
+        ConfigurationError: the lock has none, or it is malformed, or its keys contradict each
+            other.
     """
     found = third_party.read(root).get(NAME)
     if found is None:
         raise ConfigurationError(
             f"{third_party.LOCK} has no {NAME!r}", expected="the engine's source distribution"
+        )
+    # Without this, an entry that somebody edited could give one release the name of another.
+    wanted = {"type": "pypi-sdist", "package": NAME, "version": found.version}
+    if found.filename != f"{NAME}-{found.version}.tar.gz" or dict(found.get) != wanted:
+        raise ConfigurationError(
+            f"{third_party.LOCK}: {NAME} {found.version} comes from {found.filename}, "
+            f"get = {dict(found.get)!r}",
+            expected=f"{NAME}-{found.version}.tar.gz, get = {wanted!r}",
+            remedy=f"{UPDATE_COMMAND} {found.version}",
         )
     return found
 

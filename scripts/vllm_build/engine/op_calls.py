@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from vllm_build.kernels import kernels_table, op_table
 from vllm_build.kernels.kernel_records import KERNEL_DEVICES
-from vllm_build.util.files import read_text
 from vllm_build.util.record_reader import Record, require_document
 
 if TYPE_CHECKING:
@@ -23,7 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLE = "third_party/engine-ops.toml"
-_CALL = re.compile(r"\btorch\s*\.\s*ops\s*\.\s*(_\w+)\s*\.\s*(\w+)")
+#: ``torch.ops._C.name``, also on several lines, and ``getattr(torch.ops._C, "name")``.
+_SPACE = r"\btorch[\s\\]*\.[\s\\]*ops[\s\\]*\.[\s\\]*(_\w+)"
+#: A namespace without an op, which hides the ops that are called through it.
+_HIDDEN = re.compile(r"^[^#\n]*" + _SPACE + r"(?!\w|[\s\\]*(?:\.|,\s*[\"']))", re.MULTILINE)
+_CALL = re.compile(_SPACE + r"[\s\\]*(?:\.[\s\\]*(\w+)|,\s*[\"'](\w+)[\"'])")
+#: The table lists ops that are missing, and ops with another schema than upstream's.
+KINDS = ("gap", "spelled")
 _OP = re.compile(r"_\w+::\w+")
 _WORDS = {
     "record": "not a table",
@@ -34,7 +39,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Gap:
-    """Ops that some devices do not have, and the reason."""
+    """Ops that some devices do not have, or spell differently, and the reason."""
 
     reason: str
     devices: frozenset[str]
@@ -49,9 +54,23 @@ def calls(package: Path) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, set[str]] = defaultdict(set)
     for path in package.rglob("*.py"):
-        for space, op in _CALL.findall(read_text(path)):
-            found[f"{space}::{op}"].add(path.relative_to(package).as_posix())
+        # A module in another encoding has names in ASCII nevertheless.
+        for space, attribute, quoted in _CALL.findall(path.read_text("utf-8", errors="replace")):
+            found[f"{space}::{attribute or quoted}"].add(path.relative_to(package).as_posix())
     return {name: tuple(sorted(files)) for name, files in sorted(found.items())}
+
+
+def hidden(package: Path) -> list[str]:
+    """Where a module passes a whole namespace on, so that :func:`calls` misses ops; one line each.
+
+    Args:
+        package: the folder of the engine's Python package.
+    """
+    return [
+        f"{path.relative_to(package).as_posix()} uses torch.ops.{space} without naming an op"
+        for path in sorted(package.rglob("*.py"))
+        for space in sorted(set(_HIDDEN.findall(path.read_text("utf-8", errors="replace"))))
+    ]
 
 
 def registered(root: Path) -> dict[str, frozenset[str]]:
@@ -73,8 +92,12 @@ def registered(root: Path) -> dict[str, frozenset[str]]:
     return {device: frozenset(names) for device, names in found.items()}
 
 
-def read(root: Path) -> tuple[Gap, ...]:
-    """The explained gaps.
+def read(root: Path, kind: str = "gap") -> tuple[Gap, ...]:
+    """The explained gaps, or the explained spellings.
+
+    Args:
+        root: the source tree.
+        kind: ``gap`` for ops that are missing, ``spelled`` for ops with another schema.
 
     Raises:
         ConfigurationError: the table is missing or malformed.
@@ -82,12 +105,13 @@ def read(root: Path) -> tuple[Gap, ...]:
     document = require_document(
         root / TABLE, "the ops that are missing", remedy=f"correct {TABLE}", words=_WORDS
     )
-    entries = document.data.get("gap", [])
+    document.root.allow("schema", *KINDS)
+    entries = document.data.get(kind, [])
     if not isinstance(entries, list):
-        document.root.fail("gap", "gap is not an array of tables", "[[gap]] tables")
+        document.root.fail(kind, f"{kind} is not an array of tables", f"[[{kind}]] tables")
     found = []
     for number, entry in enumerate(entries):
-        record = Record(document, ("gap", number), entry, what="[[gap]]")
+        record = Record(document, (kind, number), entry, what=f"[[{kind}]]")
         record.allow("reason", "devices", "ops")
         devices = record.texts("devices", choices=tuple(KERNEL_DEVICES), required=False)
         found.append(
@@ -113,8 +137,9 @@ def unexplained(
         gaps: result of :func:`read`.
     """
     found = []
+    by = by_device(gaps)
     for device, ops in sorted(present.items()):
-        listed = {op for gap in gaps if device in gap.devices for op in gap.ops}
+        listed = by.get(device, frozenset())
         found += [
             f"{device}: the engine names {op} ({called[op][0]}), which no library registers"
             for op in sorted(set(called) - ops - listed)
@@ -129,3 +154,11 @@ def unexplained(
         for op in sorted(every - set(called))
     ]
     return found
+
+
+def by_device(entries: tuple[Gap, ...]) -> dict[str, frozenset[str]]:
+    """Device → the ops that entries list for it."""
+    return {
+        device: frozenset(op for entry in entries if device in entry.devices for op in entry.ops)
+        for device in KERNEL_DEVICES
+    }

@@ -8,15 +8,12 @@ it. This module needs only the standard library.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import shutil
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vllm_build.sources import folder_digest
+from vllm_build.sources import archive_members, folder_digest
 from vllm_build.util import paths, removal
 from vllm_build.util.errors import FetchError, IntegrityError
 from vllm_build.util.files import disk_errors, sha256_of
@@ -36,8 +33,6 @@ _WORDS = {
 }
 #: Variables with a name of upstream's; the others are named after the source.
 _VARIABLES = {"cutlass": "VLLM_CUTLASS_SRC_DIR", "flash-attention": "VLLM_FLASH_ATTN_SRC_DIR"}
-#: Far more than any locked archive contains. A larger archive is not the locked one.
-_MAX_BYTES, _MAX_MEMBERS = 1 << 30, 200_000
 
 
 @dataclass(frozen=True)
@@ -223,30 +218,6 @@ def read(root: Path) -> dict[str, Source]:
     return {source.name: source for source in sources}
 
 
-def _checked(member: tarfile.TarInfo, source: Source) -> tarfile.TarInfo | None:
-    """The member without the archive's top folder in its name; None if it is not extracted."""
-    parts = PurePosixPath(member.name).parts
-    if (
-        PurePosixPath(member.name).is_absolute()
-        or ".." in parts
-        or not (member.isfile() or member.isdir() or member.issym())
-    ):
-        raise IntegrityError(
-            f"{source.filename} contains {member.name!r}, which must not be extracted",
-            expected="plain files below one folder",
-        )
-    if member.issym() or len(parts) < 2:  # noqa: PLR2004 - the top folder, and a name in it
-        # Symbolic links in the locked archives belong to documentation; no compiled file needs one.
-        return None
-    member.name = "/".join(parts[1:])
-    if not source.includes(member.name):
-        return None
-    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
-
-
 def extract(source: Source, archive: Path) -> Path:
     """Verify ``archive`` and unpack it into the cache; returns the folder.
 
@@ -269,7 +240,7 @@ def extract(source: Source, archive: Path) -> Path:
         with removal.temporary(source.folder.parent, ".incoming-") as temporary:
             unpacked, damaged = temporary / "unpacked", temporary / "damaged"
             unpacked.mkdir(mode=0o755)
-            _unpack(source, archive, unpacked)
+            archive_members.unpack(source, archive, unpacked)
             if (tree := folder_digest.digest_of(unpacked)) != source.tree_sha256:
                 raise IntegrityError(
                     f"{source.filename} unpacks to a tree with sha256 {tree}",
@@ -294,36 +265,5 @@ def tree_digest(source: Source, archive: Path) -> str:
     with disk_errors(source.folder.parent):
         source.folder.parent.mkdir(parents=True, exist_ok=True)
         with removal.temporary(source.folder.parent, ".incoming-") as temporary:
-            _unpack(source, archive, temporary)
+            archive_members.unpack(source, archive, temporary)
             return folder_digest.digest_of(temporary)
-
-
-def _unpack(source: Source, archive: Path, folder: Path) -> None:
-    total = 0
-    try:
-        with tarfile.open(archive) as tar:
-            for count, member in enumerate(tar):
-                total += member.size
-                if total > _MAX_BYTES or count > _MAX_MEMBERS:
-                    raise IntegrityError(
-                        f"{source.filename} unpacks to an implausible amount of data",
-                        expected="a source archive",
-                    )
-                checked = _checked(member, source)
-                if checked is None:
-                    continue
-                target = folder / checked.name
-                if checked.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with (
-                    target.open("xb") as stream,
-                    tar.extractfile(member) or io.BytesIO() as content,
-                ):
-                    shutil.copyfileobj(content, stream)
-                target.chmod(checked.mode)
-    except (tarfile.TarError, EOFError, FileExistsError) as error:
-        raise IntegrityError(
-            f"{archive} cannot be unpacked: {error}", expected="the locked archive"
-        ) from error

@@ -7,14 +7,15 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
+from vllm_build.digests import recipe_stamp
 from vllm_build.engine import engine_source
 from vllm_build.sources import third_party
-from vllm_build.toolchain import pypi
-from vllm_build.toolchain.locked_files import Fetcher
-from vllm_build.toolchain.toolchain_lock import LockedFile
+from vllm_build.toolchain import sdist_search, third_party_fetch
 from vllm_build.util import locks, paths
 from vllm_build.util.errors import ConfigurationError, IntegrityError
-from vllm_build.util.files import read_text, write_text
+from vllm_build.util.files import read_text, write_if_changed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
+#: Where a page or a table may name the release.
+_PAGES = (
+    "README.md",
+    "docs/*.md",
+    "third_party/*.toml",
+    "requirements/*.toml",
+    "tests/data/*.txt",
+    "tests/kernels/*.py",
+    "tests/package/*.py",
+    "benchmarks/**/*.py",
+)
 _ENTRY = re.compile(
     rf'^\[\[source\]\]\nname = "{engine_source.NAME}"\n(?:(?!\[\[source\]\]).*\n)*', re.MULTILINE
 )
@@ -49,7 +61,9 @@ def rewrite(text: str, source: third_party.Source) -> str:
         f'version = "{source.version}" }}',
     }
     for key, value in values.items():
-        entry, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", entry)
+        # Doubled, because a replacement text has escapes.
+        new = f"{key} = {value}".replace("\\", "\\\\")
+        entry, count = re.subn(rf"(?m)^{key} = .*$", new, entry)
         if count != 1:
             raise ConfigurationError(
                 f"{third_party.LOCK}: the entry of {engine_source.NAME} has {count} lines with "
@@ -59,10 +73,36 @@ def rewrite(text: str, source: third_party.Source) -> str:
     return text[: found.start()] + entry + text[found.end() :]
 
 
+def version(root: Path) -> str:
+    """The locked release, also if its entry has mistakes; empty without an entry.
+
+    Raises:
+        ConfigurationError: the lock is malformed.
+    """
+    found = third_party.read(root).get(engine_source.NAME)
+    return found.version if found else ""
+
+
+def mentions(root: Path, text: str) -> list[str]:
+    """The tables, pages and data files of the tree that name a release of the engine, sorted.
+
+    The change log keeps what it says about older releases, and the lock is up to date.
+    """
+    return sorted(
+        path.relative_to(root).as_posix()
+        for pattern in _PAGES
+        for path in root.glob(pattern)
+        if path.is_file() and text in read_text(path)
+    )
+
+
 def update(
     root: Path, version: str, console: Console, inherited: Mapping[str, str]
 ) -> third_party.Source:
-    """Fetch a release of the engine, and write it into the lock; returns the new entry.
+    """Fetch a release of the engine, write it into the lock, and stamp the recipes.
+
+    Returns:
+        The new entry of the lock.
 
     Args:
         root: the source tree.
@@ -73,42 +113,40 @@ def update(
     Raises:
         MissingVersionError: the index does not have the release.
         FetchError, IntegrityError, ResourceError, ConfigurationError: as
-            :func:`vllm_build.toolchain.third_party_fetch.fetch`.
+            :func:`vllm_build.toolchain.third_party_fetch.fetch`; the lock is unchanged.
     """
-    before = engine_source.locked(root)
+    before = third_party.read(root).get(engine_source.NAME)
+    if before is None:
+        raise ConfigurationError(
+            f"{third_party.LOCK} has no {engine_source.NAME!r}", expected="an entry to change"
+        )
     with console.step(f"find vllm {version}"):
-        filename, sha256 = pypi.find_sdist(engine_source.NAME, version, inherited=inherited)
-        if not sha256:
+        filename, sha256 = sdist_search.find(engine_source.NAME, version, inherited=inherited)
+        version = str(Version(version))
+        if filename != f"{engine_source.NAME}-{version}.tar.gz":
             raise IntegrityError(
-                f"the index gives no sha256 for vllm {version}",
-                expected="an index that gives one, such as PyPI",
+                f"the source distribution of vllm {version} is {filename}",
+                expected=f"{engine_source.NAME}-{version}.tar.gz",
             )
-    file = LockedFile(
-        f"third_party/{engine_source.NAME}",
-        0,
-        "pypi-sdist",
-        engine_source.NAME,
-        version,
-        filename,
-        sha256,
+    found = dataclasses.replace(
+        before,
+        version=version,
+        filename=filename,
+        size=0,
+        sha256=sha256,
+        get={"type": "pypi-sdist", "package": engine_source.NAME, "version": version},
     )
     with (
         console.step(f"fetch {filename}"),
         locks.exclusive(paths.cache_root() / "sources", "the source cache"),
     ):
-        fetcher = Fetcher(paths.cache_root(), console, inherited)
-        fetcher.ensure([file])
-        archive = fetcher.store.path(file)
-        found = dataclasses.replace(
-            before,
-            version=version,
-            filename=filename,
-            size=archive.stat().st_size,
-            sha256=sha256,
-            get={**before.get, "version": version},
-        )
+        archive = third_party_fetch.archive(found, console, inherited)
+        found = dataclasses.replace(found, size=archive.stat().st_size)
         found = dataclasses.replace(found, tree_sha256=third_party.tree_digest(found, archive))
         third_party.extract(found, archive)
-    lock = root / third_party.LOCK
-    write_text(lock, rewrite(read_text(lock), found))
+        # The lock changes last, as a whole: an update that is killed leaves the old release. The
+        # stamps of concurrent updates belong to the release that is locked at the end.
+        lock = root / third_party.LOCK
+        write_if_changed(lock, rewrite(read_text(lock), found))
+        recipe_stamp.write(root)
     return found

@@ -90,7 +90,7 @@ def _run(
     )
 
 
-def _report(
+def report(
     requirements: Sequence[str], selection: Selection, inherited: Mapping[str, str]
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
     """Report what pip would install for exact ``requirements``, without dependencies.
@@ -127,7 +127,8 @@ def _facts(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], str, str]:
     )
 
 
-def _sha256(item: Mapping[str, Any]) -> str:
+def sha256_in(item: Mapping[str, Any]) -> str:
+    """The sha256 of a file in a report; empty if the index gives none."""
     archive = item["download_info"].get("archive_info") or {}
     return (archive.get("hashes") or {}).get("sha256") or ""
 
@@ -137,12 +138,13 @@ def _index_answers(inherited: Mapping[str, str]) -> bool:
     if pip_process.settings("download", inherited, children.run).get("no-index"):
         return True
     # Without retries: the failed call before has retried already.
-    return bool(_report(["pip"], Selection((), {"PIP_RETRIES": "0"}), inherited)[1])
+    return bool(report(["pip"], Selection((), {"PIP_RETRIES": "0"}), inherited)[1])
 
 
-def _not_found(
+def not_found(
     what: str, done: subprocess.CompletedProcess[str], locked: str, inherited: Mapping[str, str]
 ) -> FetchError:
+    """The error for a version that pip does not find; ``locked`` is the file that names it."""
     if not _index_answers(inherited):
         return FetchError(
             f"pip cannot reach its index for {what}: {pip_answers.reason(done)}",
@@ -205,13 +207,13 @@ def _download(
     for (requirement, sha256), (name, version, _) in sorted(
         asked_for, key=lambda item: item[0][0] != named
     ):
-        asked, found = _report([requirement], selection, inherited)
+        asked, found = report([requirement], selection, inherited)
         if not found:
-            raise _not_found(f"{name} {version}", asked, locked, inherited)
-        if _sha256(found[0]) not in ("", sha256):
+            raise not_found(f"{name} {version}", asked, locked, inherited)
+        if sha256_in(found[0]) not in ("", sha256):
             raise IntegrityError(
                 f"pip found other bytes than the locked ones for {name} {version}: sha256 "
-                f"{_sha256(found[0])}",
+                f"{sha256_in(found[0])}",
                 expected=f"the sha256 in {locked}",
                 remedy="find out who changed the file; if the change is right: "
                 + (UPDATE_COMMAND if locked == _LOCK else f"correct {locked}"),
@@ -276,19 +278,6 @@ def download_sdist(
     _download([(name, version, sha256)], folder, SDIST, locked, inherited)
 
 
-def find_sdist(name: str, version: str, *, inherited: Mapping[str, str]) -> tuple[str, str]:
-    """File name and sha256 (empty if the index gives none) of an sdist, without running its code.
-
-    Raises:
-        MissingVersionError, FetchError, ConfigurationError: as ``download``.
-    """
-    done, found = _report([f"{name}==={Version(version)}"], SDIST, inherited)
-    if not found:
-        raise _not_found(f"source distribution of {name} {version}", done, _LOCK, inherited)
-    filename = Path(unquote(urlsplit(found[0]["download_info"]["url"]).path)).name
-    return filename, _sha256(found[0])
-
-
 def resolve(
     requirements: Sequence[str], *, python: str, abi: str | None, inherited: Mapping[str, str]
 ) -> list[Wheel]:
@@ -307,12 +296,12 @@ def resolve(
         MissingVersionError, FetchError, ConfigurationError: as ``download``.
         IntegrityError: the index gives no sha256 for a file.
     """
-    done, found = _report(requirements, select_wheels(python, abi), inherited)
+    done, found = report(requirements, select_wheels(python, abi), inherited)
     if not found:
         shown = ", ".join(requirements[:3]) + (
             f" and {len(requirements) - 3} more" if len(requirements) > 3 else ""  # noqa: PLR2004
         )
-        raise _not_found(
+        raise not_found(
             f"pure wheel for any platform of {shown}" if abi == PURE else shown,
             done,
             _LOCK,
@@ -321,7 +310,7 @@ def resolve(
     wheels: list[Wheel] = []
     for item in found:
         name, version = item["metadata"]["name"], item["metadata"]["version"]
-        if not _sha256(item):
+        if not sha256_in(item):
             raise IntegrityError(
                 f"the index gives no sha256 for {name} {version}",
                 expected="an index that gives one, such as PyPI",
@@ -338,5 +327,5 @@ def resolve(
                 f"pip finds {name} {version} only as {filename}",
                 expected=f"a wheel for the ABI {abi}",
             )
-        wheels.append(Wheel(name, version, filename, _sha256(item), *_facts(item["metadata"])))
+        wheels.append(Wheel(name, version, filename, sha256_in(item), *_facts(item["metadata"])))
     return sorted(wheels, key=lambda wheel: wheel.name)

@@ -13,6 +13,7 @@ from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from vllm_build.util.console import Console
 
@@ -33,6 +34,22 @@ def _locked_file(source: third_party.Source) -> LockedFile:
         expected="apt-source or pypi-sdist",
         remedy=f"set {third_party.variable(source.name)} to a folder with its sources",
     )
+
+
+def archive(source: third_party.Source, console: Console, inherited: Mapping[str, str]) -> Path:
+    """Download the archive of one source unless the cache has it, and return its path there.
+
+    Args:
+        source: the locked source.
+        console: shows the progress.
+        inherited: the variables that apt and pip start from.
+
+    Raises:
+        FetchError, IntegrityError, ToolchainError, ResourceError: as :func:`fetch`.
+    """
+    fetcher, file = Fetcher(paths.cache_root(), console, inherited), _locked_file(source)
+    fetcher.ensure([file])
+    return fetcher.store.path(file)
 
 
 def fetch(source: third_party.Source, console: Console, inherited: Mapping[str, str]) -> str:
@@ -60,6 +77,4 @@ def fetch(source: third_party.Source, console: Console, inherited: Mapping[str, 
         console.step(f"fetch {source.name} {source.version}"),
         locks.exclusive(paths.cache_root() / "sources", "the source cache"),
     ):
-        fetcher, file = Fetcher(paths.cache_root(), console, inherited), _locked_file(source)
-        fetcher.ensure([file])
-        return str(third_party.extract(source, fetcher.store.path(file)))
+        return str(third_party.extract(source, archive(source, console, inherited)))

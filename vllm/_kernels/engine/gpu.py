@@ -25,6 +25,11 @@ def stand_in(name: str) -> None:
         sys.modules[qualified] = types.ModuleType(qualified, "Loaded by vllm._kernels.")
 
 
+def _serves(words: list[str]) -> bool:
+    """Whether a command line starts a server, and does not only ask for help."""
+    return words[:1] == ["serve"] and not any(word.startswith(("-h", "--help")) for word in words)
+
+
 class GpuChecks:
     """Overrides of the engine's platforms for GPUs."""
 
@@ -53,7 +58,8 @@ class GpuChecks:
         """Refuse to start an engine without a GPU, before anything asks for its properties.
 
         The engine calls this with a parser while it describes its options, and without one before
-        it reads a model.
+        it reads a model. ``vllm serve`` is refused at the first call, because the engine looks for
+        the model between the two, also on the hub.
 
         Raises:
             SystemExit: as RuntimeError, for the command ``vllm``.
@@ -64,7 +70,7 @@ class GpuChecks:
         super().pre_register_and_update(parser)  # type: ignore[misc] # of the engine's platform
         if parser is not None:
             GpuChecks._command_line = True
-        elif not torch.cuda.device_count():
+        if (parser is None or _serves(sys.argv[1:])) and not torch.cuda.device_count():
             message = (
                 f"vllm's kernels here are for {cls.device_name}, "  # type: ignore[attr-defined] # of the engine's platform
                 f"but torch {torch.__version__} sees no GPU: install a torch and a driver for it, "

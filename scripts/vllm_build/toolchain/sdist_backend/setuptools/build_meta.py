@@ -9,10 +9,12 @@ package first on the path of the pip that it starts.
 
 from __future__ import annotations
 
+import re
 from email import message_from_bytes
 from pathlib import Path
 from types import SimpleNamespace
 
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 _WHEEL = "Wheel-Version: 1.0\nGenerator: vllm-build\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -32,9 +34,10 @@ def prepare_metadata_for_build_wheel(
     del config_settings
     text = Path("PKG-INFO").read_bytes()
     said = message_from_bytes(text)
-    folder = Path(
-        metadata_directory, f"{said['Name'].replace('-', '_')}-{said['Version']}.dist-info"
-    )
+    name, version = str(said["Name"]), str(said["Version"])
+    if not _WORD.fullmatch(name) or not _WORD.fullmatch(version):
+        raise SystemExit(f"PKG-INFO has the name {name!r} and the version {version!r}")
+    folder = Path(metadata_directory, f"{name.replace('-', '_')}-{version}.dist-info")
     folder.mkdir()
     (folder / "METADATA").write_bytes(text)
     (folder / "WHEEL").write_text(_WHEEL, encoding="utf-8")
