@@ -19,6 +19,7 @@ from vllm._kernels.engine import command, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +204,9 @@ def test_a_damaged_record_is_named(
 
 def test_the_status_is_that_of_shells() -> None:
     assert failure.status_of(signal.SIGTERM) == 143
+
+
+def test_the_packages_name_the_function(root: Path) -> None:
+    for name in ("scripts/vllm_build/wheels/distribution.py", "recipe/vllm/recipe.yaml"):
+        assert "vllm._kernels.engine.command:main" in (root / name).read_text(encoding="utf-8")
+    assert callable(command.main)
