@@ -73,6 +73,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (ValueError("a bad value"), 1, "error: a bad value\n"),
         (KeyError("k"), 1, "error: KeyError: 'k'\n"),
         (ValueError(), 1, "error: ValueError\n"),
+        (ValueError("one\n  two\n\nmore"), 1, "error: one two\n"),
     ],
 )
 def test_the_end(
@@ -188,6 +189,30 @@ def test_kernels_are_required(
     said = capsys.readouterr().err
     assert said.startswith("error: vllm's kernels")
     assert match in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["serve", "{folder}/none"], True),
+        (["serve", "--model", "{folder}/none", "--port", "1"], True),
+        (["serve", "--port", "1", "--model={folder}/none"], True),
+        (["serve", "./none"], True),
+        (["serve", "~none/model"], True),
+        (["serve", "{folder}"], False),
+        (["serve", "owner/none"], False),
+        (["serve", "--model"], False),
+        (["serve"], False),
+        (["bench", "{folder}/none"], False),
+    ],
+)
+def test_a_path_to_nothing_is_no_model(
+    run: Callable[..., tuple[int, str]], tmp_path: Path, arguments: list[str], *, missing: bool
+) -> None:
+    words = [word.format(folder=tmp_path) for word in arguments]
+    status, said = run(lambda: None, *words)
+    assert status == missing
+    assert ("there is no such folder" in said) == missing
 
 
 def test_a_damaged_record_is_named(
