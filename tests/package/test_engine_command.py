@@ -69,7 +69,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (SystemExit("error: no GPU"), 1, "error: no GPU\n"),
         (KeyboardInterrupt(), 130, "error: stopped by SIGINT\n"),
         (KeyboardInterrupt("terminated"), 143, "error: stopped by SIGTERM\n"),
-        (OSError(98, "Address already in use"), 1, "error: [Errno 98] Address already in use\n"),
+        (PermissionError(13, "Permission denied"), 1, "error: [Errno 13] Permission denied\n"),
         (ValueError("a bad value"), 1, "error: a bad value\n"),
         (KeyError("k"), 1, "error: KeyError: 'k'\n"),
         (ValueError(), 1, "error: ValueError\n"),
@@ -80,6 +80,25 @@ def test_the_end(
     run: Callable[..., tuple[int, str]], error: BaseException, status: int, said: str
 ) -> None:
     assert run(raising(error), "serve") == (status, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ((), "port 8000"),
+        (("--port", "81"), "port 81"),
+        (("--port=82",), "port 82"),
+        (("--uds", "/run/v"), "/run/v"),
+    ],
+)
+def test_an_address_in_use_is_named(
+    run: Callable[..., tuple[int, str]], arguments: tuple[str, ...], place: str
+) -> None:
+    status, said = run(raising(OSError(98, "Address already in use")), "serve", *arguments)
+    assert (status, said) == (
+        1,
+        f"error: {place} is in use by another program: choose another one\n",
+    )
 
 
 def test_success_says_nothing(run: Callable[..., tuple[int, str]]) -> None:

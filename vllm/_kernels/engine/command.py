@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -45,17 +46,22 @@ def _require_kernels(arguments: list[str]) -> None:
         )
 
 
+def _option(arguments: list[str], name: str) -> str | None:
+    """The value of an option of the command line; None without it."""
+    for place, word in enumerate(arguments):
+        found, equals, value = word.partition("=")
+        if found == name:
+            return value if equals else next(iter(arguments[place + 1 :]), None)
+    return None
+
+
 def _model(arguments: list[str]) -> str | None:
     """The model that ``vllm serve`` is asked to serve, if the command line names one."""
     if arguments[:1] != ["serve"]:
         return None
     if len(arguments) > 1 and not arguments[1].startswith("-"):
         return arguments[1]
-    for place, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name == "--model":
-            return value if equals else next(iter(arguments[place + 1 :]), None)
-    return None
+    return _option(arguments, "--model")
 
 
 def _require_model(arguments: list[str]) -> None:
@@ -74,6 +80,9 @@ def _require_model(arguments: list[str]) -> None:
 
 def _message(error: BaseException) -> str:
     """What to say about an error: its cause, if another process failed first."""
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        place = _option(sys.argv, "--uds") or f"port {_option(sys.argv, '--port') or 8000}"
+        return f"{place} is in use by another program: choose another one"
     text = failure.describe(error)
     if "root cause" in text or type(error).__name__ == "EngineDeadError":
         return failure.first() or text
