@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -99,6 +100,27 @@ def test_an_address_in_use_is_named(
         1,
         f"error: {place} is in use by another program: choose another one\n",
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_command_at_once(
+    run: Callable[..., tuple[int, str]], number: signal.Signals
+) -> None:
+    """Also inside of an event loop, and further ones do not disturb the end."""
+    before = signal.getsignal(number)
+
+    async def wait() -> None:
+        try:
+            signal.raise_signal(number)
+            raise AssertionError("the signal was ignored")
+        finally:
+            signal.raise_signal(number)
+
+    def engines() -> None:
+        asyncio.run(wait())
+
+    assert run(engines, "serve") == (128 + number, f"error: stopped by {number.name}\n")
+    assert signal.getsignal(number) == before
 
 
 def test_success_says_nothing(run: Callable[..., tuple[int, str]]) -> None:

@@ -15,6 +15,7 @@ from vllm._kernels.engine import failure
 
 #: These commands need no kernels.
 _WITHOUT_KERNELS = ("collect-env", "--help", "-h", "--version", "-v")
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _say(message: str) -> None:
@@ -89,14 +90,17 @@ def _message(error: BaseException) -> str:
     return text
 
 
-def main() -> int:
-    """Run the engine's command.
+def _stop(number: int, _frame: object) -> None:
+    """End what the engine does; further signals of the kind do not disturb its end.
 
-    Returns:
-        The exit status: the engine's, 1 after an error, 128 and the number of the signal if one
-        ended it before it could serve.
+    The event loop leaves a handler of SIGINT alone that is not Python's. With its own, a start
+    could not be interrupted.
     """
-    failure.prepare()
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _run() -> int:
     try:
         _require_kernels(sys.argv[1:])
         _require_model(sys.argv[1:])
@@ -105,8 +109,8 @@ def main() -> int:
 
         engines.main()
     except KeyboardInterrupt as stopped:
-        # The engine raises this with a text for SIGTERM.
-        number = signal.SIGTERM if str(stopped) else signal.SIGINT
+        # The engine raises this for SIGTERM, with a text of its own.
+        number = signal.SIGINT if str(stopped) in {"", "SIGINT"} else signal.SIGTERM
         _say(f"stopped by {number.name}")
         return failure.status_of(number)
     except SystemExit as ended:
@@ -120,3 +124,19 @@ def main() -> int:
         _say(_message(error))
         return 1
     return 0
+
+
+def main() -> int:
+    """Run the engine's command.
+
+    Returns:
+        The exit status: the engine's, 1 after an error, 128 and the number of the signal if one
+        ended it before it could serve.
+    """
+    failure.prepare()
+    before = {number: signal.signal(number, _stop) for number in _STOPS}
+    try:
+        return _run()
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
