@@ -75,6 +75,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (KeyError("k"), 1, "error: KeyError: 'k'\n"),
         (ValueError(), 1, "error: ValueError\n"),
         (ValueError("one\n  two\n\nmore"), 1, "error: one two\n"),
+        (ValueError("x" * 2000), 1, f"error: {'x' * 1000} …\n"),
     ],
 )
 def test_the_end(

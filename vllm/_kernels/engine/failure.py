@@ -16,8 +16,8 @@ from typing import Any
 
 #: Environment variable with the path of the file, for the processes that the command starts.
 PLACE = "_VLLM_KERNELS_FAILURES"
-#: The longest message that is passed on.
-LIMIT = 4000
+#: Longer messages, such as those with a list of all models, are cut.
+LIMIT = 1000
 _END = "\0"
 
 
@@ -45,8 +45,8 @@ def describe(error: BaseException) -> str:
 
 
 def _line(text: str) -> str:
-    paragraph = text.strip().partition("\n\n")[0]
-    return " ".join(paragraph.split())[:LIMIT]
+    line = " ".join(text.strip().partition("\n\n")[0].split())
+    return line if len(line) <= LIMIT else f"{line[:LIMIT]} …"
 
 
 def note(error: BaseException) -> None:
