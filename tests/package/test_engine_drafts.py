@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="NumPy is not installed here")
 
-from vllm._kernels.engine import ngram, stand_ins  # noqa: E402 - after the check
+from vllm._kernels.engine import lm_format_enforcer, ngram, stand_ins  # noqa: E402 - after the check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,15 +61,26 @@ def test_a_batch_has_a_draft_for_each_request() -> None:
     proposer().load_model(None, x=1)
 
 
-def test_the_module_stands_in_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    name = "vllm.v1.spec_decode.ngram_proposer"
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("vllm.v1.spec_decode.ngram_proposer", ngram),
+        ("vllm.v1.structured_output.backend_lm_format_enforcer", lm_format_enforcer),
+    ],
+)
+def test_modules_stand_in_for_those_without_their_library(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: object
+) -> None:
     for installed in (True, False):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(
             stand_ins.importlib.util, "find_spec", lambda _, found=installed: found or None
         )
-        stand_ins.without_numba()
-        assert (sys.modules.get(name) is ngram) == (not installed)
+        stand_ins.use()
+        assert (sys.modules.get(name) is module) == (not installed)
     monkeypatch.delitem(sys.modules, name)
+
+
+def test_the_missing_backend_is_refused() -> None:
+    with pytest.raises(ImportError, match="lm-format-enforcer for structured output is not inst"):
+        lm_format_enforcer.LMFormatEnforcerBackend(None, tokenizer=None)

@@ -136,4 +136,4 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
 _SAFETENSORS = ("auto", "hf", "safetensors")
 
 cpu_resource_utils._get_cpu_list = _cpu_list  # noqa: SLF001 - no other hook
-stand_ins.without_numba()
+stand_ins.use()

@@ -38,7 +38,7 @@ class GpuChecks:
             ImportError: see :func:`vllm._kernels.engine.kernels.load`.
         """
         kernels.load()
-        stand_ins.without_numba()
+        stand_ins.use()
 
     @classmethod
     def get_device_capability(cls, device_id: int = 0) -> Any:

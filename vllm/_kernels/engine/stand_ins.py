@@ -5,28 +5,21 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import types
 
 
-def library(name: str) -> None:
-    """Let ``import vllm.<name>`` succeed if no library of that name is installed.
-
-    Upstream imports its libraries for their effect only, the registration of ops. Ours have other
-    names, and :func:`vllm._kernels.engine.kernels.load` loads them.
-    """
-    qualified = f"vllm.{name}"
-    if qualified not in sys.modules and importlib.util.find_spec(qualified) is None:
-        sys.modules[qualified] = types.ModuleType(qualified, "Loaded by vllm._kernels.")
-
-
-def without_numba() -> None:
-    """Draft tokens from n-grams without Numba, if it is not installed.
+def use() -> None:
+    """Replace the engine's modules whose libraries are not installed.
 
     Numba and its LLVM are 150 MB, and the engine uses them for one function of one method of
-    speculative decoding.
+    speculative decoding. For lm-format-enforcer see the module of that name.
     """
     name = "vllm.v1.spec_decode.ngram_proposer"
     if name not in sys.modules and importlib.util.find_spec("numba") is None:
         from vllm._kernels.engine import ngram  # noqa: PLC0415 - imports NumPy
 
         sys.modules[name] = ngram
+    name = "vllm.v1.structured_output.backend_lm_format_enforcer"
+    if name not in sys.modules and importlib.util.find_spec("lmformatenforcer") is None:
+        from vllm._kernels.engine import lm_format_enforcer  # noqa: PLC0415 - only without it
+
+        sys.modules[name] = lm_format_enforcer
