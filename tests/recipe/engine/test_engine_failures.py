@@ -205,7 +205,8 @@ def test_signals(
         status = server.wait()
         if moment == MOMENTS[0]:
             assert status == 128 + number, server.log
-            assert server.last_line == f"error: stopped by {number.name}"
+            # The interpreter's tracker of shared memory may warn after this line.
+            assert f"\nerror: stopped by {number.name}\n" in server.log
         else:
             assert status == 0, server.log
             assert "error: " not in server.log

@@ -149,6 +149,12 @@ def test_structured_output_follows_choices_expressions_and_grammars(server: Serv
     assert text(server, structured_outputs=grammar, **options) in {"(x)", "(y)"}
 
 
+def test_a_backend_that_is_not_installed_is_no_error_of_the_server(server: Server) -> None:
+    """The engine imports a module of lm-format-enforcer for every backend."""
+    assert "lmformatenforcer" not in server.log
+    assert text(server, structured_outputs={"choice": ["a"]}, ignore_eos=False) == "a"
+
+
 def test_what_xgrammar_lacks_is_left_to_llguidance(server: Server) -> None:
     schema = {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 70}
     options = {"temperature": 1, "seed": 3, "ignore_eos": False, "max_tokens": 64}
