@@ -170,21 +170,21 @@ def test_a_cache_that_is_too_small_for_a_sequence(
     assert "max_model_len" in said
 
 
-#: Texts of the log, in the order of the start.
-MOMENTS = ("Starting to load model", "Application startup complete")
+#: A text of the log of a start, and a server that answers.
+LOADING, SERVING = "Starting to load model", "serving"
 
 
 @pytest.mark.parametrize(
     ("moment", "number", "everyone"),
     [
-        (MOMENTS[0], signal.SIGINT, False),
-        (MOMENTS[1], signal.SIGINT, True),
-        pytest.param(MOMENTS[0], signal.SIGTERM, False, marks=full_only),
-        pytest.param(MOMENTS[0], signal.SIGTERM, True, marks=full_only),
-        pytest.param(MOMENTS[0], signal.SIGINT, True, marks=full_only),
-        pytest.param(MOMENTS[1], signal.SIGTERM, False, marks=full_only),
-        pytest.param(MOMENTS[1], signal.SIGTERM, True, marks=full_only),
-        pytest.param(MOMENTS[1], signal.SIGINT, False, marks=full_only),
+        (LOADING, signal.SIGINT, False),
+        (SERVING, signal.SIGINT, True),
+        pytest.param(LOADING, signal.SIGTERM, False, marks=full_only),
+        pytest.param(LOADING, signal.SIGTERM, True, marks=full_only),
+        pytest.param(LOADING, signal.SIGINT, True, marks=full_only),
+        pytest.param(SERVING, signal.SIGTERM, False, marks=full_only),
+        pytest.param(SERVING, signal.SIGTERM, True, marks=full_only),
+        pytest.param(SERVING, signal.SIGINT, False, marks=full_only),
     ],
 )
 def test_signals(
@@ -197,13 +197,16 @@ def test_signals(
 ) -> None:
     """A terminal sends SIGINT to all processes, and a service manager may send SIGTERM to all."""
     with started(Server(prefix, model, tmp_path / "home")) as server:
-        server.wait_for(moment)
+        if moment == SERVING:
+            server.wait_until_ready()
+        else:
+            server.wait_for(moment)
         if everyone:
             os.killpg(server.process.pid, number)
         else:
             server.process.send_signal(number)
         status = server.wait()
-        if moment == MOMENTS[0]:
+        if moment == LOADING:
             assert status == 128 + number, server.log
             # The interpreter's tracker of shared memory may warn after this line.
             assert f"\nerror: stopped by {number.name}\n" in server.log
