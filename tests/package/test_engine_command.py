@@ -180,6 +180,22 @@ def test_the_cause_comes_from_the_process_that_failed_first(
     assert run(engines, "serve") == (1, "error: the cause, ü\n")
 
 
+def test_a_server_whose_engine_ended_is_an_error(run: Callable[..., tuple[int, str]]) -> None:
+    program = CHILD.replace("another process failed", "EngineCore encountered a fatal error.")
+
+    def engines() -> None:
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+    assert run(engines, "serve") == (1, "error: the engine ended: the cause, ü\n")
+
+
+def test_a_process_that_recovers_is_no_error(run: Callable[..., tuple[int, str]]) -> None:
+    def engines() -> None:
+        subprocess.run([sys.executable, "-c", CHILD], check=True)
+
+    assert run(engines, "serve") == (0, "")
+
+
 def test_without_a_cause_the_error_itself_is_said(run: Callable[..., tuple[int, str]]) -> None:
     text = "Initialization failed. See root cause above."
     assert run(raising(RuntimeError(text)), "serve") == (1, f"error: {text}\n")

@@ -108,6 +108,10 @@ def _run() -> int:
         from vllm.entrypoints.cli import main as engines  # noqa: PLC0415
 
         engines.main()
+        # A server whose engine dies ends as if it had been asked to.
+        if failure.ended():
+            _say(f"the engine ended: {failure.first()}")
+            return 1
     except KeyboardInterrupt as stopped:
         # The engine raises this for SIGTERM, with a text of its own.
         number = signal.SIGINT if str(stopped) in {"", "SIGINT"} else signal.SIGTERM

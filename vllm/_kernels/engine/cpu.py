@@ -70,7 +70,19 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
         """Upstream's functions in place of Triton's kernels, one of which is ours."""
         from vllm.utils import cpu_triton_utils  # noqa: PLC0415 - imports this platform
 
+        from vllm.v1.sample import rejection_sampler  # noqa: PLC0415 - as above
+
         cpu_triton_utils._expand_kernel_impl = _expand  # noqa: SLF001 - no other hook
+        choose = rejection_sampler.apply_top_k_top_p
+        if choose.__module__ != __name__:
+
+            def apply_top_k_top_p(
+                logits: torch.Tensor, k: torch.Tensor | None, p: torch.Tensor | None
+            ) -> torch.Tensor:
+                # Without any draft in the batch there are no rows, for which upstream's fails.
+                return choose(logits, k, p) if len(logits) else logits
+
+            rejection_sampler.apply_top_k_top_p = apply_top_k_top_p
         super().register_triton_kernel_overrides()
         from vllm._kernels.engine import fused  # noqa: PLC0415 - loads the library
 

@@ -19,6 +19,8 @@ PLACE = "_VLLM_KERNELS_FAILURES"
 #: Longer messages, such as those with a list of all models, are cut.
 LIMIT = 1000
 _END = "\0"
+#: Noted after the error that ended the engine.
+_FATAL = "the engine ended"
 
 
 def prepare() -> None:
@@ -58,18 +60,26 @@ def note(error: BaseException) -> None:
         file.write((describe(error) + _END).encode(errors="replace"))
 
 
+def ended() -> bool:
+    """Whether the engine ended with an error after its start."""
+    return f"{_END}{_FATAL}{_END}" in _read()
+
+
 def first() -> str | None:
     """The error that a process wrote first; None if there is none.
 
     The others follow from it.
     """
+    text, end, _ = _read().partition(_END)
+    return text if end else None
+
+
+def _read() -> str:
     place = os.environ.get(PLACE)
-    if place is None:
-        return None
-    with contextlib.suppress(OSError), open(place, "rb") as file:  # noqa: PTH123 - as above
-        text, end, _ = file.read().decode(errors="replace").partition(_END)
-        return text if end else None
-    return None
+    if place is not None:
+        with contextlib.suppress(OSError), open(place, "rb") as file:  # noqa: PTH123 - as above
+            return file.read().decode(errors="replace")
+    return ""
 
 
 def watch() -> None:
@@ -87,6 +97,8 @@ def watch() -> None:
             error = made.exc_info[1] if made.exc_info else None
             if error is not None:
                 note(error)
+                if "fatal error" in str(made.msg):
+                    note(RuntimeError(_FATAL))
         return made
 
     record.notes_failures = True  # type: ignore[attr-defined] # marks the function
