@@ -69,7 +69,6 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
     def register_triton_kernel_overrides(cls) -> None:
         """Upstream's functions in place of Triton's kernels, one of which is ours."""
         from vllm.utils import cpu_triton_utils  # noqa: PLC0415 - imports this platform
-
         from vllm.v1.sample import rejection_sampler  # noqa: PLC0415 - as above
 
         cpu_triton_utils._expand_kernel_impl = _expand  # noqa: SLF001 - no other hook
