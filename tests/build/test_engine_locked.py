@@ -30,6 +30,7 @@ from vllm_build.util import paths
 from vllm_build.util.console import Console
 from vllm_build.util.errors import IntegrityError
 from vllm_build.util.files import sha256_of
+from vllm_build.wheels.distribution import COMMANDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +99,7 @@ def test_a_wheel_has_the_engines_files_byte_for_byte(
         (points,) = (name for name in names if name.endswith("/entry_points.txt"))
         parser = configparser.ConfigParser()
         parser.read_string(wheel.read(points).decode())
-    assert parser["console_scripts"]["vllm"] == "vllm.entrypoints.cli.main:main"
+    assert parser["console_scripts"]["vllm"] == COMMANDS["vllm"]
     assert parser["vllm.platform_plugins"]["kernels"] == "vllm._kernels.engine:platform"
 
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passes the cause of a failure from the engine's processes to the command that started them.
+
+The engine runs in several processes. If one fails, it logs a traceback, and the command only learns
+that a process ended. Here, each process also writes the error that it logs into a file in memory,
+which belongs to the command and disappears with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from typing import Any
+
+#: Environment variable with the path of the file, for the processes that the command starts.
+PLACE = "_VLLM_KERNELS_FAILURES"
+#: Longer messages, such as those with a list of all models, are cut.
+LIMIT = 1000
+_END = "\0"
+#: Noted after the error that ended the engine.
+_FATAL = "the engine ended"
+
+
+def prepare() -> None:
+    """Make the file, for this process and those that it starts from now on."""
+    number = os.memfd_create("vllm-failures")
+    os.environ[PLACE] = f"/proc/{os.getpid()}/fd/{number}"
+
+
+def describe(error: BaseException) -> str:
+    """The first paragraph of an error's message as one line.
+
+    The error's type comes first if the message alone does not say what happened.
+    """
+    listed: Any = getattr(error, "errors", None)
+    if callable(listed):  # pydantic's error, whose text has links and the input
+        with contextlib.suppress(Exception):
+            found = [str(entry["msg"]).removeprefix("Value error, ") for entry in listed()]
+            if found:
+                return _line("; ".join(found))
+    text = _line(str(error))
+    if isinstance(error, (OSError, RuntimeError, ValueError, ImportError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.strip().partition("\n\n")[0].split())
+    return line if len(line) <= LIMIT else f"{line[:LIMIT]} …"
+
+
+def note(error: BaseException) -> None:
+    """Write the error of this process into the command's file, if there is one."""
+    place = os.environ.get(PLACE)
+    if place is None:
+        return
+    with contextlib.suppress(OSError), open(place, "ab") as file:  # noqa: PTH123 - no file to make
+        file.write((describe(error) + _END).encode(errors="replace"))
+
+
+def ended() -> bool:
+    """Whether the engine ended with an error after its start."""
+    return f"{_END}{_FATAL}{_END}" in _read()
+
+
+def first() -> str | None:
+    """The error that a process wrote first; None if there is none.
+
+    The others follow from it.
+    """
+    text, end, _ = _read().partition(_END)
+    return text if end else None
+
+
+def _read() -> str:
+    place = os.environ.get(PLACE)
+    if place is not None:
+        with contextlib.suppress(OSError), open(place, "rb") as file:  # noqa: PTH123 - as above
+            return file.read().decode(errors="replace")
+    return ""
+
+
+def watch() -> None:
+    """Note the errors that the engine logs with a traceback, if the command started this process.
+
+    The records' factory is asked, because the engine replaces the handlers of its loggers.
+    """
+    make = logging.getLogRecordFactory()
+    if PLACE not in os.environ or getattr(make, "notes_failures", False):
+        return
+
+    def record(*arguments: Any, **named: Any) -> logging.LogRecord:
+        made = make(*arguments, **named)
+        if made.levelno >= logging.ERROR and made.name.partition(".")[0] == "vllm":
+            error = made.exc_info[1] if made.exc_info else None
+            if error is not None:
+                note(error)
+                if "fatal error" in str(made.msg):
+                    note(RuntimeError(_FATAL))
+        return made
+
+    record.notes_failures = True  # type: ignore[attr-defined] # marks the function
+    logging.setLogRecordFactory(record)
+
+
+def status_of(number: int) -> int:
+    """The exit status of a command that a signal ended, as shells report it."""
+    return 128 + signal.Signals(number)
