@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The environment in which tests run the engine of the CPU packages.
 
-A test module imports the fixtures.
+A test module imports the fixtures; their names there have no suffix ``_fixture``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from vllm_build.conda import package_channel, package_request, variants
 from vllm_build.conda.environments import conda_environment
 from vllm_build.settings.build_settings import Settings
 
-__all__ = ["built_fixture", "engine_prefix"]
+__all__ = ["built_fixture", "engine_prefix_fixture"]
 
 
-@pytest.fixture(scope="session")
-def engine_prefix(built: Done) -> Path:
+@pytest.fixture(scope="session", name="engine_prefix")
+def engine_prefix_fixture(built: Done) -> Path:
     """The environment of ``make package``; in ``make test-full`` another one, with a compiler."""
     if not full_suite.FULL:
         return Path(built.result["prefix"])

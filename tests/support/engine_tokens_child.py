@@ -3,9 +3,10 @@
 
     python engine_tokens_child.py FOLDER REQUEST
 
-FOLDER has the model. REQUEST is JSON with the ``model`` of engine_models.py and ``runs``: names with
-the engine's options. The last line on stdout is JSON with ``wanted``, transformers' greedy tokens in
-float32, and for each run what :func:`run` returns.
+The model is written into FOLDER. REQUEST is JSON with the ``model`` of engine_models.py and
+``runs``: names with the engine's options. The last line on stdout is JSON with ``wanted``,
+transformers' greedy tokens in float32; ``lead``, the smallest one of :meth:`Reference.tokens`; and
+``runs``, what :func:`run` and :func:`differences` return.
 
 All engines run in this process, one after the other, unless their options need several processes.
 """
@@ -18,7 +19,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "engine_demo"))
+sys.path.insert(0, str(Path(__file__).parent))
+
 import engine_models
+import small_model
 import torch
 import transformers
 
@@ -81,9 +86,9 @@ class Reference:
 
 def _rounding(dtype: torch.dtype) -> str:
     """Register an attention for transformers that rounds keys and values; return its name."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: PLC0415
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask  # noqa: PLC0415
-    from transformers.modeling_utils import AttentionInterface  # noqa: PLC0415
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.modeling_utils import AttentionInterface
 
     def attention(module: Any, query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> Any:
         key, value = (part.to(dtype).to(part.dtype) for part in (key, value))
@@ -98,9 +103,7 @@ def _rounding(dtype: torch.dtype) -> str:
 def _hits(llm: Any) -> int:
     """Tokens that the engine found in its cache of prefixes."""
     return sum(
-        int(metric.value)
-        for metric in llm.get_metrics()
-        if metric.name == "vllm:prefix_cache_hits"
+        int(metric.value) for metric in llm.get_metrics() if metric.name == "vllm:prefix_cache_hits"
     )
 
 
@@ -117,8 +120,8 @@ def run(folder: Path, options: dict[str, Any], prompts: list[list[int]]) -> dict
         ``tokens``; ``settings``, with the engine's own view of what was asked; ``hits`` of the
         prefix cache; and ``logprobs``, for each prompt those of all tokens but the first.
     """
-    from vllm import LLM, SamplingParams  # noqa: PLC0415 - reads the environment
-    from vllm.distributed import cleanup_dist_env_and_memory  # noqa: PLC0415 - as above
+    from vllm import LLM, SamplingParams
+    from vllm.distributed import cleanup_dist_env_and_memory
 
     options = {
         "dtype": "float32",
@@ -213,8 +216,14 @@ def differences(
 
 def main(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Make the model, generate with transformers, then with each engine."""
-    if not (folder / "config.json").exists():
-        engine_models.make(folder, request["model"])
+    small_model.make(
+        folder,
+        request["model"],
+        sizes=small_model.Sizes(vocabulary=engine_models.VOCABULARY, context=engine_models.LENGTH),
+        tokenizer=False,
+        initializer_range=engine_models.SPREAD,
+        **engine_models.MODELS[request["model"]].keys,
+    )
     prompts = engine_models.prompts()
     reference = Reference(folder)
     pairs = [reference.tokens(prompt) for prompt in prompts]

@@ -14,7 +14,7 @@ import full_suite
 import pytest
 from engine_environment import (  # noqa: F401 -- fixtures
     built_fixture,
-    engine_prefix,
+    engine_prefix_fixture,
 )
 from engine_models import LENGTHS, MODELS, NEW
 
