@@ -1,40 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the small model that tests of the server use, in an installed environment."""
+"""A small model with a tokenizer and a chat template, for tests of the server."""
 
 from __future__ import annotations
 
 import subprocess
 from typing import TYPE_CHECKING
 
-import engine_server
-
-from vllm_build.util import paths
+from engine_server import environ
+from package_runs import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MAKER = paths.source_root() / "scripts" / "engine_demo" / "small_model.py"
+MAKER = ROOT / "scripts" / "engine_demo" / "small_model.py"
 
 
 def make(prefix: Path, folder: Path, *options: str) -> Path:
-    """Write a Llama with a tokenizer into ``folder``, with the Python of ``prefix``.
-
-    Args:
-        prefix: the environment.
-        folder: is created.
-        options: those of ``scripts/engine_demo/small_model.py``.
-
-    Raises:
-        AssertionError: the program failed; the message is its output.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [str(prefix / "bin" / "python"), "-P", str(_MAKER), str(folder), *options],
-        env=engine_server.environ(prefix, folder.parent),
+    """Write a model with random weights into ``folder``, with the environment's transformers."""
+    home = folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    subprocess.run(
+        [prefix / "bin" / "python", MAKER, folder, *options],
         cwd=folder.parent,
-        capture_output=True,
-        text=True,
-        check=False,
+        env=environ(prefix, home),
+        check=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
     return folder
