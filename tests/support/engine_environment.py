@@ -22,7 +22,7 @@ __all__ = ["built_fixture", "engine_prefix_fixture"]
 
 @pytest.fixture(scope="session", name="engine_prefix")
 def engine_prefix_fixture(built: Done) -> Path:
-    """The environment of ``make package``; in ``make test-full`` another one, with a compiler."""
+    """The environment of ``make package``; in ``make test-full`` one with a compiler."""
     if not full_suite.FULL:
         return Path(built.result["prefix"])
     settings = Settings.from_environ(os.environ)
@@ -32,6 +32,10 @@ def engine_prefix_fixture(built: Done) -> Path:
     specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
     prefix = OUTPUT / ".test" / "engine"
     conda_environment.create(
-        prefix, [*specs, "gxx_linux-64"], request.channel_urls, force=True, driver=request.driver
+        prefix,
+        [*specs, "gxx_linux-64", "pytest"],
+        request.channel_urls,
+        force=True,
+        driver=request.driver,
     )
     return prefix

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 #: Tokens in the vocabulary, and tokens that a sequence can have.
 VOCABULARY, LENGTH = 1024, 192
-#: The standard deviation of the weights.
-SPREAD = 0.06
+#: The standard deviation of the weights, and the factor by which embeddings are larger.
+SPREAD, EMBEDDING = 0.06, 8.0
 
 
 @dataclass(frozen=True)

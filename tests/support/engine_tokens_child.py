@@ -214,16 +214,27 @@ def differences(
     }
 
 
-def main(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Make the model, generate with transformers, then with each engine."""
+def make(folder: Path, name: str) -> None:
+    """Write the model ``name`` of engine_models.py."""
     small_model.make(
         folder,
-        request["model"],
+        name,
         sizes=small_model.Sizes(vocabulary=engine_models.VOCABULARY, context=engine_models.LENGTH),
         tokenizer=False,
         initializer_range=engine_models.SPREAD,
-        **engine_models.MODELS[request["model"]].keys,
+        **engine_models.MODELS[name].keys,
     )
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if not model.config.tie_word_embeddings:
+        # Else attention outweighs the last token, and models repeat it.
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(engine_models.EMBEDDING)
+        model.save_pretrained(folder)
+
+
+def main(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Make the model, generate with transformers, then with each engine."""
+    make(folder, request["model"])
     prompts = engine_models.prompts()
     reference = Reference(folder)
     pairs = [reference.tokens(prompt) for prompt in prompts]
