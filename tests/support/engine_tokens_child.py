@@ -51,6 +51,7 @@ class Reference:
     ) -> None:
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         self.model = (model.float() if exact else model).eval()
+        self.model.generation_config.eos_token_id = None
         if cache is not None:
             self.model.set_attn_implementation(_rounding(cache))
 
@@ -65,7 +66,6 @@ class Reference:
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
             max_new_tokens=engine_models.NEW,
-            min_new_tokens=engine_models.NEW,
             do_sample=False,
             output_logits=True,
             return_dict_in_generate=True,
