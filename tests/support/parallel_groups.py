@@ -9,6 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 #: any other file are a group. (pytest-xdist 3.8's own groups do not work with pytest 9.2.)
 SHARING = {
     "tests/build/pip/": "pip",
+    "tests/recipe/engine/": "packages",
     "tests/recipe/test_built_packages.py": "packages",
     "tests/recipe/test_package_failures.py": "packages",
     "tests/recipe/test_package_reuse.py": "packages",
