@@ -8,7 +8,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from vllm._kernels.engine import kernels
+from vllm._kernels.engine import kernels, stand_ins
 
 if TYPE_CHECKING:
     import argparse
@@ -38,6 +38,7 @@ class GpuChecks:
             ImportError: see :func:`vllm._kernels.engine.kernels.load`.
         """
         kernels.load()
+        stand_ins.without_numba()
 
     @classmethod
     def get_device_capability(cls, device_id: int = 0) -> Any:
