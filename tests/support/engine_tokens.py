@@ -39,6 +39,8 @@ NEAR: Mapping[str, Mapping[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16", "logprobs": True},
     "float16": {"dtype": "float16", "logprobs": True},
 }
+#: Log-probabilities in float32.
+EXACT: Mapping[str, Any] = {"logprobs": True}
 #: A cache of float8 numbers, which MLA on CPUs refuses.
 FLOAT8: Mapping[str, Any] = {"kv_cache_dtype": "fp8_e4m3", "logprobs": True}
 

@@ -31,6 +31,9 @@ EQUAL = (*engine_tokens.EQUAL, *(engine_tokens.SLOW if full_suite.FULL else ()))
 NEAR = tuple(engine_tokens.NEAR) if full_suite.FULL else ("bfloat16",)
 FLOAT8 = tuple(name for name in NAMES if not MODELS[name].latent)
 
+#: The largest difference of log-probabilities in float32, in nats: some hundred roundings of sums
+#: near one.
+EXACT = 5e-5
 #: The engine's log-probabilities may be this many times as far from those of float32 as the ones of
 #: transformers in the same dtype: on average, and at most.
 MEAN, MOST = 1.5, 2.0
@@ -53,6 +56,7 @@ def compared(
                 run: {**engine_tokens.EQUAL, **engine_tokens.SLOW}[run] for run in EQUAL
             }
             runs |= {run: engine_tokens.NEAR[run] for run in NEAR}
+            runs["exact"] = engine_tokens.EXACT
             runs["control"] = engine_tokens.control(name)
             if name in FLOAT8:
                 runs["float8"] = engine_tokens.FLOAT8
@@ -79,6 +83,19 @@ def test_another_model_generates_other_tokens(
 ) -> None:
     """The comparison sees rotations, windows, and the choice and the weight of experts."""
     assert compared(name).different("control")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_choice_of_the_reference_is_a_tie(
+    compared: Callable[[str], Compared], name: str
+) -> None:
+    """The best token leads by more than the difference of the two implementations."""
+    found = compared(name)
+    difference = max(
+        found.run("exact")["differences"][f"{part}_max"] for part in ("prompt", "generated")
+    )
+    assert 0 < difference <= EXACT
+    assert found.answer["lead"] > 2 * difference
 
 
 @pytest.mark.parametrize("name", NAMES)
