@@ -104,6 +104,9 @@ def main() -> int:
         from vllm.entrypoints.cli import main as engines  # noqa: PLC0415
 
         engines.main()
+        if failure.engine_ended():
+            _say(f"the engine ended while it was needed: {failure.first()}")
+            return 1
     except KeyboardInterrupt as stopped:
         # The engine raises this with a text for SIGTERM.
         number = signal.SIGTERM if str(stopped) else signal.SIGINT

@@ -19,6 +19,8 @@ PLACE = "_VLLM_KERNELS_FAILURES"
 #: The longest message that is passed on.
 LIMIT = 4000
 _END = "\0"
+#: Marks of the error of upstream's server whose engine has ended.
+_ENDED = ("EngineDeadError", "EngineCore encountered an issue")
 
 
 def prepare() -> None:
@@ -58,18 +60,29 @@ def note(error: BaseException) -> None:
         file.write((describe(error) + _END).encode(errors="replace"))
 
 
+def _noted() -> list[str]:
+    place = os.environ.get(PLACE)
+    if place is None:
+        return []
+    with contextlib.suppress(OSError), open(place, "rb") as file:  # noqa: PTH123 - as above
+        return file.read().decode(errors="replace").split(_END)[:-1]
+    return []
+
+
 def first() -> str | None:
     """The error that a process wrote first; None if there is none.
 
     The others follow from it.
     """
-    place = os.environ.get(PLACE)
-    if place is None:
-        return None
-    with contextlib.suppress(OSError), open(place, "rb") as file:  # noqa: PTH123 - as above
-        text, end, _ = file.read().decode(errors="replace").partition(_END)
-        return text if end else None
-    return None
+    return next(iter(_noted()), None)
+
+
+def engine_ended() -> bool:
+    """Whether the server noted that the engine's processes ended while it needed them.
+
+    Upstream's server then ends, too, as if it had been asked to.
+    """
+    return any(mark in text for text in _noted() for mark in _ENDED)
 
 
 def watch() -> None:
