@@ -13,7 +13,7 @@ import engine_models
 import engine_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _CHILD = Path(__file__).with_name("engine_tokens_child.py")
 
@@ -69,7 +69,7 @@ class Compared:
 
 
 def compare(
-    prefix: Path, folder: Path, name: str, runs: Iterable[str] | Mapping[str, Mapping[str, Any]]
+    prefix: Path, folder: Path, name: str, runs: Mapping[str, Mapping[str, Any]]
 ) -> Compared:
     """Run a model of :data:`engine_models.MODELS` with transformers and with the engine.
 
@@ -82,8 +82,6 @@ def compare(
     Raises:
         AssertionError: the child failed; the message ends with its output.
     """
-    known = {**EQUAL, **SLOW, **NEAR}
-    asked = dict(runs) if hasattr(runs, "keys") else {run: known[run] for run in runs}
     env = engine_server.environ(
         prefix,
         folder,
@@ -96,7 +94,7 @@ def compare(
     done = subprocess.run(
         [
             *(str(prefix / "bin" / "python"), "-P", str(_CHILD), str(folder)),
-            json.dumps({"model": name, "runs": asked}),
+            json.dumps({"model": name, "runs": {run: dict(runs[run]) for run in runs}}),
         ],
         env=env,
         cwd=folder,
@@ -112,3 +110,16 @@ def compare(
 def control(name: str) -> dict[str, Any]:
     """Options with which the engine computes another model, so that its tokens must differ."""
     return {"hf_overrides": dict(engine_models.MODELS[name].control)}
+
+
+def every(name: str, *, slow: bool = True) -> dict[str, Mapping[str, Any]]:
+    """All runs of an architecture; without ``slow``, those of ``make test``."""
+    near = NEAR if slow else {run: NEAR[run] for run in ("bfloat16",)}
+    return {
+        **EQUAL,
+        **(SLOW if slow else {}),
+        **near,
+        "exact": EXACT,
+        "control": control(name),
+        **({} if engine_models.MODELS[name].latent else {"float8": FLOAT8}),
+    }
