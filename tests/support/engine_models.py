@@ -53,7 +53,9 @@ MODELS: Mapping[str, Model] = {
         {"routed_scaling_factor": 1.4}, latent=True, keys={"routed_scaling_factor": 1.5}
     ),
     "stablelm": Model(_rope(partial_rotary_factor=0.5)),
-    "gpt_neox": Model(_rope(partial_rotary_factor=0.5), native=False),
+    "gpt_neox": Model(
+        _rope(partial_rotary_factor=0.5), native=False, keys={"num_key_value_heads": 8}
+    ),
     "phi": Model(_rope(partial_rotary_factor=0.25), native=False),
 }
 
