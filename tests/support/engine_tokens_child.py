@@ -55,7 +55,7 @@ class Reference:
         if cache is not None:
             self.model.set_attn_implementation(_rounding(cache))
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator] # torch has no types in the check
     def tokens(self, prompt: list[int]) -> tuple[list[int], float]:
         """The greedy continuation, and the smallest lead of a token over the second one.
 
@@ -74,7 +74,7 @@ class Reference:
         found: list[int] = done.sequences[0, len(prompt) :].tolist()
         return found, float((best[:, 0] - best[:, 1]).min())
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator] # torch has no types in the check
     def log_probabilities(self, tokens: list[int]) -> torch.Tensor:
         """Natural logarithms of the probabilities, ``[len(tokens) - 1, vocabulary]``, float32.
 
@@ -120,8 +120,10 @@ def run(folder: Path, options: dict[str, Any], prompts: list[list[int]]) -> dict
         ``tokens``; ``settings``, with the engine's own view of what was asked; ``hits`` of the
         prefix cache; and ``logprobs``, for each prompt those of all tokens but the first.
     """
-    from vllm import LLM, SamplingParams
-    from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm import LLM, SamplingParams  # type: ignore[attr-defined] # of the engine
+    from vllm.distributed import (  # type: ignore[import-not-found] # of the engine
+        cleanup_dist_env_and_memory,
+    )
 
     options = {
         "dtype": "float32",
@@ -144,8 +146,9 @@ def run(folder: Path, options: dict[str, Any], prompts: list[list[int]]) -> dict
             detokenize=False,
             **({"logprobs": 0, "prompt_logprobs": 0} if wants else {}),
         )
-        for _ in range(2 if again else 1):
-            done = llm.generate(asked, sampling, use_tqdm=False)
+        if again:
+            llm.generate(asked, sampling, use_tqdm=False)
+        done = llm.generate(asked, sampling, use_tqdm=False)
         config = llm.llm_engine.vllm_config
         compiled = config.compilation_config
         return {
