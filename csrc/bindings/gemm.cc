@@ -57,6 +57,17 @@ int64_t CreateMmHandler(Tensor b_tensor, int64_t cache_size) {
   return GetHandles<const Weights>().Add(std::move(kept));
 }
 
+// Checks the shape of an output with the rows of a matrix `a`. They may be several dimensions: the
+// engine passes activations of three dimensions as a matrix, and their output as it is.
+void CheckOutput(const Argument& c, const Argument& a, int64_t columns) {
+  int64_t rows = 1;
+  for (size_t dim = 0; dim + 1 < c.shape().size(); ++dim) rows *= c.shape()[dim];
+  if (c.shape().empty() || rows != a.shape()[0] || c.shape().back() != columns) {
+    c.FailShape(FormatShape({a.shape()[0], columns}) +
+                ": [M, N] with the N of the weights; M may be several dimensions");
+  }
+}
+
 void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor handle_tensor) {
   const char* op = "onednn_mm";
   const auto weights =
@@ -68,11 +79,8 @@ void OnednnMm(Tensor c_tensor, Tensor a_tensor, MaybeTensor bias_tensor, Tensor 
       .CheckLastDimensionContiguous();
   if (a.dtype() != b.dtype) a.Fail("has another dtype", "the dtype of the weights");
   const Argument c(op, "c", c_tensor);
-  c.CheckOnDevice()
-      .CheckSameDType(a)
-      .CheckShape({a.shape()[0], b.columns}, "[M, N] with the N of the weights")
-      .CheckLastDimensionContiguous()
-      .CheckWritable();
+  c.CheckOnDevice().CheckSameDType(a).CheckLastDimensionContiguous().CheckWritable();
+  CheckOutput(c, a, b.columns);
   std::vector<float> bias;
   if (bias_tensor.has_value()) {
     const Argument argument(op, "bias", *bias_tensor);

@@ -83,6 +83,18 @@ def test_shapes_and_strides(
     assert torch.equal(memory, around)
 
 
+@pytest.mark.parametrize("leading", [(1, 6), (2, 3), (6, 1), (2, 1, 3)])
+def test_the_rows_of_the_output_may_be_several_dimensions(
+    ops: Any, dtype: torch.dtype, leading: tuple[int, ...]
+) -> None:
+    """The engine runs models of transformers with activations of three dimensions."""
+    a, b = torch.randn(6, 37).to(dtype), torch.randn(37, 20).to(dtype)
+    c = torch.full((*leading, 40), math.nan, dtype=dtype)[..., 10:30]
+    with packed(ops, b) as handle:
+        ops.onednn_mm(c, a, None, handle)
+    check_product(c.reshape(6, 20), a, b, None)
+
+
 def test_the_weight_is_a_copy(ops: Any) -> None:
     b = torch.randn(8, 8)
     want = b.clone()
@@ -137,6 +149,9 @@ def test_rows_do_not_depend_on_the_rows_around_them(ops: Any, dtype: torch.dtype
     ("changed", "message"),
     [
         ({0: torch.empty(3, 5)}, r"c has shape \[3, 5\], expected \[3, 6\]"),
+        ({0: torch.empty(2, 3, 6)}, r"c has shape \[2, 3, 6\], expected \[3, 6\]"),
+        ({0: torch.empty(3, 1, 5)}, r"c has shape \[3, 1, 5\], expected \[3, 6\]"),
+        ({0: torch.empty(6)}, r"c has shape \[6\], expected \[3, 6\]"),
         ({0: torch.empty(3, 6).half()}, "c is of dtype Half, expected Float"),
         ({1: torch.empty(3, 5)}, r"a has shape \[3, 5\], expected \[3, 4\]"),
         ({1: torch.empty(4)}, r"a has shape \[4\], expected \[M, K\]"),

@@ -293,3 +293,20 @@ def test_the_packages_name_the_function(root: Path) -> None:
     for name in ("scripts/vllm_build/wheels/distribution.py", "recipe/vllm/recipe.yaml"):
         assert "vllm._kernels.engine.command:main" in (root / name).read_text(encoding="utf-8")
     assert callable(command.main)
+
+
+def test_a_server_whose_engine_ends_has_not_succeeded(run: Callable[..., tuple[int, str]]) -> None:
+    """Upstream's server returns, as after a signal."""
+
+    def engines() -> None:
+        failure.note(RuntimeError("a worker was killed"))
+        failure.note(LookupError("EngineCore encountered an issue. See stack trace"))
+
+    status, said = run(engines, "serve")
+    assert status == 1
+    assert said == "error: the engine ended while it was needed: a worker was killed\n"
+
+
+def test_errors_of_single_requests_do_not_count(run: Callable[..., tuple[int, str]]) -> None:
+    status, said = run(lambda: failure.note(ValueError("a bad request")), "serve")
+    assert (status, said) == (0, "")

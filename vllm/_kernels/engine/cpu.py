@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm._kernels.engine import compiler, kernels, model_files, stand_ins, topology
+from vllm._kernels.engine import compiler, kernels, latent, model_files, stand_ins, topology
 from vllm.logger import init_logger
 from vllm.platforms.cpu import CpuPlatform
 from vllm.utils import cpu_resource_utils
@@ -130,11 +130,12 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
 
     @classmethod
     def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
-        """Check the model's files, in addition.
+        """Choose the attention of latent rows, and check the model's files, in addition.
 
         Raises:
             ModelFilesError: one is missing or incomplete.
         """
+        latent.choose(vllm_config)
         super().check_and_update_config(vllm_config)
         model = vllm_config.model_config
         if model is not None and vllm_config.load_config.load_format in _SAFETENSORS:

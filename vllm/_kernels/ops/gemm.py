@@ -47,7 +47,7 @@ def onednn_mm(
     Source: Goto and van de Geijn, 2008 (the order of the loops).
 
     Args:
-        c: ``[M, N]``, overwritten; same dtype as the weight.
+        c: ``[M, N]``, overwritten; same dtype as the weight. M may be several dimensions.
         a: ``[M, K]``, same dtype as the weight.
         bias: ``[N]``, same dtype as the weight, or None.
         handler_tensor: one int64, the number from :func:`create_onednn_mm_handler`.
