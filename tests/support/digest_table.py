@@ -93,6 +93,7 @@ UNNAMED: dict[str, str] = {
     "requirements/gfx.txt": "pins the tables of a test's emulator",
     "scripts/pyproject.toml": "installs vllm-build",
     "scripts/bin/": "starts vllm-build",
+    "scripts/engine_demo/": "shows the installed engine, with a model of its own",
     "scripts/lint/": "checks prose",
     "tests/": "tests of the tree; the recipe's own tests lie in recipe/",
     "third_party/engine-ops.toml": "explains ops that are missing, for the tests",
