@@ -62,7 +62,7 @@ class Peer:
         facts: facts that the process reported.
         module: the program of the process.
         arguments: more arguments of the program.
-        folder: where the program is found.
+        folder: where the program is found; None: the folder of the benchmarks.
         log: the file for the messages of the process; None: a temporary one.
     """
 
@@ -73,7 +73,7 @@ class Peer:
     facts: dict[str, Any] = field(default_factory=dict)
     module: str = "kernels.child"
     arguments: Sequence[str] = ()
-    folder: Path = FOLDER
+    folder: Path | None = None
     log: Path | None = None
     _process: subprocess.Popen[str] | None = None
     _errors: IO[str] | None = None
@@ -95,7 +95,7 @@ class Peer:
         command, env = self.runner.command(*words), dict(self.runner.env)
         self._process = subprocess.Popen(
             command,
-            cwd=self.folder,
+            cwd=self.folder or FOLDER,
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
