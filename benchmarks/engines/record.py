@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 PEERS = ("ours", "official", "transformers")
 OTHERS = PEERS[1:]
 SCHEMA = 1
-#: What is compared: its title, and the place of the number in a sample. Less is better. Numbers of
-#: a phase are seconds, and are divided by the phase's tokens.
+#: A metric, and the place of its number in a sample. Less is better. Numbers of a phase are seconds,
+#: and are divided by the phase's tokens.
 METRICS = {
-    "prefill": ("prefill, seconds", ("prefill", "wall")),
-    "prefill_cpu": ("prefill, processor seconds", ("prefill", "cpu")),
-    "decode": ("decoding, seconds", ("decode", "wall")),
-    "decode_cpu": ("decoding, processor seconds", ("decode", "cpu")),
-    "start": ("start, seconds", ("start", "wall")),
-    "start_cpu": ("start, processor seconds", ("start", "cpu")),
-    "memory": ("memory", ("memory",)),
+    "prefill": ("prefill", "wall"),
+    "prefill_cpu": ("prefill", "cpu"),
+    "decode": ("decode", "wall"),
+    "decode_cpu": ("decode", "cpu"),
+    "start": ("start", "wall"),
+    "start_cpu": ("start", "cpu"),
+    "memory": ("memory",),
 }
 
 
 def cost(sample: Mapping[str, Any], metric: str) -> float | None:
     """What a sample needed: seconds for a token, seconds, or bytes; None if it lacks the number."""
     value: Any = sample
-    for key in METRICS[metric][1]:
+    for key in METRICS[metric]:
         value = value.get(key) if value else None
     if value is None:
         return None
-    phase = sample.get(METRICS[metric][1][0])
+    phase = sample.get(METRICS[metric][0])
     tokens = phase.get("tokens", 1) if isinstance(phase, dict) else 1
     return float(value) / float(tokens)
 
