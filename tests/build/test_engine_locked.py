@@ -18,6 +18,7 @@ from vllm_build.toolchain import third_party_fetch
 from vllm_build.util import paths
 from vllm_build.util.console import Console
 from vllm_build.util.files import sha256_of
+from vllm_build.wheels.distribution import COMMANDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +51,11 @@ def test_the_recipe_has_the_engines_commands_and_interpreters(root: Path, engine
     recipe = yaml.safe_load((root / "recipe" / "vllm" / "recipe.yaml").read_text(encoding="utf-8"))
     metadata = engine_source.metadata(engine)
     assert recipe["build"]["python"]["entry_points"] == [
-        f"{name} = {place}" for name, place in metadata.scripts.items()
+        f"{name} = {place}" for name, place in {**metadata.scripts, **COMMANDS}.items()
     ]
+    # Ours calls the engine's.
+    assert metadata.scripts == {"vllm": "vllm.entrypoints.cli.main:main"}
+    assert set(COMMANDS) == {"vllm"}
     (python,) = (line for line in recipe["requirements"]["run"] if line.startswith("python "))
     assert set(python.removeprefix("python ").split(",")) == set(
         metadata.requires_python.replace(" ", "").split(",")
@@ -97,5 +101,5 @@ def test_a_wheel_has_the_engines_files_byte_for_byte(
         (points,) = (name for name in names if name.endswith("/entry_points.txt"))
         parser = configparser.ConfigParser()
         parser.read_string(wheel.read(points).decode())
-    assert parser["console_scripts"]["vllm"] == "vllm.entrypoints.cli.main:main"
+    assert parser["console_scripts"]["vllm"] == COMMANDS["vllm"]
     assert parser["vllm.platform_plugins"]["kernels"] == "vllm._kernels.engine:platform"

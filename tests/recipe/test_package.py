@@ -81,9 +81,7 @@ def test_packages_that_are_only_run_with_do_not_rename_the_kernels(
     root: Path, tmp_path: Path
 ) -> None:
     request = request_for(root, "cpu", tmp_path)
-    run_only = {"certifi", "transformers"} & set(
-        needed_builds.toolchain_builds(request)
-    )
+    run_only = {"certifi", "transformers"} & set(needed_builds.toolchain_builds(request))
     assert {"certifi", "transformers"} <= run_only
     for noarch in (False, True):
         assert run_only.isdisjoint(needed_builds.package_builds(request, noarch=noarch))

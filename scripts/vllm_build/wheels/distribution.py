@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PYTHON = ">=3.10"
 #: Our entry points, in addition to the engine's: it asks the first one which platform to use.
 ENTRY_POINTS = {"vllm.platform_plugins": {"kernels": "vllm._kernels.engine:platform"}}
+#: Command of the engine → ours in its place, which calls it.
+COMMANDS = {"vllm": "vllm._kernels.engine.command:main"}
 #: Folder in which setuptools assembles a wheel; None means setuptools' default, ``build/``.
 _staging: str | None = None
 #: Whether setuptools is building a source distribution. Its command line does not always show that.
@@ -145,7 +147,7 @@ def _engine_arguments(
         return {}
     engine = engine_source.find(root)
     table, found = engine_requirements.read(root), engine_source.metadata(engine)
-    groups = {**found.entry_points, "console_scripts": found.scripts}
+    groups = {**found.entry_points, "console_scripts": {**found.scripts, **COMMANDS}}
     return {
         "version": distribution_version.full_version(
             root, settings, target.name, target.release, base=engine.version

@@ -3,20 +3,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vllm._kernels.engine import compiler, kernels
+from vllm._kernels.engine import compiler, kernels, model_files, stand_ins, topology
 from vllm.logger import init_logger
 from vllm.platforms.cpu import CpuPlatform
+from vllm.utils import cpu_resource_utils
 
 if TYPE_CHECKING:
+    import torch
+
     from vllm.config import VllmConfig
 
 _logger = init_logger("vllm.kernels")
+#: The name of our norms.
+_PROVIDER = "kernels"
+
+
+def _cpu_list() -> list[Any]:
+    """The CPUs that are online, in place of the engine's function, which asks ``lscpu``."""
+    return [cpu_resource_utils.LogicalCPUInfo(*cpu) for cpu in topology.cpus()]
+
+
+def _expand(
+    output: torch.Tensor,
+    values: torch.Tensor,
+    cumulative: torch.Tensor,
+    replace_from: int,
+    replace_to: int,
+    longest: int | None = None,
+) -> None:
+    """Repeat the value of each request for its tokens.
+
+    The engine's function of this name converts the output to int64 first, and so loses values of
+    other dtypes. Our op takes int32, int64 and float32.
+    """
+    del longest
+    from vllm._kernels.ops.rejection import expand_kernel_impl  # noqa: PLC0415 - loads the library
+
+    expand_kernel_impl(output, values, cumulative, replace_from, replace_to)
 
 
 class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not there for the check
     """Upstream's CPU platform with our library, which chooses its instruction set when it runs."""
+
+    #: The backend of the functions that the engine compiles apart from the model.
+    simple_compile_backend = "inductor" if compiler.use() else "eager"
 
     @classmethod
     def import_kernels(cls) -> None:
@@ -28,13 +61,48 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
         kernels.load()
 
     @classmethod
-    def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
-        """Run without torch.compile if there is no C++ compiler, and say so."""
-        super().check_and_update_config(vllm_config)
+    def register_triton_kernel_overrides(cls) -> None:
+        """Upstream's functions in place of Triton's kernels, one of which is ours."""
+        from vllm.utils import cpu_triton_utils  # noqa: PLC0415 - imports this platform
+
+        cpu_triton_utils._expand_kernel_impl = _expand  # noqa: SLF001 - no other hook
+        super().register_triton_kernel_overrides()
+        from vllm._kernels.engine import fused  # noqa: PLC0415 - loads the library
+
+        fused.use_activations()
+
+    @classmethod
+    def import_ir_kernels(cls) -> None:
+        """Register our norms beside upstream's."""
+        super().import_ir_kernels()
+        from vllm._kernels.engine import fused  # noqa: PLC0415 - loads the library
+
+        fused.register_norms(_PROVIDER)
+
+    @classmethod
+    def get_default_ir_op_priority(cls, vllm_config: VllmConfig) -> Any:
+        """Our norms come first, unless torch.compile fuses the model's own."""
+        from vllm.config import CompilationMode  # noqa: PLC0415 - imports this platform
+        from vllm.config.kernel import IrOpPriorityConfig  # noqa: PLC0415 - as above
+
+        if vllm_config.compilation_config.mode != CompilationMode.NONE:
+            return super().get_default_ir_op_priority(vllm_config)
+        norms = [_PROVIDER, "native"]
+        return IrOpPriorityConfig.with_default(["native"], rms_norm=norms, fused_add_rms_norm=norms)
+
+    @classmethod
+    def apply_config_platform_defaults(cls, vllm_config: VllmConfig) -> None:
+        """Run without torch.compile if there is no C++ compiler, and say so.
+
+        The engine calls this before it decides which ops are its own and which are torch's.
+        """
+        super().apply_config_platform_defaults(vllm_config)
         from vllm.config import CompilationMode  # noqa: PLC0415 - imports this platform
 
         config = vllm_config.compilation_config
-        if config.mode in (None, CompilationMode.NONE) or config.backend == "eager":
+        if config.mode == CompilationMode.NONE or config.backend == "eager":
+            return
+        if config.mode is None and vllm_config.optimization_level == 0:
             return
         if compiler.use() is None:
             _logger.warning_once(
@@ -42,3 +110,24 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
                 "one (conda install gxx) or set CXX."
             )
             config.mode = CompilationMode.NONE
+
+    @classmethod
+    def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
+        """Check the model's files, in addition.
+
+        Raises:
+            ModelFilesError: one is missing or incomplete.
+        """
+        super().check_and_update_config(vllm_config)
+        model = vllm_config.model_config
+        if model is not None and vllm_config.load_config.load_format in _SAFETENSORS:
+            folder = Path(model.model)
+            if folder.is_dir():
+                model_files.require(folder)
+
+
+#: Formats of weights for which the engine reads safetensors files.
+_SAFETENSORS = ("auto", "hf", "safetensors")
+
+cpu_resource_utils._get_cpu_list = _cpu_list  # noqa: SLF001 - no other hook
+stand_ins.without_numba()

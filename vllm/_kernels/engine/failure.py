@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passes the cause of a failure from the engine's processes to the command that started them.
+
+The engine runs in several processes. If one fails, it logs a traceback, and the command only learns
+that a process ended. Here, each process also writes the error that it logs into a file in memory,
+which belongs to the command and disappears with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from typing import Any
+
+#: Environment variable with the path of the file, for the processes that the command starts.
+PLACE = "_VLLM_KERNELS_FAILURES"
+#: The longest message that is passed on.
+LIMIT = 4000
+_END = "\0"
+
+
+def prepare() -> None:
+    """Make the file, for this process and those that it starts from now on."""
+    number = os.memfd_create("vllm-failures")
+    os.environ[PLACE] = f"/proc/{os.getpid()}/fd/{number}"
+
+
+def describe(error: BaseException) -> str:
+    """The message of an error, with its type if the message alone does not say what happened."""
+    listed: Any = getattr(error, "errors", None)
+    if callable(listed):  # pydantic's error, whose text has links and the input
+        with contextlib.suppress(Exception):
+            found = [str(entry["msg"]).removeprefix("Value error, ") for entry in listed()]
+            if found:
+                return "; ".join(found)[:LIMIT]
+    text = str(error).strip()
+    if isinstance(error, (OSError, RuntimeError, ValueError, ImportError)) and text:
+        return text[:LIMIT]
+    return f"{type(error).__name__}: {text}"[:LIMIT] if text else type(error).__name__
+
+
+def note(error: BaseException) -> None:
+    """Write the error of this process into the command's file, if there is one."""
+    place = os.environ.get(PLACE)
+    if place is None:
+        return
+    with contextlib.suppress(OSError), open(place, "ab") as file:  # noqa: PTH123 - no file to make
+        file.write((describe(error) + _END).encode(errors="replace"))
+
+
+def first() -> str | None:
+    """The error that a process wrote first; None if there is none.
+
+    The others follow from it.
+    """
+    place = os.environ.get(PLACE)
+    if place is None:
+        return None
+    with contextlib.suppress(OSError), open(place, "rb") as file:  # noqa: PTH123 - as above
+        text, end, _ = file.read().decode(errors="replace").partition(_END)
+        return text if end else None
+    return None
+
+
+def watch() -> None:
+    """Note the errors that the engine logs with a traceback, if the command started this process.
+
+    The records' factory is asked, because the engine replaces the handlers of its loggers.
+    """
+    make = logging.getLogRecordFactory()
+    if PLACE not in os.environ or getattr(make, "notes_failures", False):
+        return
+
+    def record(*arguments: Any, **named: Any) -> logging.LogRecord:
+        made = make(*arguments, **named)
+        if made.levelno >= logging.ERROR and made.name.partition(".")[0] == "vllm":
+            error = made.exc_info[1] if made.exc_info else None
+            if error is not None:
+                note(error)
+        return made
+
+    record.notes_failures = True  # type: ignore[attr-defined] # marks the function
+    logging.setLogRecordFactory(record)
+
+
+def status_of(number: int) -> int:
+    """The exit status of a command that a signal ended, as shells report it."""
+    return 128 + signal.Signals(number)
