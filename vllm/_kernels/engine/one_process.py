@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lets the engine compute in its own process, where one worker is enough.
+"""Lets the engine do in its own process what it would start others for.
 
-On CPUs, upstream starts a process for each worker, also for a single one. While that process
-computes, the engine's process asks for its result in a loop, which occupies a core. Upstream
-therefore lets the worker compute on one core less. A worker in the engine's own process needs
-neither the loop nor the core, and the engine starts one process less.
+A worker: on CPUs, upstream starts a process for each worker, also for a single one. While that
+process computes, the engine's process asks for its result in a loop, which occupies a core.
+Upstream therefore lets the worker compute on one core less. A worker in the engine's own process
+needs neither the loop nor the core, and the engine starts one process less.
 
 Upstream's reason for the process is that threads are bound to cores by variables that a process
 reads when it starts. The engine's process is started, too, so the number of threads can be given to
 it in the same way. On one NUMA node, nothing has to be bound.
+
+The class of a model: upstream reads its properties in another process, because importing a model
+may initialise a GPU. On a CPU, that only imports torch and the engine once more. Upstream keeps the
+result in the user's cache, so this concerns the first start of each kind of model.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, TypeVar
+
+    _T = TypeVar("_T")
 
 #: Machines with more cores leave one to the processes that serve requests.
 FEW_CORES = 4
@@ -72,3 +78,14 @@ def use(parallel: Any, before: object, cpus: Iterable[Cpu], limit: int) -> None:
     parallel.distributed_executor_backend = "uni"
     if count:
         os.environ["OMP_NUM_THREADS"] = str(count)
+
+
+def _call(function: Callable[[], _T]) -> _T:
+    return function()
+
+
+def inspect_here() -> None:
+    """Let the engine read the properties of models' classes in this process."""
+    from vllm.model_executor.models import registry  # noqa: PLC0415 - imports torch and the engine
+
+    registry._run_in_subprocess = _call  # noqa: SLF001 - no other hook
