@@ -69,16 +69,36 @@ def raising(error: BaseException) -> Callable[[], None]:
         (SystemExit("error: no GPU"), 1, "error: no GPU\n"),
         (KeyboardInterrupt(), 130, "error: stopped by SIGINT\n"),
         (KeyboardInterrupt("terminated"), 143, "error: stopped by SIGTERM\n"),
-        (OSError(98, "Address already in use"), 1, "error: [Errno 98] Address already in use\n"),
+        (PermissionError(13, "Permission denied"), 1, "error: [Errno 13] Permission denied\n"),
         (ValueError("a bad value"), 1, "error: a bad value\n"),
         (KeyError("k"), 1, "error: KeyError: 'k'\n"),
         (ValueError(), 1, "error: ValueError\n"),
+        (ValueError("one\n  two\n\nmore"), 1, "error: one two\n"),
     ],
 )
 def test_the_end(
     run: Callable[..., tuple[int, str]], error: BaseException, status: int, said: str
 ) -> None:
     assert run(raising(error), "serve") == (status, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ((), "port 8000"),
+        (("--port", "81"), "port 81"),
+        (("--port=82",), "port 82"),
+        (("--uds", "/run/v"), "/run/v"),
+    ],
+)
+def test_an_address_in_use_is_named(
+    run: Callable[..., tuple[int, str]], arguments: tuple[str, ...], place: str
+) -> None:
+    status, said = run(raising(OSError(98, "Address already in use")), "serve", *arguments)
+    assert (status, said) == (
+        1,
+        f"error: {place} is in use by another program: choose another one\n",
+    )
 
 
 def test_success_says_nothing(run: Callable[..., tuple[int, str]]) -> None:
@@ -188,6 +208,30 @@ def test_kernels_are_required(
     said = capsys.readouterr().err
     assert said.startswith("error: vllm's kernels")
     assert match in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["serve", "{folder}/none"], True),
+        (["serve", "--model", "{folder}/none", "--port", "1"], True),
+        (["serve", "--port", "1", "--model={folder}/none"], True),
+        (["serve", "./none"], True),
+        (["serve", "~none/model"], True),
+        (["serve", "{folder}"], False),
+        (["serve", "owner/none"], False),
+        (["serve", "--model"], False),
+        (["serve"], False),
+        (["bench", "{folder}/none"], False),
+    ],
+)
+def test_a_path_to_nothing_is_no_model(
+    run: Callable[..., tuple[int, str]], tmp_path: Path, arguments: list[str], *, missing: bool
+) -> None:
+    words = [word.format(folder=tmp_path) for word in arguments]
+    status, said = run(lambda: None, *words)
+    assert status == missing
+    assert ("there is no such folder" in said) == missing
 
 
 def test_a_damaged_record_is_named(

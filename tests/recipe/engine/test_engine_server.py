@@ -149,6 +149,12 @@ def test_structured_output_follows_choices_expressions_and_grammars(server: Serv
     assert text(server, structured_outputs=grammar, **options) in {"(x)", "(y)"}
 
 
+def test_what_xgrammar_lacks_is_left_to_llguidance(server: Server) -> None:
+    schema = {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 70}
+    options = {"temperature": 1, "seed": 3, "ignore_eos": False, "max_tokens": 64}
+    assert int(text(server, structured_outputs={"json": schema}, **options)) in range(0, 71, 7)
+
+
 @pytest.mark.parametrize(
     "structured",
     [
@@ -157,6 +163,8 @@ def test_structured_output_follows_choices_expressions_and_grammars(server: Serv
         {"grammar": "root ::= other"},
         {"choice": []},
         {"json": {"type": "string", "pattern": "("}},
+        # Neither xgrammar nor llguidance has it, and no other backend is installed.
+        {"json": {"type": "object", "patternProperties": {"^a": {"type": "no such type"}}}},
     ],
 )
 def test_malformed_constraints_are_refused(server: Server, structured: Any) -> None:

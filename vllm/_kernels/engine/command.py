@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 from vllm._kernels import engine
 from vllm._kernels.engine import failure
@@ -44,8 +46,43 @@ def _require_kernels(arguments: list[str]) -> None:
         )
 
 
+def _option(arguments: list[str], name: str) -> str | None:
+    """The value of an option of the command line; None without it."""
+    for place, word in enumerate(arguments):
+        found, equals, value = word.partition("=")
+        if found == name:
+            return value if equals else next(iter(arguments[place + 1 :]), None)
+    return None
+
+
+def _model(arguments: list[str]) -> str | None:
+    """The model that ``vllm serve`` is asked to serve, if the command line names one."""
+    if arguments[:1] != ["serve"]:
+        return None
+    if len(arguments) > 1 and not arguments[1].startswith("-"):
+        return arguments[1]
+    return _option(arguments, "--model")
+
+
+def _require_model(arguments: list[str]) -> None:
+    """Refuse a model that is a path to nothing, which the engine would look for on the hub.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    model = _model(arguments)
+    if model and model.startswith(("/", "./", "../", "~")) and not Path(model).exists():
+        raise FileNotFoundError(
+            f"there is no such folder: {model}; expected the folder of a model, or the name of one "
+            "on the hub, such as Qwen/Qwen3-0.6B"
+        )
+
+
 def _message(error: BaseException) -> str:
     """What to say about an error: its cause, if another process failed first."""
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        place = _option(sys.argv, "--uds") or f"port {_option(sys.argv, '--port') or 8000}"
+        return f"{place} is in use by another program: choose another one"
     text = failure.describe(error)
     if "root cause" in text or type(error).__name__ == "EngineDeadError":
         return failure.first() or text
@@ -62,6 +99,7 @@ def main() -> int:
     failure.prepare()
     try:
         _require_kernels(sys.argv[1:])
+        _require_model(sys.argv[1:])
         # It imports torch and most of the engine.
         from vllm.entrypoints.cli import main as engines  # noqa: PLC0415
 

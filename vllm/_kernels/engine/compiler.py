@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def find() -> str | None:
@@ -27,9 +28,13 @@ def find() -> str | None:
 def use() -> str | None:
     """Find the compiler, and name it in ``CXX`` if torch would not find it; None if there is none.
 
-    torch reads ``CXX`` when it is first asked to compile. The engine's other processes inherit it.
+    torch reads ``CXX`` when its compiler's settings are imported, which the engine does first of
+    all, so they are changed, too. The engine's other processes inherit the variable.
     """
     found = find()
     if found and not os.environ.get("CXX", "").strip() and not shutil.which("g++"):
         os.environ["CXX"] = found
+        settings: Any = sys.modules.get("torch._inductor.config")
+        if settings is not None:
+            settings.cpp.cxx = (None, found)
     return found

@@ -92,6 +92,11 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
             one_process.inspect_here()
 
     @classmethod
+    def get_compile_backend(cls) -> str:
+        """The backend for the model; whether it is compiled at all is decided later."""
+        return "inductor"
+
+    @classmethod
     def register_triton_kernel_overrides(cls) -> None:
         """Upstream's functions in place of Triton's kernels, one of which is ours."""
         from vllm.utils import cpu_triton_utils  # noqa: PLC0415 - imports this platform
@@ -128,7 +133,7 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
         The engine calls this before it decides which ops are its own and which are torch's.
         """
         super().apply_config_platform_defaults(vllm_config)
-        from vllm.config import CompilationMode  # noqa: PLC0415 - imports this platform
+        from vllm.config import CompilationMode, CUDAGraphMode  # noqa: PLC0415 - imports this platform
 
         config = vllm_config.compilation_config
         if config.mode == CompilationMode.NONE or config.backend == "eager":
@@ -138,9 +143,10 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
         if compiler.use() is None:
             _logger.warning_once(
                 "No C++ compiler: the model runs without torch.compile. To compile it, install "
-                "one (conda install gxx) or set CXX."
+                "one (conda install gxx_linux-64) or set CXX."
             )
             config.mode = CompilationMode.NONE
+            config.cudagraph_mode = CUDAGraphMode.NONE
 
     @classmethod
     def check_and_update_config(cls, vllm_config: VllmConfig) -> None:

@@ -28,17 +28,25 @@ def prepare() -> None:
 
 
 def describe(error: BaseException) -> str:
-    """The message of an error, with its type if the message alone does not say what happened."""
+    """The first paragraph of an error's message as one line.
+
+    The error's type comes first if the message alone does not say what happened.
+    """
     listed: Any = getattr(error, "errors", None)
     if callable(listed):  # pydantic's error, whose text has links and the input
         with contextlib.suppress(Exception):
             found = [str(entry["msg"]).removeprefix("Value error, ") for entry in listed()]
             if found:
-                return "; ".join(found)[:LIMIT]
-    text = str(error).strip()
+                return _line("; ".join(found))
+    text = _line(str(error))
     if isinstance(error, (OSError, RuntimeError, ValueError, ImportError)) and text:
-        return text[:LIMIT]
-    return f"{type(error).__name__}: {text}"[:LIMIT] if text else type(error).__name__
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _line(text: str) -> str:
+    paragraph = text.strip().partition("\n\n")[0]
+    return " ".join(paragraph.split())[:LIMIT]
 
 
 def note(error: BaseException) -> None:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server with a compiler, with speculative decoding, and with no variable set at all.
+
+Each must generate the tokens of the usual server, greedily and in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import engine_small
+import pytest
+from engine_server import HOST, Program, Server, command, environ, free_port, serving
+from full_suite import full_only
+from package_runs import OUTPUT, ROOT, built_fixture  # noqa: F401 -- a fixture
+
+from vllm_build.conda import package_channel, package_request, variants
+from vllm_build.conda.environments import conda_environment
+from vllm_build.settings.build_settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from package_runs import Done
+
+pytestmark = pytest.mark.slow
+
+COMPLETIONS = "/v1/completions"
+#: The second one repeats itself, so its n-grams have drafts.
+PROMPTS = (
+    "The packages are built from one source tree with",
+    "a test of the build, a test of the build, a test of the build, a test of",
+)
+OPTIONS = ("--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "8")
+NGRAMS = {
+    "method": "ngram",
+    "num_speculative_tokens": 4,
+    "prompt_lookup_min": 1,
+    "prompt_lookup_max": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def prefix(built: Done) -> Path:
+    return Path(built.result["prefix"])
+
+
+@pytest.fixture(scope="module")
+def model(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return engine_small.make(prefix, tmp_path_factory.mktemp("model") / "small")
+
+
+def texts(server: Server, **changes: Any) -> list[str]:
+    """The texts after the prompts, with three tokens' logarithms of probabilities each."""
+    found = []
+    for prompt in PROMPTS:
+        body = {"prompt": prompt, "max_tokens": 48, "ignore_eos": True, "temperature": 0}
+        answer = server.post(COMPLETIONS, {**body, "logprobs": 3, **changes})
+        assert answer.status == 200, server.fail(str(answer.body))
+        found.append(answer.text)
+    return found
+
+
+@pytest.fixture(scope="module")
+def usual(prefix: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    with serving(prefix, model, tmp_path_factory.mktemp("usual"), *OPTIONS) as server:
+        return texts(server)
+
+
+@full_only
+def test_drafts_of_ngrams_change_no_token(
+    prefix: Path, model: Path, tmp_path: Path, usual: list[str]
+) -> None:
+    options = (*OPTIONS, "--speculative-config", json.dumps(NGRAMS))
+    with serving(prefix, model, tmp_path / "home", *options) as server:
+        assert texts(server) == usual
+        metrics = server.get("/metrics").body
+        counts = {
+            name: float(line.split()[-1])
+            for line in metrics.splitlines()
+            for name in ("draft_tokens", "accepted_tokens")
+            if line.startswith(f"vllm:spec_decode_num_{name}_total")
+        }
+        assert counts["draft_tokens"] > counts["accepted_tokens"] > 0
+        # Temperatures pass through our op for float32, and mixed ones through both others.
+        sampled = {"temperature": 0.7, "seed": 11, "top_p": 0.9, "top_k": 40}
+        assert len(set(texts(server, **sampled))) == len(PROMPTS)
+        bodies = [{"temperature": t, "top_k": 1} for t in (0.01, 0.5, 2.0)]
+        assert all(texts(server, **body) == usual for body in bodies)
+
+
+@pytest.fixture(scope="module")
+def compiling(prefix: Path) -> Path:
+    """An environment with the packages and a compiler, made with one command as users do."""
+    settings = Settings.from_environ(os.environ)
+    request = package_request.Request(
+        ROOT, variants.load(ROOT, "cpu"), package_channel.choose(None, settings), OUTPUT, settings
+    )
+    specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
+    made = OUTPUT / ".test" / "engine"
+    conda_environment.create(
+        made, [*specs, "gxx_linux-64"], request.channel_urls, force=True, driver=request.driver
+    )
+    assert made != prefix
+    return made
+
+
+@full_only
+def test_with_a_compiler_the_model_is_compiled(
+    compiling: Path, model: Path, tmp_path: Path, usual: list[str]
+) -> None:
+    """The environment is not activated, so only its interpreter says where the compiler is."""
+    cache = tmp_path / "cache"
+    env = environ(
+        compiling,
+        tmp_path / "home",
+        PATH=str(compiling / "bin"),
+        TORCHINDUCTOR_CACHE_DIR=str(cache),
+    )
+    with serving(compiling, model, tmp_path / "home", *OPTIONS, env=env) as server:
+        assert "No C++ compiler" not in server.log
+        assert "Warming up model for the compilation" in server.log
+        assert texts(server) == usual
+        assert list(cache.rglob("*.so"))
+
+
+@contextlib.contextmanager
+def bare(line: list[str], log: Path, env: dict[str, str]) -> Iterator[Program]:
+    program = Program(line, log, env, cwd=Path("/"))
+    try:
+        yield program
+    finally:
+        program.kill()
+
+
+@full_only
+def test_no_variable_is_needed(prefix: Path, model: Path, tmp_path: Path) -> None:
+    """As under ``env -i``, in the root folder; only the home is set, for the caches."""
+    port = free_port()
+    words = command(prefix, "serve", str(model), "--host", HOST, "--port", str(port))
+    env = {"HOME": str(tmp_path)}
+    # Without this, the cache takes most of the machine's memory, or is refused on a busy machine.
+    words += ["--max-model-len", "512", "--kv-cache-memory-bytes", "100000000"]
+    with bare(words, tmp_path / "log", env) as program:
+        program.wait_for("Application startup complete")
+        assert program.stop() == 0
