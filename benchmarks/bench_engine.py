@@ -104,8 +104,8 @@ def arguments() -> argparse.Namespace:
         parser.error(
             "--batches, --prompts, --rounds and --threads are positive, and --new is at least 2"
         )
-    if max(options.prompts, default=0) + options.new > models.CONTEXT:
-        parser.error(f"a prompt with its new tokens has at most {models.CONTEXT} tokens")
+    if max(options.prompts, default=0) + options.new > cases.CONTEXT:
+        parser.error(f"a prompt with its new tokens has at most {cases.CONTEXT} tokens")
     return options
 
 

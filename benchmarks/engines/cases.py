@@ -57,6 +57,8 @@ DTYPES = {"bfloat16": 2, "float32": 4}
 BATCHES = (1, 8, 32)
 PROMPTS = (16, 512, 2048)
 MODES = ("eager", "compiled")
+#: Tokens that a model's positions are made for.
+CONTEXT = 4096
 #: Sequences occupy whole blocks of so many tokens.
 BLOCK = 128
 GIB = 1 << 30

@@ -9,7 +9,7 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from engines.cases import MODELS
+from engines.cases import CONTEXT, MODELS
 from vllm_build.util import paths
 from vllm_build.util.errors import PackageTestError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from kernels.peers import Runner
 
 MAKER = paths.source_root() / "scripts" / "engine_demo"
-#: Tokens that a model's positions are made for.
-CONTEXT = 4096
 _PROGRAM = """
 import json, sys
 from pathlib import Path

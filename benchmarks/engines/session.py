@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kernels.peers import Peer, Runner
 
 from engines import report
-from engines.cases import MODELS, fitting
+from engines.cases import CONTEXT, MODELS, fitting
 from engines.record import Record, Result
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def make_peers(options: Options, cases: Sequence[Case], folder: Path) -> list[Pe
         "dtype": case.dtype,
         "mode": case.mode,
         "vocabulary": MODELS[case.model].vocabulary,
-        "length": max(case.prompt for case in cases) + options.new + 64,
+        "length": min(CONTEXT, max(case.prompt for case in cases) + options.new + 64),
         "batch": max(1, *(case.batch for case in cases)),
         "step": STEP,
     }
