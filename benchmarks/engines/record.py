@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PEERS = ("ours", "official", "transformers")
 OTHERS = PEERS[1:]
 SCHEMA = 1
-#: A metric, and the place of its number in a sample. Less is better. Numbers of a phase are seconds,
+#: A metric, and the place of its number in a sample. Less is better. Numbers of a phase are seconds
 #: and are divided by the phase's tokens.
 METRICS = {
     "prefill": ("prefill", "wall"),
