@@ -30,12 +30,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kernels import cases, machine, official, plot, report, session
+from kernels import cases, machine, official, packages, pages, plot, report, session
 from kernels.peers import NAMES, Peer, Runner
 
 from vllm_build.commands import package_options
-from vllm_build.conda import package_request
-from vllm_build.conda.environments import conda_environment
 from vllm_build.util import paths
 from vllm_build.util.console import Console
 from vllm_build.util.errors import PackageTestError, VllmBuildError
@@ -43,12 +41,6 @@ from vllm_build.util.files import write_text
 
 ROOT = paths.source_root()
 DOCS, PLOT = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks-kernels.svg"
-BEGIN, END = (
-    "<!-- bench-kernels: written by benchmarks/bench_kernels.py --docs -->\n",
-    "<!-- end of bench-kernels -->\n",
-)
-#: Needed in addition to the packages; the compiler is for torch.compile and the machine's limits.
-NEEDED = ("python 3.11.*", "gxx_linux-64", "numpy")
 
 
 def arguments() -> argparse.Namespace:
@@ -96,33 +88,6 @@ def arguments() -> argparse.Namespace:
     )
     package_options.add_channel(parser)
     return parser.parse_args()
-
-
-def environment_of_packages(options: argparse.Namespace, console: Console) -> Runner:
-    """Create an environment with the packages of the output folder.
-
-    Raises:
-        PackageTestError: the packages are missing.
-        ToolchainError: the environment cannot be solved.
-    """
-    request = package_options.request(options, "cpu", console)
-    outputs = package_request.expected(request)
-    missing = [
-        o.filename for o in outputs if not (request.output / o.subdir / o.filename).is_file()
-    ]
-    if missing:
-        raise PackageTestError(
-            f"{', '.join(missing)} not in {request.output}",
-            expected="the packages of this tree",
-            remedy="make package VARIANT=cpu, or --python",
-        )
-    specs = [*(f"{o.name} =={o.version} {o.build}" for o in outputs), *NEEDED]
-    prefix = request.output / ".bench"
-    with console.step("environment with the packages"):
-        conda_environment.create(prefix, specs, request.channel_urls)
-    return Runner(
-        prefix / "bin" / "python", conda_environment.environ_of(prefix, os.environ), conda=True
-    )
 
 
 def make_peers(options: argparse.Namespace, runner: Runner, console: Console) -> list[Peer]:
@@ -195,10 +160,6 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
     Raises:
         PackageTestError: the page has no marks.
     """
-    text = DOCS.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise PackageTestError(f"{DOCS} has no marks for the table", expected=BEGIN.strip())
-    before, _, rest = text.partition(BEGIN)
     about, found = machine.description(), limits.limits
     facts = (
         f"{about['cpu']}, {about['cores']} cores: reading {found.read / 1e9:.1f} GB/s, "
@@ -213,12 +174,11 @@ def write_docs(results: list[report.Result], limits: machine.Machine) -> None:
         "dtypes, in parentheses the smallest ratio."
     )
     picture = f"![Time relative to ours, by op]({PLOT.name})"
-    middle = (
-        "\n"
-        + "\n\n".join((facts, lines, picture, columns, report.summary(results, limits.limits)))
-        + "\n\n"
+    pages.replace(
+        DOCS,
+        "bench_kernels",
+        [facts, lines, picture, columns, report.summary(results, limits.limits)],
     )
-    write_text(DOCS, before + BEGIN + middle + END + rest.partition(END)[2])
     write_text(
         PLOT,
         plot.svg(results, f"{about['cpu']}, {about['cores']} cores; one dot per shape and dtype"),
@@ -240,7 +200,7 @@ def main() -> int:
         if options.python:
             runner = Runner(options.python.absolute(), {**os.environ, **cache}, conda=False)
         else:
-            found = environment_of_packages(options, console)
+            found = packages.environment(options, console)
             runner = Runner(found.python, {**found.env, **cache}, found.conda)
         peers = make_peers(options, runner, console)
     except (VllmBuildError, ValueError) as error:

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from kernels.peers import Runner
 
 SOURCE = Path(__file__).resolve().with_name("limits.cc")
+#: The flags of /proc/cpuinfo that decide which kernels run.
+FEATURES = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "amx_fp16",
+)
 
 
 @dataclass
@@ -97,17 +113,17 @@ class Machine:
             setattr(self.limits, name, max(getattr(self.limits, name), found[name]))
 
 
-def description() -> dict[str, Any]:
+def description(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     """Facts about the machine for a report."""
-    text = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    )
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in text.splitlines()
-            if line.startswith("model name")
-        ),
-        "unknown CPU",
-    )
-    return {"cpu": model, "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    found: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    flags = set(found.get("flags", "").split())
+    return {
+        "cpu": found.get("model name", "unknown CPU"),
+        "features": [feature for feature in FEATURES if feature in flags],
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }

@@ -6,7 +6,9 @@ They are started when needed and restarted after a crash.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -58,6 +60,10 @@ class Peer:
         libraries: libraries that the official peer loads.
         device: "cpu" or "cuda".
         facts: facts that the process reported.
+        module: the program of the process.
+        arguments: more arguments of the program.
+        folder: where the program is found; None: the folder of the benchmarks.
+        log: the file for the messages of the process; None: a temporary one.
     """
 
     name: str
@@ -65,29 +71,38 @@ class Peer:
     libraries: Sequence[Path] = ()
     device: str = "cpu"
     facts: dict[str, Any] = field(default_factory=dict)
+    module: str = "kernels.child"
+    arguments: Sequence[str] = ()
+    folder: Path | None = None
+    log: Path | None = None
     _process: subprocess.Popen[str] | None = None
     _errors: IO[str] | None = None
 
     def start(self) -> None:
         """Start the process, wait until its ops are loaded, and set ``facts``."""
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long as the process
+        text: Any = {"encoding": "utf-8", "errors": "replace"}
+        self._errors = self.log.open("w+", **text) if self.log else None
+        self._errors = self._errors or tempfile.TemporaryFile("w+", **text)  # noqa: SIM115 - lives as long as the process
         words = [
             str(self.runner.python),
             "-m",
-            "kernels.child",
+            self.module,
             self.name,
             self.device,
             *map(str, self.libraries),
+            *self.arguments,
         ]
         command, env = self.runner.command(*words), dict(self.runner.env)
         self._process = subprocess.Popen(
             command,
-            cwd=FOLDER,
+            cwd=self.folder or FOLDER,
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            # With its own children it is a group that stop() ends.
+            start_new_session=True,
         )
         self.facts = self._read()
 
@@ -138,9 +153,10 @@ class Peer:
         )
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process and its children."""
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             # Waits, and closes the pipes.
             self._process.communicate()
             self._process = None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the plot: for each op and peer, one dot per case.
+"""Draws a plot of ratios: for each row and peer, one dot per case.
 
-A dot's position is the peer's time divided by ours. The SVG is written without a library.
+A dot's position is what the peer needs divided by what ours needs. The SVG is written without a
+library.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from xml.sax.saxutils import escape
 from kernels.report import OTHERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kernels.report import Result
 
 #: Distinguishable with colour blindness, and by their order within a row.
-COLOURS = {"official": "#0072b2", "eager": "#999999", "compile": "#d55e00"}
+COLOURS = ("#0072b2", "#999999", "#d55e00")
 NAMES = {"official": "official wheel", "eager": "torch eager", "compile": "torch.compile"}
 LEFT, TOP, ROW, WIDTH = 290, 62, 24, 620
 LOW, HIGH = -2, 6  # powers of two
@@ -48,12 +49,20 @@ def _axis(bottom: float) -> list[str]:
     return parts
 
 
-def svg(results: Sequence[Result], subtitle: str) -> str:
-    """Draw the SVG document."""
-    measured = [
-        result for result in results if any(result.ratio(peer) is not None for peer in OTHERS)
-    ]
-    rows = list(dict.fromkeys((result.case.op, result.case.variant) for result in measured))
+def draw(
+    rows: Mapping[str, Mapping[str, Sequence[float]]],
+    names: Mapping[str, str],
+    title: str,
+    subtitle: str,
+) -> str:
+    """Draw the SVG document.
+
+    Args:
+        rows: for each row's label, the ratios by peer.
+        names: each peer and its name in the legend; at most as many as there are colours.
+        title: the first line.
+        subtitle: the second line.
+    """
     bottom, right = TOP + ROW * len(rows), LEFT + WIDTH + 20
     parts = [
         (
@@ -62,29 +71,36 @@ def svg(results: Sequence[Result], subtitle: str) -> str:
         ),
         "<!-- SPDX-License-Identifier: Apache-2.0 -->",
         f'<rect width="{right}" height="{bottom + 14}" fill="#ffffff"/>',
-        _text(12, 18, "Time relative to ours: right of 1, ours is faster", weight="bold"),
+        _text(12, 18, title, weight="bold"),
         _text(12, 34, subtitle),
         *_axis(bottom),
     ]
-    for i, peer in enumerate(OTHERS):
-        parts.append(f'<circle cx="{LEFT + 270 + 125 * i}" cy="14" r="4" fill="{COLOURS[peer]}"/>')
-        parts.append(_text(LEFT + 279 + 125 * i, 18, NAMES[peer]))
-    for number, (op, variant) in enumerate(rows):
+    colours = dict(zip(names, COLOURS, strict=False))
+    for i, (peer, name) in enumerate(names.items()):
+        parts.append(f'<circle cx="{LEFT + 270 + 125 * i}" cy="14" r="4" fill="{colours[peer]}"/>')
+        parts.append(_text(LEFT + 279 + 125 * i, 18, name))
+    for number, (label, ratios) in enumerate(rows.items()):
         y = TOP + ROW * number
         if number % 2 == 0:
             parts.append(
                 f'<rect x="0" y="{y}" width="{right}" height="{ROW}" fill="#000000" '
                 'fill-opacity="0.04"/>'
             )
-        parts.append(
-            _text(LEFT - 10, y + ROW / 2 + 4, f"{op}{', ' + variant if variant else ''}", "end")
-        )
-        for i, peer in enumerate(OTHERS):
-            for result in measured:
-                ratio = result.ratio(peer)
-                if (result.case.op, result.case.variant) == (op, variant) and ratio is not None:
-                    centre = f'cx="{_x(ratio):.1f}" cy="{y + 5 + 7 * i:.1f}"'
-                    parts.append(
-                        f'<circle {centre} r="3" fill="{COLOURS[peer]}" fill-opacity="0.6"/>'
-                    )
+        parts.append(_text(LEFT - 10, y + ROW / 2 + 4, label, "end"))
+        for i, peer in enumerate(names):
+            for ratio in ratios.get(peer, ()):
+                centre = f'cx="{_x(ratio):.1f}" cy="{y + 5 + 7 * i:.1f}"'
+                parts.append(f'<circle {centre} r="3" fill="{colours[peer]}" fill-opacity="0.6"/>')
     return "\n".join([*parts, "</svg>", ""])
+
+
+def svg(results: Sequence[Result], subtitle: str) -> str:
+    """Draw the plot of kernels: one row per op, one dot per shape and dtype."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        ratios = {peer: ratio for peer in OTHERS if (ratio := result.ratio(peer)) is not None}
+        variant = f", {result.case.variant}" if result.case.variant else ""
+        for peer, ratio in ratios.items():
+            row = rows.setdefault(f"{result.case.op}{variant}", {})
+            row.setdefault(peer, []).append(ratio)
+    return draw(rows, NAMES, "Time relative to ours: right of 1, ours is faster", subtitle)

@@ -6,12 +6,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm._kernels.engine import compiler, kernels, latent, model_files, stand_ins, topology
+from vllm._kernels.engine import (
+    compiler,
+    kernels,
+    latent,
+    model_files,
+    one_process,
+    stand_ins,
+    topology,
+)
 from vllm.logger import init_logger
 from vllm.platforms.cpu import CpuPlatform
 from vllm.utils import cpu_resource_utils
 
 if TYPE_CHECKING:
+    import argparse
+
     import torch
 
     from vllm.config import VllmConfig
@@ -45,6 +55,17 @@ def _expand(
     expand_kernel_impl(output, values, cumulative, replace_from, replace_to)
 
 
+def _usable_cpus() -> tuple[list[one_process.Cpu], int]:
+    """The CPUs that this process may use, and how many of them its control group allows."""
+    from vllm.utils.torch_utils import available_cpu_count  # noqa: PLC0415 - imports this platform
+
+    found = [
+        one_process.Cpu(cpu.physical_core, cpu.numa_node)
+        for cpu in cpu_resource_utils.get_allowed_cpu_list()
+    ]
+    return found, available_cpu_count()
+
+
 class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not there for the check
     """Upstream's CPU platform with our library, which chooses its instruction set when it runs."""
 
@@ -59,6 +80,17 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
             ImportError: see :func:`vllm._kernels.engine.kernels.load`.
         """
         kernels.load()
+
+    @classmethod
+    def pre_register_and_update(cls, parser: argparse.ArgumentParser | None = None) -> None:
+        """Let the engine read the classes of models in its own process.
+
+        The engine calls this with a parser while it describes its options, and without one before
+        it reads a model.
+        """
+        super().pre_register_and_update(parser)
+        if parser is None:
+            one_process.inspect_here()
 
     @classmethod
     def get_compile_backend(cls) -> str:
@@ -130,13 +162,15 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
 
     @classmethod
     def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
-        """Choose the attention of latent rows, and check the model's files, in addition.
+        """Check the model's files, choose the attention, let the engine's process compute if it can.
 
         Raises:
-            ModelFilesError: one is missing or incomplete.
+            ModelFilesError: a file is missing or incomplete.
         """
         latent.choose(vllm_config)
+        before = vllm_config.parallel_config.distributed_executor_backend
         super().check_and_update_config(vllm_config)
+        one_process.use(vllm_config.parallel_config, before, *_usable_cpus())
         model = vllm_config.model_config
         if model is not None and vllm_config.load_config.load_format in _SAFETENSORS:
             folder = Path(model.model)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of ``bench_engine.py``; ``peer`` runs in child processes."""
