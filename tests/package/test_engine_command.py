@@ -304,7 +304,7 @@ def test_a_server_whose_engine_ends_has_not_succeeded(run: Callable[..., tuple[i
 
     status, said = run(engines, "serve")
     assert status == 1
-    assert said == "error: the engine ended while it was needed: a worker was killed\n"
+    assert said == "error: the engine ended: a worker was killed\n"
 
 
 def test_errors_of_single_requests_do_not_count(run: Callable[..., tuple[int, str]]) -> None:

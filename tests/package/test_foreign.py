@@ -150,7 +150,9 @@ def test_a_library_that_the_wheel_lacks(copy: Path, python: Run) -> None:
     write(copy)
     done = python(
         copy,
-        "from vllm._kernels import loader\nprint(sorted(loader.available()))\nloader.load('_moe_C')",
+        "from vllm._kernels import loader\n"
+        "print(sorted(loader.available()))\n"
+        "loader.load('_moe_C')",
     )
     assert done.stdout == "[]\n"
     assert (

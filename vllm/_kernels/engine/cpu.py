@@ -162,7 +162,7 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
 
     @classmethod
     def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
-        """Check the model's files, choose the attention, let the engine's process compute if it can.
+        """Check the model's files, and choose the attention and the process that computes.
 
         Raises:
             ModelFilesError: a file is missing or incomplete.

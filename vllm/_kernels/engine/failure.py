@@ -21,6 +21,8 @@ LIMIT = 1000
 _END = "\0"
 #: Noted after the error that ended the engine.
 _FATAL = "the engine ended"
+#: Marks of the errors of a server whose engine has ended, also if it was killed.
+_ENDED = ("EngineDeadError", "EngineCore encountered an issue")
 
 
 def prepare() -> None:
@@ -62,7 +64,8 @@ def note(error: BaseException) -> None:
 
 def ended() -> bool:
     """Whether the engine ended with an error after its start."""
-    return f"{_END}{_FATAL}{_END}" in _read()
+    noted = _read().split(_END)[:-1]
+    return any(text == _FATAL or any(mark in text for mark in _ENDED) for text in noted)
 
 
 def first() -> str | None:
