@@ -307,13 +307,13 @@ def test_the_version_that_pip_names_is_the_first_that_is_looked_up(
     """Each look-up is a call of pip, and one download may be of many wheels."""
     wanted = [(name, "1.0", sha256(wheel(index, name, "1.0"))) for name in ("alpha", "beta")]
     asked: list[list[str]] = []
-    report = pypi._report
+    report = pypi.report
 
     def recorded(requirements: list[str], *rest: Any) -> Any:
         asked.append(list(requirements))
         return report(requirements, *rest)
 
-    monkeypatch.setattr(pypi, "_report", recorded)
+    monkeypatch.setattr(pypi, "report", recorded)
     with pytest.raises(pypi.MissingVersionError) as caught:
         pypi.download(
             [*wanted, ("zeta", "9.0", "0" * 64)],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``vllm``: whatever happens to the engine, the end is one message and a status."""
+"""The command ``vllm``: an engine that ends in any way gives one message and a status."""
 
 from __future__ import annotations
 

@@ -42,11 +42,12 @@ def logger() -> Logger:
 @pytest.fixture
 def latent(monkeypatch: pytest.MonkeyPatch, logger: Logger) -> Iterator[Any]:
     """The module, with stand-ins for those of the engine that it imports."""
-    for name, values in {
+    contents: dict[str, dict[str, Any]] = {
         "vllm.logger": {"init_logger": lambda _: logger},
         "vllm.v1.attention.backends": {},
         "vllm.v1.attention.backends.registry": {"AttentionBackendEnum": Backend},
-    }.items():
+    }
+    for name, values in contents.items():
         module = types.ModuleType(name)
         vars(module).update(values)
         monkeypatch.setitem(sys.modules, name, module)

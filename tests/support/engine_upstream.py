@@ -44,7 +44,7 @@ HELPERS = (
     "tests/v1/sample/utils.py",
 )
 
-#: Tests of these files that do not run -> the reason. A name stands for all that begin with it.
+#: Tests of these files that do not run -> the reason. A name is the beginning of others.
 LEFT_OUT: Mapping[str, str] = {
     "tests/v1/attention/test_group_head_counts.py::"
     "test_cpu_builder_selects_native_group_for_single_request": (
@@ -110,7 +110,7 @@ def unexplained(archive: Path) -> list[str]:
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Write :data:`RUN` and :data:`HELPERS` into ``folder``, with our fixtures beside them."""
+    """Write :data:`RUN` and :data:`HELPERS` into ``folder``, and our fixtures."""
     wanted = {*RUN, *HELPERS}
     with tarfile.open(archive) as tar:
         for member in tar:

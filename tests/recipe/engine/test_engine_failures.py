@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import engine_small
 import pytest
@@ -41,8 +41,11 @@ def copied(model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model, tmp_path / "copied"))
 
 
+P = TypeVar("P", bound=Program)
+
+
 @contextlib.contextmanager
-def started(server: Program) -> Iterator[Program]:
+def started(server: P) -> Iterator[P]:
     """A program of which nothing is left after the block."""
     try:
         yield server

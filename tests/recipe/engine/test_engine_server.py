@@ -32,7 +32,7 @@ MESSAGES = [
 ]
 #: Greedy, and of a fixed length.
 GREEDY = {"temperature": 0, "max_tokens": 24, "ignore_eos": True}
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "state": {"enum": ["built", "tested"]},

@@ -121,7 +121,7 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
 
     @classmethod
     def import_ir_kernels(cls) -> None:
-        """Register our norms beside upstream's."""
+        """Register our norms in addition to upstream's."""
         super().import_ir_kernels()
         from vllm._kernels.engine import fused  # noqa: PLC0415 - loads the library
 

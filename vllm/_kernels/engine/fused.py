@@ -84,9 +84,9 @@ def _supports(x: torch.Tensor, weight: torch.Tensor | None, variance_size: int |
 
 def register_norms(provider: str) -> None:
     """Register our norms with the engine under a name, once."""
-    from vllm import ir  # noqa: PLC0415 - the engine is not there without it
+    from vllm.ir import ops  # noqa: PLC0415 - the engine is not there without it
 
-    if provider in ir.ops.rms_norm.impls:
+    if provider in ops.rms_norm.impls:
         return
 
     def supports_norm(
@@ -98,7 +98,7 @@ def register_norms(provider: str) -> None:
         del epsilon
         return _supports(x, weight, variance_size)
 
-    @ir.ops.rms_norm.register_impl(provider, supports_args=supports_norm)  # type: ignore[untyped-decorator]
+    @ops.rms_norm.register_impl(provider, supports_args=supports_norm)  # type: ignore[untyped-decorator]
     def rms_norm(
         x: torch.Tensor,
         weight: torch.Tensor | None,
@@ -120,7 +120,7 @@ def register_norms(provider: str) -> None:
         del epsilon
         return _supports(x, weight, variance_size) and x_residual.stride(-1) == 1
 
-    @ir.ops.fused_add_rms_norm.register_impl(  # type: ignore[untyped-decorator]
+    @ops.fused_add_rms_norm.register_impl(  # type: ignore[untyped-decorator]
         provider, supports_args=supports_sum, inplace=True
     )
     def fused_add_rms_norm(

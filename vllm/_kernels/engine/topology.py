@@ -43,8 +43,8 @@ def _read(path: Path) -> list[int]:
 def cpus(system: Path = SYSTEM) -> list[Cpu]:
     """The CPUs that are online, sorted by number.
 
-    Cores are counted from 0 in the order of their first CPUs. What ``/sys`` does not tell is
-    replaced: the CPUs that this process may use are online, a CPU is a core, and the node is 0.
+    Cores are counted from 0 in the order of their first CPUs. If ``/sys`` does not
+    tell, the CPUs that this process may use are online, a CPU is a core, and the node is 0.
 
     Args:
         system: the folder of the kernel's devices.
