@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from vllm_build.util import paths
@@ -38,10 +37,12 @@ def copy_tree(target: Path, *left_out: str, symlinks: bool = False) -> Path:
         symlinks: copy symbolic links as such, and not the files that they name.
     """
 
+    nowhere = shutil.ignore_patterns(*_NOWHERE)
+    not_at_the_top = shutil.ignore_patterns(*_NOT_AT_THE_TOP, *left_out)
+
     def ignore(folder: str, names: list[str]) -> set[str]:
-        at_the_top = (*_NOT_AT_THE_TOP, *left_out) if folder == str(ROOT) else ()
-        patterns = (*_NOWHERE, *at_the_top)
-        return {name for name in names for pattern in patterns if fnmatch(name, pattern)}
+        at_the_top = not_at_the_top(folder, names) if folder == str(ROOT) else set()
+        return nowhere(folder, names) | at_the_top
 
     return shutil.copytree(ROOT, target, ignore=ignore, symlinks=symlinks)
 

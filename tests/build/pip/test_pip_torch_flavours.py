@@ -13,6 +13,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from full_suite import full_only
 
 from vllm_build.sources import stable_inputs
 from vllm_build.toolchain import pypi
@@ -76,6 +77,7 @@ def test_kernels_see_the_same_headers(flavours: dict[str, Path]) -> None:
     assert found["pypi"] == found["cpu"]
 
 
+@full_only
 def test_kernels_are_the_same_bytes(
     developer: Developer,
     without_torch: Developer,
