@@ -25,6 +25,7 @@ RESULT = {
     "variant": "cpu",
     "packages": [{"path": "output/noarch/vllm-1.0-0.conda", "sha256": "0" * 64}],
     "install": "conda install --override-channels -c file:///output vllm",
+    "serve": "vllm serve MODEL",
     "seconds": {"plan": 0.25},
     "units": [
         {
@@ -98,7 +99,7 @@ def test_package(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: 
         tmp_path,
     )
     said = capsys.readouterr()
-    assert said.out == f"{RESULT['install']}\n"
+    assert said.out == f"{RESULT['install']}\n{RESULT['serve']}\n"
     assert "vllm-1.0-0.conda" in said.err
     assert re.search(r"vllm-kernels/x\.dir/slow\.cu\.o +42 +1\.5", said.err)
     assert "fast.cc.o" not in said.err

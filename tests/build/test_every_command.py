@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 UID = 54321
 #: Commands that need the cache, and commands that may use it.
-NEED_CACHE = ("package", "toolchain", "fetch")
+NEED_CACHE = ("package", "toolchain", "fetch", "engine")
 USE_CACHE = (*NEED_CACHE, "test-package", "install", "reuse", "publish", "store", "cache", "doctor")
 #: Commands that make environments in the output folder or the cache. Tools in an environment do not
 #: support spaces in its path (``path_rules``).
@@ -92,7 +92,8 @@ def test_what_the_rows_do(usual: dict[str, int]) -> None:
         "version",
     } <= done
     assert {
-        usual[name] for name in ("package", "toolchain", "test-package", "install", "fetch")
+        usual[name]
+        for name in ("package", "toolchain", "test-package", "install", "fetch", "engine")
     } <= {
         ToolchainError.exit_code,
         FetchError.exit_code,

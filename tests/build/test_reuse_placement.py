@@ -42,6 +42,7 @@ def test_place_replaces_the_build(ctx: Context, tmp_path: Path) -> None:
     )
     Build().unpacked(source)
     files = {name: source / name for name in (*LIBRARIES, RECORD)}
+    (tree / "vllm" / "_kernels").mkdir()
     (tree / "vllm" / "_kernels" / "loader.py").touch()
     # A developer's own library, which no build made.
     (tree / "vllm" / "_mine.so").write_bytes(elf(3))
@@ -53,9 +54,9 @@ def test_place_replaces_the_build(ctx: Context, tmp_path: Path) -> None:
     assert found == [
         "vllm/_C.abi3.so",
         RECORD,
+        "vllm/_kernels/loader.py",
         "vllm/_mine.so",
         "vllm/_moe_C.abi3.so",
-        "vllm/_kernels/loader.py",
     ]
     assert placement.place(files, tree) == []
     assert (tree / LIBRARIES[0]).stat().st_mode & 0o777 == 0o755

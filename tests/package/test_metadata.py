@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,30 +21,6 @@ toml = pytest.importorskip(
 def pyproject(root: Path) -> dict[str, Any]:
     document: dict[str, Any] = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     return document
-
-
-def imported(path: Path) -> set[str]:
-    """Top-level names that a module imports anywhere."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add(str(node.module).partition(".")[0])
-    return found
-
-
-def test_requirements_match_the_imports(root: Path) -> None:
-    names = (
-        set().union(*(imported(path) for path in (root / "vllm").rglob("*.py")))
-        - set(sys.stdlib_module_names)
-        - {"vllm"}
-    )
-    lines = (root / "requirements" / "common.txt").read_text(encoding="utf-8").splitlines()
-    required = {
-        Requirement(line.partition("#")[0]).name for line in lines if line.partition("#")[0].strip()
-    }
-    assert required == names
 
 
 def test_every_package_is_listed(root: Path, pyproject: dict[str, Any]) -> None:

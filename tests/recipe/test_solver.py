@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,6 +53,13 @@ def of_output(output: recipe_outputs.Output, toolkit: str | None) -> dict[str, A
     return record(output.name, output.version, output.build, [*output.run, *exported]) | more
 
 
+def meeting(spec: str) -> dict[str, Any]:
+    """The record of the oldest release that a requirement permits."""
+    name, _, releases = spec.partition(" ")
+    oldest = re.search(r"[>=]=([0-9.]+)", releases)
+    return record(name, oldest[1] if oldest else "1.0")
+
+
 @pytest.fixture
 def channel(root: Path, tmp_path: Path) -> str:
     """All variants in one channel, with their oldest dependencies and a torch for CPUs alone."""
@@ -75,6 +83,13 @@ def channel(root: Path, tmp_path: Path) -> str:
     ]
     others += [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
     others += [record("pytorch", "2.13.0", "cpu_0", ["libtorch 2.13.0"])]
+    # What else the engine requires does not depend on the kernels.
+    (engine,) = (r for (name, *_), r in records.items() if name == "vllm")
+    others += [
+        meeting(spec)
+        for spec in engine["depends"]
+        if spec.split()[0] not in {*named, "python", "pytorch"}
+    ]
     others += [record("rocm-core", release) for release in ("6.2.0", "7.2.4", "8.0.0")]
     others += [
         record("cuda-version", f"{major}.{minor}", constrains=[f"__cuda >={major}"])

@@ -29,6 +29,7 @@ ROWS = {
     "package": "package cpu --channel local --output {place}/output",
     "toolchain": "toolchain libgcc",
     "fetch": "fetch",
+    "engine": "engine",
     "render": "render cpu --channel conda-forge",
     "plan": "plan --device cpu",
     "archs": "archs --kernel 8.0;9.0a --targets 9.0",

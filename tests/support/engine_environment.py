@@ -13,9 +13,10 @@ import full_suite
 import pytest
 from package_runs import OUTPUT, ROOT, Done, built_fixture
 
-from vllm_build.conda import package_channel, package_request, variants
+from vllm_build.conda import package_channel, package_checks, package_request, variants
 from vllm_build.conda.environments import conda_environment
 from vllm_build.settings.build_settings import Settings
+from vllm_build.util.console import Console
 
 __all__ = ["built_fixture", "engine_prefix_fixture"]
 
@@ -29,6 +30,7 @@ def engine_prefix_fixture(built: Done) -> Path:
     request = package_request.Request(
         ROOT, variants.load(ROOT, "cpu"), package_channel.choose(None, settings), OUTPUT, settings
     )
+    package_checks.prepare(request, Console(quiet=True))  # builds pytest for the channel
     specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
     prefix = OUTPUT / ".test" / "engine"
     conda_environment.create(

@@ -41,8 +41,8 @@ _BLOCK = re.compile(
 _DEFINITION = re.compile(r'\b(\w+)\s*\.\s*def\(\s*((?:"(?:[^"\\\n]|\\.)*"\s*)+)[,)]')
 _LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
 _SCHEMA = re.compile(r"([\w.]+)\(.*\) ?-> ?\S.*")
-_ALIAS = re.compile(r"\((?:\$\d+|[a-z]\d*)(!?)(?: ?-> ?[^)]*)?\)")
-_NUMBER = re.compile(r"=(-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[,)])")
+_ALIAS = re.compile(r"\((?:\$[0-9]+|[a-z][0-9]*)(!?)(?: ?-> ?[^)]*)?\)")
+_NUMBER = re.compile(r"=(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?=[,)])")
 
 #: Device → qualified name of an op → its schemas, one for each branch of the preprocessor.
 Schemas = dict[str, dict[str, frozenset[str]]]

@@ -42,7 +42,7 @@ REMEDIES: Mapping[str, str] = {
     "licenses": f"read each text, copy it to {LICENSES}, and name it in {third_party.LOCK}",
     "wheels": "change the versions in toolchain/wheels.toml, then run make toolchain-update",
 }
-_VARIANT_PYTHON = re.compile(r'^python:\n(?:[ \t]*#.*\n)*[ \t]*- "([\d.]+)"', re.MULTILINE)
+_VARIANT_PYTHON = re.compile(r'^python:\n(?:[ \t]*#.*\n)*[ \t]*- "([0-9.]+)"', re.MULTILINE)
 _OWN_MODULES = "vllm._kernels."
 _LICENSE = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 _LICENSE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")

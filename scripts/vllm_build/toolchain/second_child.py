@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from vllm_build.toolchain import channel_build
-from vllm_build.util import environ
+from vllm_build.util import environ, redaction
 from vllm_build.util.console import Console
 from vllm_build.util.errors import VllmBuildError
 from vllm_build.util.processes import signals
@@ -28,7 +28,7 @@ def main(root: str, made: str, *ids: str) -> int:
                 with Path(made).open("a", encoding="utf-8") as stream:
                     stream.write(f"{name}\n")
     except VllmBuildError as error:
-        sys.stderr.write(f"{error}\n")
+        redaction.say(f"{error}\n")
         return 1
     return 0
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: glibc's libraries. Packages that need them require `__glibc`.
-_GLIBC = re.compile(r"(libc|libm|libpthread|libdl|librt|libutil|libresolv|ld-linux-x86-64)\.so\.\d")
+_GLIBC = re.compile(
+    r"(libc|libm|libpthread|libdl|librt|libutil|libresolv|ld-linux-x86-64)\.so\.[0-9]"
+)
 _MAGIC = b"\x7fELF"
 
 
@@ -38,7 +40,7 @@ def _libraries(wheel: Path) -> Iterator[tuple[str, elf.SharedLibrary]]:
 def _glibc(run: Sequence[str]) -> tuple[int, int]:
     """The oldest glibc that the requirements allow; (0, 0) if they do not name glibc."""
     for requirement in run:
-        if found := re.fullmatch(r"__glibc >=(\d+)\.(\d+)", requirement):
+        if found := re.fullmatch(r"__glibc >=([0-9]+)\.([0-9]+)", requirement):
             return int(found[1]), int(found[2])
     return 0, 0
 

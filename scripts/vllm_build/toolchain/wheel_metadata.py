@@ -108,7 +108,7 @@ def modules(names: Iterable[str]) -> tuple[str, ...]:
 
 def _series(filename: str) -> str:
     """Find the one interpreter of a wheel in its file name."""
-    found = re.search(r"-cp3(\d+)-cp3\1t?-[^-]+$", filename)
+    found = re.search(r"-cp3([0-9]+)-cp3\1t?-[^-]+$", filename)
     return f"3.{found[1]}" if found else ""
 
 

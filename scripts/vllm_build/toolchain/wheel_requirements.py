@@ -33,7 +33,7 @@ _PLATFORM = {
     "sys_platform": "linux",
 }
 _EXTRA = re.compile(r"\bextra\b")
-_GLIBC = re.compile(r"manylinux_2_(\d+)_")
+_GLIBC = re.compile(r"manylinux_2_([0-9]+)_")
 #: glibc 2 of the older spellings of platform tags.
 _OLD_GLIBC = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
 #: The package that allows interpreters with a GIL. Others load no library of the stable ABI.

@@ -57,7 +57,7 @@ def threads(cpus: Iterable[Cpu], limit: int, environ: Mapping[str, str]) -> int 
         return 0
     cores = min(len({cpu.core for cpu in found}), limit)
     asked = environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU", "")
-    reserved = int(asked) if asked.isdecimal() else int(cores > FEW_CORES)
+    reserved = int(asked) if asked.isascii() and asked.isdecimal() else int(cores > FEW_CORES)
     return max(1, cores - reserved)
 
 
