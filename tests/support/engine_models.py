@@ -29,12 +29,14 @@ class Model:
             other tokens.
         latent: attention over latent rows (MLA). On CPUs, the engine computes such prompts at once
             and keeps no prefixes.
+        half: float16 is permitted; upstream refuses it for models whose numbers overflow there.
         native: the engine has a model of its own; it runs the others with modules of transformers.
         keys: further keys of the configuration.
     """
 
     control: Mapping[str, Any]
     latent: bool = False
+    half: bool = True
     native: bool = True
     keys: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,7 +50,7 @@ MODELS: Mapping[str, Model] = {
     "llama": Model(_rope(rope_theta=20000.0)),
     "qwen3": Model(_rope(rope_theta=20000.0)),
     "mixtral": Model({"num_experts_per_tok": 1}),
-    "gemma3": Model({"sliding_window": 17}),
+    "gemma3": Model({"sliding_window": 17}, half=False),
     "deepseek_v2": Model(
         {"routed_scaling_factor": 1.4}, latent=True, keys={"routed_scaling_factor": 1.5}
     ),

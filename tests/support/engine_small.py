@@ -12,6 +12,8 @@ from package_runs import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: Tokens of the longest sequence, and sequences that are computed at once, of the tests' servers.
+CONTEXT, SEQUENCES = 512, 16
 MAKER = ROOT / "scripts" / "engine_demo" / "small_model.py"
 
 

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the tables of docs/engine-equality.md, from runs in an installed environment.
+"""Prints the tables of docs/engine-equality.md.
 
-    python tests/support/engine_table.py PREFIX [ARCHITECTURE …]
-
-PREFIX is an environment with the CPU packages and a C++ compiler, such as the one that
-``make test-full ARGS=tests/recipe/engine/test_engine_tokens.py`` leaves in output/.test/engine.
+They come from the comparisons that ``make test-full ARGS=tests/recipe/engine/test_engine_tokens.py``
+has made last.
 """
 
 from __future__ import annotations
 
-import sys
-import tempfile
-from pathlib import Path
+import json
 
 import engine_tokens
 from engine_models import LENGTHS, MODELS
+from package_runs import OUTPUT
 
+#: Where comparisons are kept.
+KEPT = OUTPUT / ".test" / "engine-tokens"
 TITLES = {
     "llama": "Llama",
     "qwen3": "Qwen3",
@@ -76,6 +75,8 @@ def tables(all_found: list[engine_tokens.Compared]) -> list[str]:
         columns = ("mean", "transformers", "largest", "transformers", "prompts with equal tokens")
         lines += ["", head(name, *columns)]
         for found in all_found:
+            if name not in found.answer["runs"]:
+                continue
             values = found.run(name)["differences"]
             lines.append(
                 row(
@@ -99,17 +100,23 @@ def tables(all_found: list[engine_tokens.Compared]) -> list[str]:
     return lines
 
 
-def main(prefix: Path, names: list[str]) -> None:
-    """Compare the architectures and print the tables."""
-    found = []
-    for name in names or list(MODELS):
-        with tempfile.TemporaryDirectory() as folder:
-            found.append(
-                engine_tokens.compare(prefix, Path(folder), name, engine_tokens.every(name))
-            )
-        print(f"{name}: done", file=sys.stderr, flush=True)
+def keep(found: engine_tokens.Compared) -> None:
+    """Keep a comparison for the tables."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    path = KEPT / f"{found.name}.json"
+    path.write_text(json.dumps(found.answer), encoding="utf-8")
+
+
+def main() -> None:
+    """Print the tables.
+
+    Raises:
+        FileNotFoundError: an architecture has not been compared.
+    """
+    answers = {name: (KEPT / f"{name}.json").read_text(encoding="utf-8") for name in MODELS}
+    found = [engine_tokens.Compared(name, json.loads(text)) for name, text in answers.items()]
     print("\n".join(tables(found)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()

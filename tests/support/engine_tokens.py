@@ -112,13 +112,17 @@ def control(name: str) -> dict[str, Any]:
     return {"hf_overrides": dict(engine_models.MODELS[name].control)}
 
 
+def near(name: str, *, slow: bool = True) -> tuple[str, ...]:
+    """The runs of :data:`NEAR` for an architecture."""
+    return ("bfloat16", "float16") if slow and engine_models.MODELS[name].half else ("bfloat16",)
+
+
 def every(name: str, *, slow: bool = True) -> dict[str, Mapping[str, Any]]:
     """All runs of an architecture; without ``slow``, those of ``make test``."""
-    near = NEAR if slow else {run: NEAR[run] for run in ("bfloat16",)}
     return {
         **EQUAL,
         **(SLOW if slow else {}),
-        **near,
+        **{run: NEAR[run] for run in near(name, slow=slow)},
         "exact": EXACT,
         "control": control(name),
         **({} if engine_models.MODELS[name].latent else {"float8": FLOAT8}),

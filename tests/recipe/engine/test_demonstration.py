@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from command_runs import HEARING, MARK, gone, marked
-from package_runs import (  # noqa: F401 -- fixtures
-    OUTPUT,
-    ROOT,
-    Done,
-    built_fixture,
-    environ,
-)
+from package_runs import OUTPUT, ROOT, Done, environ
 
 from vllm_build.conda import engine_demo
 

@@ -12,28 +12,14 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import engine_small
 import pytest
 from engine_server import HOST, Program, Server, command, environ
 from full_suite import full_only
-from package_runs import built_fixture  # noqa: F401 -- a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from package_runs import Done
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def prefix(built: Done) -> Path:
-    return Path(built.result["prefix"])
-
-
-@pytest.fixture(scope="module")
-def model(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engine_small.make(prefix, tmp_path_factory.mktemp("model") / "small")
 
 
 @pytest.fixture

@@ -14,25 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import engine_load
 import engine_server
-import engine_small
 import full_suite
 import pytest
-from engine_environment import (  # noqa: F401 -- fixtures
-    built_fixture,
-    engine_prefix_fixture,
-)
 from engine_load import STREAMS, request, stream, streams
+from engine_small import CONTEXT, SEQUENCES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from engine_server import Server
 
 pytestmark = pytest.mark.slow
 
-#: Tokens of the longest sequence, and sequences that are computed at once.
-CONTEXT, SEQUENCES = 512, 16
 OPTIONS = ("--max-model-len", str(CONTEXT), "--max-num-seqs", str(SEQUENCES), "--dtype", "float32")
 #: Tokens of an answer; enough for clients to give up in the middle of it.
 TOKENS = 32
@@ -40,20 +33,6 @@ TOKENS = 32
 ROUNDS = 12 if full_suite.FULL else 3
 #: Bytes that the server may hold after the load in addition to those before: what allocators keep.
 KEPT = 64 << 20
-
-
-@pytest.fixture(scope="module")
-def model(engine_prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engine_small.make(engine_prefix, tmp_path_factory.mktemp("model") / "small")
-
-
-@pytest.fixture(scope="module")
-def server(
-    engine_prefix: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("home")
-    with engine_server.serving(engine_prefix, model, home, *OPTIONS) as running:
-        yield running
 
 
 def bodies(tokens: int = TOKENS) -> list[dict[str, Any]]:
@@ -222,27 +201,27 @@ def check_kill(server: Server, target: int) -> None:
 
 
 def test_a_killed_worker_ends_the_streams_and_the_server(
-    engine_prefix: Path, model: Path, tmp_path: Path
+    prefix: Path, model: Path, tmp_path: Path
 ) -> None:
-    with engine_server.serving(engine_prefix, model, tmp_path, *OPTIONS) as server:
+    with engine_server.serving(prefix, model, tmp_path, *OPTIONS) as server:
         check_kill(server, *engine_load.descent(server)[-1])
 
 
 @full_suite.full_only
 @pytest.mark.parametrize("part", ["engine", "worker"])
 def test_a_killed_process_of_a_parallel_engine_ends_the_rest(
-    engine_prefix: Path, model: Path, tmp_path: Path, part: str
+    prefix: Path, model: Path, tmp_path: Path, part: str
 ) -> None:
     options = (*OPTIONS, "--tensor-parallel-size", "2")
-    with engine_server.serving(engine_prefix, model, tmp_path, *options) as server:
+    with engine_server.serving(prefix, model, tmp_path, *options) as server:
         _, (engine,), workers = engine_load.descent(server)
         assert len(workers) == 2
         check_kill(server, engine if part == "engine" else workers[1])
 
 
 @full_suite.full_only
-def test_a_killed_server_leaves_no_engine(engine_prefix: Path, model: Path, tmp_path: Path) -> None:
-    with engine_server.serving(engine_prefix, model, tmp_path, *OPTIONS) as server:
+def test_a_killed_server_leaves_no_engine(prefix: Path, model: Path, tmp_path: Path) -> None:
+    with engine_server.serving(prefix, model, tmp_path, *OPTIONS) as server:
         found = killed(server, server.process.pid)
         assert not any(answer.complete for answer in found)
         assert server.wait() == -signal.SIGKILL

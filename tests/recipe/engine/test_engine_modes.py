@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import engine_small
 import pytest
 from engine_server import HOST, Program, Server, command, environ, free_port, serving
 from full_suite import full_only
-from package_runs import OUTPUT, ROOT, built_fixture  # noqa: F401 -- a fixture
-
-from vllm_build.conda import package_channel, package_request, variants
-from vllm_build.conda.environments import conda_environment
-from vllm_build.settings.build_settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from package_runs import Done
 
 pytestmark = pytest.mark.slow
 
@@ -44,16 +35,6 @@ NGRAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def prefix(built: Done) -> Path:
-    return Path(built.result["prefix"])
-
-
-@pytest.fixture(scope="module")
-def model(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engine_small.make(prefix, tmp_path_factory.mktemp("model") / "small")
-
-
 def texts(server: Server, **changes: Any) -> list[str]:
     """The texts after the prompts, with three tokens' logarithms of probabilities each."""
     found = []
@@ -66,9 +47,8 @@ def texts(server: Server, **changes: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def usual(prefix: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    with serving(prefix, model, tmp_path_factory.mktemp("usual"), *OPTIONS) as server:
-        return texts(server)
+def usual(server: Server) -> list[str]:
+    return texts(server)
 
 
 @full_only
@@ -91,22 +71,6 @@ def test_drafts_of_ngrams_change_no_token(
         assert len(set(texts(server, **sampled))) == len(PROMPTS)
         bodies = [{"temperature": t, "top_k": 1} for t in (0.01, 0.5, 2.0)]
         assert all(texts(server, **body) == usual for body in bodies)
-
-
-@pytest.fixture(scope="module")
-def compiling(prefix: Path) -> Path:
-    """An environment with the packages and a compiler, made with one command as users do."""
-    settings = Settings.from_environ(os.environ)
-    request = package_request.Request(
-        ROOT, variants.load(ROOT, "cpu"), package_channel.choose(None, settings), OUTPUT, settings
-    )
-    specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
-    made = OUTPUT / ".test" / "engine"
-    conda_environment.create(
-        made, [*specs, "gxx_linux-64"], request.channel_urls, force=True, driver=request.driver
-    )
-    assert made != prefix
-    return made
 
 
 @full_only

@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import engine_small
 import pytest
-from engine_server import Answer, Server, environ, serving
-from package_runs import built_fixture  # noqa: F401 -- a fixture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from package_runs import Done
+    from engine_server import Answer, Server
 
 pytestmark = pytest.mark.slow
 
@@ -45,22 +39,6 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def model(built: Done, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engine_small.make(
-        Path(built.result["prefix"]), tmp_path_factory.mktemp("model") / "small"
-    )
-
-
-@pytest.fixture(scope="module")
-def server(built: Done, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    prefix, home = Path(built.result["prefix"]), tmp_path_factory.mktemp("server")
-    env = environ(prefix, home, PATH=f"{prefix}/bin")
-    options = ("--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "8")
-    with serving(prefix, model, home, *options, env=env) as running:
-        yield running
-
-
 def complete(server: Server, **body: Any) -> Any:
     answer = server.post(COMPLETIONS, {"prompt": PROMPT, **GREEDY, **body})
     assert answer.status == 200, answer.body
@@ -76,9 +54,10 @@ def chat(server: Server, **body: Any) -> Answer:
 
 
 def test_the_log_says_once_that_there_is_no_compiler(server: Server) -> None:
-    assert server.log.count("No C++ compiler: the model runs without torch.compile") == 1
-    assert "lscpu" not in server.log
-    assert "Traceback" not in server.log
+    started = server.log.partition("Application startup complete")[0]
+    assert started.count("No C++ compiler: the model runs without torch.compile") == 1
+    assert "lscpu" not in started
+    assert "Traceback" not in started
 
 
 def test_models_metrics_and_health(server: Server) -> None:
@@ -117,13 +96,13 @@ def test_streams_have_the_text_of_the_answer(server: Server) -> None:
     assert events[-1]["choices"][0]["finish_reason"] == "length"
 
 
-@pytest.mark.parametrize("temperature", [0, 1])
-def test_structured_output_follows_a_json_schema(server: Server, temperature: float) -> None:
+def test_structured_output_follows_a_json_schema(server: Server) -> None:
+    """Sampled, because spaces may repeat without end in greedy text of random weights."""
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
     answer = chat(
         server,
         response_format=wanted,
-        temperature=temperature,
+        temperature=1,
         seed=7,
         max_tokens=300,
         ignore_eos=False,

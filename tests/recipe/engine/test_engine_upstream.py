@@ -12,10 +12,6 @@ import engine_server
 import engine_upstream
 import full_suite
 import pytest
-from engine_environment import (  # noqa: F401 -- fixtures
-    built_fixture,
-    engine_prefix_fixture,
-)
 
 from vllm_build.engine import engine_source
 from vllm_build.toolchain import third_party_fetch
@@ -52,22 +48,20 @@ def test_every_test_for_cpus_runs_or_has_a_reason(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("file", engine_upstream.RUN)
-def test_upstreams_tests_pass(
-    archive: Path, engine_prefix: Path, tmp_path: Path, file: str
-) -> None:
+def test_upstreams_tests_pass(archive: Path, compiling: Path, tmp_path: Path, file: str) -> None:
     folder, home = tmp_path / "upstream", tmp_path / "home"
     engine_upstream.extract(archive, folder)
     home.mkdir()
     left_out = [name for name in engine_upstream.LEFT_OUT if name.startswith(f"{file}::")]
     done = subprocess.run(
         [
-            *(str(engine_prefix / "bin" / "python"), "-P", "-m", "pytest", "-c", os.devnull),
+            *(str(compiling / "bin" / "python"), "-P", "-m", "pytest", "-c", os.devnull),
             *("--rootdir", str(folder), "--confcutdir", str(folder), "-p", "no:cacheprovider"),
             *("-q", "-rs", "-o", "pythonpath=.", *(f"--deselect={name}" for name in left_out)),
             str(folder / file),
         ],
         cwd=folder,
-        env=engine_server.environ(engine_prefix, home, OMP_WAIT_POLICY="PASSIVE"),
+        env=engine_server.environ(compiling, home, OMP_WAIT_POLICY="PASSIVE"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
