@@ -16,7 +16,7 @@ import pytest
 
 from vllm._kernels import engine
 from vllm._kernels.build_info import BuildInfoError
-from vllm._kernels.engine import command, failure
+from vllm._kernels.engine import command, failure, stops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +49,7 @@ def run(
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setattr(sys, "argv", ["vllm", *arguments])
         monkeypatch.setattr(engine, "device", lambda: "cpu")
+        monkeypatch.setattr(stops, "use", lambda: None)
         status = command.main()
         return status, capsys.readouterr().err
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 #: Tokens in the vocabulary, and tokens that a sequence can have.
 VOCABULARY, LENGTH = 1024, 192
-#: The standard deviation of the weights, and the factor by which embeddings are larger.
+#: The standard deviation of the weights, and the factor by which most models' embeddings are
+#: larger.
 SPREAD, EMBEDDING = 0.06, 8.0
 
 
@@ -29,6 +30,8 @@ class Model:
             other tokens.
         latent: attention over latent rows (MLA). On CPUs, the engine computes such prompts at once
             and keeps no prefixes.
+        embedding: the factor by which its embeddings are larger.
+        experts: it has experts. Where two are almost equal, a rounding chooses another one.
         half: float16 is permitted; upstream refuses it for models whose numbers overflow there.
         native: the engine has a model of its own; it runs the others with modules of transformers.
         keys: further keys of the configuration.
@@ -36,6 +39,8 @@ class Model:
 
     control: Mapping[str, Any]
     latent: bool = False
+    embedding: float = EMBEDDING
+    experts: bool = False
     half: bool = True
     native: bool = True
     keys: Mapping[str, Any] = field(default_factory=dict)
@@ -49,10 +54,18 @@ def _rope(**values: Any) -> dict[str, Any]:
 MODELS: Mapping[str, Model] = {
     "llama": Model(_rope(rope_theta=20000.0)),
     "qwen3": Model(_rope(rope_theta=20000.0)),
-    "mixtral": Model({"num_experts_per_tok": 1}),
-    "gemma3": Model({"sliding_window": 17}, half=False),
+    "mixtral": Model({"num_experts_per_tok": 1}, experts=True),
+    "gemma3": Model(
+        {"sliding_window": 17},
+        half=False,
+        embedding=1.0,  # the model itself multiplies by the root of the hidden size
+        keys={"tie_word_embeddings": False},
+    ),
     "deepseek_v2": Model(
-        {"routed_scaling_factor": 1.4}, latent=True, keys={"routed_scaling_factor": 1.5}
+        {"routed_scaling_factor": 1.4},
+        experts=True,
+        latent=True,
+        keys={"routed_scaling_factor": 1.5},
     ),
     "stablelm": Model(_rope(partial_rotary_factor=0.5)),
     "gpt_neox": Model(

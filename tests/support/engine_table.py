@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints the tables of docs/engine-equality.md.
 
-They come from the comparisons that ``make test-full ARGS=tests/recipe/engine/test_engine_tokens.py``
-has made last.
+They come from the last comparisons of ``make test-full ARGS=tests/recipe/engine``.
 """
 
 from __future__ import annotations

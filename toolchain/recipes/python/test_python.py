@@ -99,8 +99,8 @@ def check_paths(version: str) -> None:
 def check_names(version: str) -> None:
     for name in ("python", "python3", f"python{version}", f"python{version.rstrip('t')}"):
         assert run(f"{sys.prefix}/bin/{name}", "-c", "import sys; print(sys.prefix)") == sys.prefix
-    # In a prefix whose path is longer than Linux permits for `#!`, scripts find their interpreter on
-    # PATH.
+    # In a prefix whose path is longer than Linux permits for `#!`, scripts find their interpreter
+    # on PATH.
     path = os.pathsep.join([f"{sys.prefix}/bin", os.defpath])
     assert f"-I{sys.prefix}/include/python{version}" in run(
         f"{sys.prefix}/bin/python{version}-config", "--includes", PATH=path

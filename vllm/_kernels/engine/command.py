@@ -104,6 +104,10 @@ def _run() -> int:
     try:
         _require_kernels(sys.argv[1:])
         _require_model(sys.argv[1:])
+        if sys.argv[1:2] == ["serve"]:
+            from vllm._kernels.engine import stops  # noqa: PLC0415 - it imports the engine
+
+            stops.use()
         # It imports torch and most of the engine.
         from vllm.entrypoints.cli import main as engines  # noqa: PLC0415
 

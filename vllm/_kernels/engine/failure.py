@@ -21,6 +21,8 @@ LIMIT = 1000
 _END = "\0"
 #: Noted after the error that ended the engine.
 _FATAL = "the engine ended"
+#: Noted when the server is asked to stop.
+_REQUESTED = "the server was asked to stop"
 #: Marks of the errors of a server whose engine has ended, also if it was killed.
 _ENDED = ("EngineDeadError", "EngineCore encountered an issue")
 
@@ -55,17 +57,30 @@ def _line(text: str) -> str:
 
 def note(error: BaseException) -> None:
     """Write the error of this process into the command's file, if there is one."""
+    _write(describe(error))
+
+
+def _write(text: str) -> None:
     place = os.environ.get(PLACE)
     if place is None:
         return
     with contextlib.suppress(OSError), open(place, "ab") as file:  # noqa: PTH123 - no file to make
-        file.write((describe(error) + _END).encode(errors="replace"))
+        file.write((text + _END).encode(errors="replace"))
+
+
+def note_request() -> None:
+    """Write that the server is asked to stop, so that errors from now on are no failures."""
+    _write(_REQUESTED)
+
+
+def is_requested() -> bool:
+    """Whether the server was asked to stop."""
+    return _REQUESTED in _noted()
 
 
 def ended() -> bool:
-    """Whether the engine ended with an error after its start."""
-    noted = _read().split(_END)[:-1]
-    return any(text == _FATAL or any(mark in text for mark in _ENDED) for text in noted)
+    """Whether the engine ended with an error after its start, before it was asked to."""
+    return any(text == _FATAL or any(mark in text for mark in _ENDED) for text in _errors())
 
 
 def first() -> str | None:
@@ -73,8 +88,16 @@ def first() -> str | None:
 
     The others follow from it.
     """
-    text, end, _ = _read().partition(_END)
-    return text if end else None
+    return next(iter(_errors()), None)
+
+
+def _errors() -> list[str]:
+    noted = _noted()
+    return noted[: noted.index(_REQUESTED)] if _REQUESTED in noted else noted
+
+
+def _noted() -> list[str]:
+    return _read().split(_END)[:-1]
 
 
 def _read() -> str:
