@@ -123,6 +123,7 @@ def test_torch_is_told_where_condas_compiler_is(
     import os
 
     monkeypatch.setenv("CXX", "")
+    program(tmp_path / "bin" / "openssl")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
     settings: Any = types.ModuleType("torch._inductor.config")
@@ -136,6 +137,32 @@ def test_torch_is_told_where_condas_compiler_is(
     program(tmp_path / "bin" / "g++")
     compiler.use()
     assert os.environ["CXX"] == ""
+
+
+def test_without_openssl_torch_does_not_reuse_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setenv("CXX", str(program(tmp_path / "bin" / "mine")))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    settings: Any = types.ModuleType("torch._inductor.config")
+    settings.cpp_cache_precompile_headers = True
+    monkeypatch.setitem(sys.modules, settings.__name__, settings)
+    variable = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
+    monkeypatch.setenv(variable, "1")
+    compiler.use()
+    assert settings.cpp_cache_precompile_headers, "the caller has chosen"
+    monkeypatch.delenv(variable)
+    compiler.use()
+    assert not settings.cpp_cache_precompile_headers
+    assert os.environ[variable] == "0"
+    monkeypatch.delenv(variable)
+    settings.cpp_cache_precompile_headers = True
+    program(tmp_path / "bin" / "openssl")
+    compiler.use()
+    assert settings.cpp_cache_precompile_headers
+    assert variable not in os.environ
 
 
 def test_a_missing_library_gets_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,12 @@ class Answer:
 
 
 def environ(prefix: Path, home: Path, **changes: str) -> dict[str, str]:
-    """The variables of a program in ``prefix``; nothing of the caller's except its search path."""
+    """The variables of a program in ``prefix``; nothing of the caller's.
+
+    The search path has only the environment, so that a compiler of the machine changes nothing.
+    """
     return {
-        "PATH": f"{prefix}/bin:/usr/bin:/bin",
+        "PATH": f"{prefix}/bin",
         "HOME": str(home),
         "PYTHONNOUSERSITE": "1",
         **SETTINGS,

@@ -71,17 +71,18 @@ def tables(all_found: list[engine_tokens.Compared]) -> list[str]:
             )
         )
     for name in engine_tokens.NEAR:
-        columns = ("mean", "transformers", "largest", "transformers", "prompts with equal tokens")
+        columns = ("usual", "transformers", "largest", "transformers", "prompts with equal tokens")
         lines += ["", head(name, *columns)]
         for found in all_found:
             if name not in found.answer["runs"]:
                 continue
             values = found.run(name)["differences"]
+            usual, largest = ("median", "most") if MODELS[found.name].experts else ("mean", "max")
             lines.append(
                 row(
                     TITLES[found.name],
-                    *(worst(values, "mean"), number(values["other_mean"])),
-                    *(worst(values, "max"), number(values["other_max"])),
+                    *(worst(values, usual), number(values[f"other_{usual}"])),
+                    *(worst(values, largest), number(values[f"other_{largest}"])),
                     f"{len(LENGTHS) - len(found.different(name))} of {len(LENGTHS)}",
                 )
             )

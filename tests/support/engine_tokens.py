@@ -121,10 +121,9 @@ def every(name: str, *, slow: bool = True) -> dict[str, Mapping[str, Any]]:
     """All runs of an architecture; without ``slow``, those of ``make test``."""
     return {
         **EQUAL,
+        **(SLOW if slow else {}),
         **{run: NEAR[run] for run in near(name, slow=slow)},
         "exact": EXACT,
         "control": control(name),
         **({} if engine_models.MODELS[name].latent else {"float8": FLOAT8}),
-        # A compiled engine changes the classes of transformers, so these are last.
-        **(SLOW if slow else {}),
     }

@@ -58,13 +58,12 @@ def model_fixture(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def server_fixture(
     prefix: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[engine_server.Server]:
-    """A server in float32. Its search path has only the environment."""
+    """A server in float32."""
     home = tmp_path_factory.mktemp("server")
-    env = engine_server.environ(prefix, home, PATH=f"{prefix}/bin")
     options = (
         *("--dtype", "float32"),
         *("--max-model-len", str(engine_small.CONTEXT)),
         *("--max-num-seqs", str(engine_small.SEQUENCES)),
     )
-    with engine_server.serving(prefix, model, home, *options, env=env) as running:
+    with engine_server.serving(prefix, model, home, *options) as running:
         yield running

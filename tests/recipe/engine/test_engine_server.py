@@ -134,10 +134,15 @@ def test_a_backend_that_is_not_installed_is_no_error_of_the_server(server: Serve
     assert text(server, structured_outputs={"choice": ["a"]}, ignore_eos=False) == "a"
 
 
-def test_what_xgrammar_lacks_is_left_to_llguidance(server: Server) -> None:
+def test_what_xgrammar_lacks_needs_the_other_backend(server: Server) -> None:
+    """A server has one backend, which its first request chooses."""
+    assert text(server, structured_outputs={"choice": ["a"]}, ignore_eos=False) == "a"
     schema = {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 70}
-    options = {"temperature": 1, "seed": 3, "ignore_eos": False, "max_tokens": 64}
-    assert int(text(server, structured_outputs={"json": schema}, **options)) in range(0, 71, 7)
+    answer = server.post(
+        COMPLETIONS, {"prompt": PROMPT, **GREEDY, "structured_outputs": {"json": schema}}
+    )
+    assert answer.status == 400, answer.body
+    assert "structured_outputs_config.backend" in answer.body["error"]["message"]
 
 
 @pytest.mark.parametrize(

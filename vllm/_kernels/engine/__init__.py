@@ -9,7 +9,7 @@ package serves every device. The modules with the platforms import the engine; t
 from __future__ import annotations
 
 from vllm._kernels import build_info
-from vllm._kernels.engine import failure
+from vllm._kernels.engine import failure, orphans
 
 #: Device of the kernels -> the platform that the engine imports.
 PLATFORMS = {
@@ -41,6 +41,8 @@ def platform() -> str | None:
     Raises:
         BuildInfoError: the kernels' record is damaged.
     """
-    failure.watch()  # every process of the engine asks for its platform
+    # Every process of the engine asks for its platform.
+    failure.watch()
+    orphans.watch()
     found = device()
     return PLATFORMS.get(found) if found else None

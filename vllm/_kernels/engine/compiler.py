@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+#: torch's variable for reusing compiled headers.
+_REUSE = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
+
 
 def find() -> str | None:
     """The C++ compiler for torch.compile; None if there is none.
@@ -25,6 +28,15 @@ def find() -> str | None:
     return next((str(path) for path in sorted(folder.glob("*-conda-linux-gnu-g++"))), None)
 
 
+def _compile_whole_headers() -> None:
+    """Let torch compile its headers each time. To reuse them, it hashes them with ``openssl``."""
+    if _REUSE not in os.environ:
+        os.environ[_REUSE] = "0"
+        settings: Any = sys.modules.get("torch._inductor.config")
+        if settings is not None:
+            settings.cpp_cache_precompile_headers = False
+
+
 def use() -> str | None:
     """Find the compiler, and name it in ``CXX`` if torch would not find it; None if there is none.
 
@@ -32,6 +44,8 @@ def use() -> str | None:
     all, so they are changed, too. The engine's other processes inherit the variable.
     """
     found = find()
+    if found and not shutil.which("openssl"):
+        _compile_whole_headers()
     if found and not os.environ.get("CXX", "").strip() and not shutil.which("g++"):
         os.environ["CXX"] = found
         settings: Any = sys.modules.get("torch._inductor.config")

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ends the engine's process when the process that started it is gone.
+
+Upstream's workers watch their parent. The process between them and the server does not: after a
+server was killed, it would keep its memory and its processors for ever.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from multiprocessing import connection
+
+#: Upstream's names of these processes begin so.
+NAME = "EngineCore"
+#: Seconds for the process to end in order.
+PATIENCE = 10.0
+
+
+def watch() -> None:
+    """Watch the parent, if this process is one of the engine's."""
+    parent = multiprocessing.parent_process()
+    if parent is None or not multiprocessing.current_process().name.startswith(NAME):
+        return
+    if any(thread.name == __name__ for thread in threading.enumerate()):
+        return
+    threading.Thread(target=_end_after, args=(parent.sentinel,), name=__name__, daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(1)
