@@ -16,7 +16,16 @@ import pytest
 PARENT = """
 import multiprocessing, sys, time
 
-def child(deaf):
+class Argument:
+    # Watches while it is unpickled, as the engine does.
+
+    def __init__(self, deaf):
+        self.deaf = deaf
+
+    def __reduce__(self):
+        return watching, (self.deaf,)
+
+def watching(deaf):
     import signal
     from vllm._kernels.engine import orphans
     orphans.PATIENCE = 0.2
@@ -24,13 +33,16 @@ def child(deaf):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     orphans.watch()
     orphans.watch()
+    return Argument(deaf)
+
+def child(argument):
     print("ready", flush=True)
     time.sleep(120)
 
 if __name__ == "__main__":
     name, deaf = sys.argv[1:]
     process = multiprocessing.get_context("spawn").Process(
-        target=child, args=(deaf == "deaf",), name=name
+        target=child, args=(Argument(deaf == "deaf"),), name=name
     )
     process.start()
     print(process.pid, flush=True)

@@ -137,6 +137,10 @@ def test_torch_is_told_where_condas_compiler_is(
     program(tmp_path / "bin" / "g++")
     compiler.use()
     assert os.environ["CXX"] == ""
+    monkeypatch.delenv("PATH")
+    monkeypatch.setattr(os, "confstr", lambda _: str(tmp_path / "bin"))
+    compiler.use()
+    assert os.environ["CXX"] == str(tmp_path / "bin" / "g++")
 
 
 def test_without_openssl_torch_does_not_reuse_headers(

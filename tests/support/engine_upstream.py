@@ -71,7 +71,6 @@ NOT_RUN: Mapping[str, str] = {
     "tests/kernels/quantization/test_zen_da8w4.py": "needs zentorch",
     "tests/kernels/test_awq_int4_to_int8.py": "no weights of four bits",
     "tests/kernels/test_deepseek_v4_cpu_kernels.py": "no ops of DeepSeek-V4",
-    "tests/models/": "downloads models",
     "tests/quantization/": "downloads models",
     "tests/test_zen_cpu_platform_detection.py": "the platform comes from our plugin",
     "tests/test_zentorch_version_pin.py": "needs zentorch",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from engine_server import HOST, Program, Server, command, environ, free_port, serving
+from engine_server import HOST, Program, Server, command, free_port, serving
 from full_suite import full_only
 
 if TYPE_CHECKING:
@@ -78,18 +78,12 @@ def test_with_a_compiler_the_model_is_compiled(
     compiling: Path, model: Path, tmp_path: Path, usual: list[str]
 ) -> None:
     """The environment is not activated, so only its interpreter says where the compiler is."""
-    cache = tmp_path / "cache"
-    env = environ(
-        compiling,
-        tmp_path / "home",
-        PATH=str(compiling / "bin"),
-        TORCHINDUCTOR_CACHE_DIR=str(cache),
-    )
-    with serving(compiling, model, tmp_path / "home", *OPTIONS, env=env) as server:
+    home = tmp_path / "home"
+    with serving(compiling, model, home, *OPTIONS) as server:
         assert "No C++ compiler" not in server.log
         assert "Warming up model for the compilation" in server.log
         assert texts(server) == usual
-        assert list(cache.rglob("*.so"))
+        assert list((home / ".cache").rglob("*.so"))
 
 
 @contextlib.contextmanager

@@ -46,7 +46,9 @@ def use() -> str | None:
     found = find()
     if found and not shutil.which("openssl"):
         _compile_whole_headers()
-    if found and not os.environ.get("CXX", "").strip() and not shutil.which("g++"):
+    # Without PATH, Python finds g++ in the usual folders, but g++ does not find its own parts.
+    reachable = os.environ.get("PATH") and shutil.which("g++")
+    if found and not os.environ.get("CXX", "").strip() and not reachable:
         os.environ["CXX"] = found
         settings: Any = sys.modules.get("torch._inductor.config")
         if settings is not None:

@@ -18,20 +18,24 @@ from multiprocessing import connection
 NAME = "EngineCore"
 #: Seconds for the process to end in order.
 PATIENCE = 10.0
+_PAUSE = 0.1
 
 
 def watch() -> None:
     """Watch the parent, if this process is one of the engine's."""
-    parent = multiprocessing.parent_process()
-    if parent is None or not multiprocessing.current_process().name.startswith(NAME):
+    if not multiprocessing.current_process().name.startswith(NAME):
         return
     if any(thread.name == __name__ for thread in threading.enumerate()):
         return
-    threading.Thread(target=_end_after, args=(parent.sentinel,), name=__name__, daemon=True).start()
+    threading.Thread(target=_end_with_parent, name=__name__, daemon=True).start()
 
 
-def _end_after(sentinel: int) -> None:
-    connection.wait([sentinel])
+def _end_with_parent() -> None:
+    # The engine asks for its platform first while it unpickles its arguments. Python does not know
+    # the parent yet then.
+    while (parent := multiprocessing.parent_process()) is None:
+        time.sleep(_PAUSE)
+    connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
     os._exit(1)
