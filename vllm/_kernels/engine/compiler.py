@@ -44,11 +44,12 @@ def use() -> str | None:
     all, so they are changed, too. The engine's other processes inherit the variable.
     """
     found = find()
+    if found and not os.environ.get("PATH"):
+        # Python looks in the usual folders then. g++ does not, and would not find the linker.
+        os.environ["PATH"] = os.defpath
     if found and not shutil.which("openssl"):
         _compile_whole_headers()
-    # Without PATH, Python finds g++ in the usual folders, but g++ does not find its own parts.
-    reachable = os.environ.get("PATH") and shutil.which("g++")
-    if found and not os.environ.get("CXX", "").strip() and not reachable:
+    if found and not os.environ.get("CXX", "").strip() and not shutil.which("g++"):
         os.environ["CXX"] = found
         settings: Any = sys.modules.get("torch._inductor.config")
         if settings is not None:
