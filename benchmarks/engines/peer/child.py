@@ -173,7 +173,9 @@ def main() -> None:
     name, settings = sys.argv[1], json.loads(sys.argv[3])
     try:
         peer = Peer(name, settings)
-        facts = {**versions(), "sample": peer.start(), "preload": os.environ.get("LD_PRELOAD", "")}
+        # Paths are of this machine; the names say what it was.
+        preload = " ".join(Path(file).name for file in os.environ.get("LD_PRELOAD", "").split(":"))
+        facts = {**versions(), "sample": peer.start(), "preload": preload}
     except Exception as error:
         print(json.dumps({"failed": f"{type(error).__name__}: {error}"}), file=out, flush=True)
         raise
