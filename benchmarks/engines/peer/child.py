@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from . import usage

@@ -2,7 +2,7 @@
 """Ends the engine's process when the process that started it is gone.
 
 Upstream's workers watch their parent. The process between them and the server does not: after a
-server was killed, it would keep its memory and its processors for ever.
+server was killed, it would keep its memory and its processors.
 """
 
 from __future__ import annotations
