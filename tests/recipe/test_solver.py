@@ -83,7 +83,7 @@ def channel(root: Path, tmp_path: Path) -> str:
     ]
     others += [record("python", "3.12.1"), record("libtorch", "2.13.0", "cpu_0")]
     others += [record("pytorch", "2.13.0", "cpu_0", ["libtorch 2.13.0"])]
-    # What else the engine requires does not depend on the kernels.
+    # The engine's other requirements do not depend on the kernels.
     (engine,) = (r for (name, *_), r in records.items() if name == "vllm")
     others += [
         meeting(spec)
