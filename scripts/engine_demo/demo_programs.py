@@ -101,13 +101,15 @@ def _tell(group: int, number: int) -> None:
 
 def end(program: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     """Ask a program to end, kill what is left of its process group, and wait for it."""
-    if program.poll() is None:
-        # Only the program itself: it ends its processes in its own order.
-        program.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            program.wait(grace)
-    _tell(program.pid, signal.SIGKILL)
-    program.wait()
+    try:
+        if program.poll() is None:
+            # Only the program itself: it ends its processes in its own order.
+            program.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(grace)
+    finally:  # also when a signal arrives meanwhile
+        _tell(program.pid, signal.SIGKILL)
+        program.wait()
 
 
 @contextmanager

@@ -45,9 +45,10 @@ def require_free(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", error)
             raise DemoError(
-                f"the server cannot listen to port {port} of {HOST}: {error.strerror}; choose "
+                f"the server cannot listen to port {port} of {HOST}: {why}; choose "
                 "another port, or 0 for a free one"
             ) from error
 

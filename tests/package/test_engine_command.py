@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -151,15 +152,18 @@ import logging, sys
 from vllm._kernels.engine import failure
 failure.watch()
 failure.watch()
-log = logging.getLogger("vllm.worker")
+log = logging.getLogger("vllm.v1.worker.cpu_worker")
 log.addHandler(logging.NullHandler())
-logging.getLogger("other").addHandler(logging.NullHandler())
+for name in ("other", "vllm.entrypoints.openai"):
+    logging.getLogger(name).addHandler(logging.NullHandler())
+    logging.getLogger(name).propagate = False
 log.propagate = False
 log.error("no error is passed with it")
 try:
     raise KeyError("of another library")
 except KeyError:
     logging.getLogger("other").exception("a message")
+    logging.getLogger("vllm.entrypoints.openai").exception("of a single request")
 try:
     raise ValueError("the cause, ü")
 except ValueError:
@@ -306,6 +310,59 @@ def test_a_server_whose_engine_ends_has_not_succeeded(run: Callable[..., tuple[i
     status, said = run(engines, "serve")
     assert status == 1
     assert said == "error: the engine ended: a worker was killed\n"
+
+
+def test_an_engine_that_ends_as_asked_is_no_error(run: Callable[..., tuple[int, str]]) -> None:
+    def engines() -> None:
+        failure.note_request()
+        failure.note(LookupError("EngineCore encountered an issue. See stack trace"))
+
+    assert run(engines, "serve") == (0, "")
+    assert run(failure.note_end, "serve") == (1, "error: the engine ended: its process died\n")
+
+
+def test_the_file_of_errors_does_not_grow_without_end(run: Callable[..., tuple[int, str]]) -> None:
+    def engines() -> None:
+        for number in range(1000):
+            failure.note(ValueError(f"{number}: {'x' * 500}"))
+        failure.note_end()
+
+    status, said = run(engines, "serve")
+    assert status == 1
+    assert said.startswith("error: the engine ended: 0: xxx")
+
+
+def test_help_needs_neither_kernels_nor_a_model(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(lambda: None, "serve", "./none", "--help=all") == (0, "")
+    monkeypatch.setattr(sys, "argv", ["vllm", "bench", "-h"])
+    monkeypatch.setattr(engine, "device", lambda: None)
+    assert command.main() == 0
+
+
+def test_a_port_in_use_is_named_if_the_command_line_has_it(
+    run: Callable[..., tuple[int, str]],
+) -> None:
+    used = raising(OSError(errno.EADDRINUSE, "Address already in use"))
+    for words, said in (
+        ((), "port 8000"),
+        (("--port=81",), "port 81"),
+        (("--uds", "/x"), "/x"),
+        (("--config", "c.yaml"), "the server's port"),
+    ):
+        status, error = run(used, "serve", *words)
+        assert (status, error) == (
+            1,
+            f"error: {said} is in use by another program: choose another one\n",
+        )
+
+
+def test_closed_streams_do_not_replace_the_message(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(raising(ValueError("bad")), "serve") == (1, "error: bad\n")
 
 
 def test_errors_of_single_requests_do_not_count(run: Callable[..., tuple[int, str]]) -> None:

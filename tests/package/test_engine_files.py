@@ -115,6 +115,7 @@ def test_truncated_weights_are_named(tmp_path: Path, cut: int) -> None:
         (2).to_bytes(8, "little") + b"{x",
         (11).to_bytes(8, "little") + b'{"a": null}',
         (27).to_bytes(8, "little") + b'{"a": {"data_offsets": [0]}}',
+        (37).to_bytes(8, "little") + b'{"a": {"data_offsets": [0, "eight"]}}',
     ],
 )
 def test_other_files_are_no_weights(tmp_path: Path, content: bytes) -> None:
@@ -131,6 +132,24 @@ def test_weights_that_the_index_lists_must_be_there(tmp_path: Path) -> None:
         model_files.require(tmp_path)
     weights(tmp_path / "2.safetensors")
     model_files.require(tmp_path)
+
+
+def test_files_that_the_engine_does_not_read_are_not_checked(tmp_path: Path) -> None:
+    """With an index, only its files; of a model in Mistral's format, only that one."""
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.safetensors"}}))
+    weights(tmp_path / "1.safetensors")
+    weights(tmp_path / "left-over.safetensors", cut=3)
+    model_files.require(tmp_path)
+    (tmp_path / "1.safetensors").unlink()
+    weights(tmp_path / "consolidated.safetensors")
+    model_files.require(tmp_path)
+    model_files.require(tmp_path, "mistral")
+    with pytest.raises(ModelFilesError, match=r"lacks 1\.safetensors"):
+        model_files.require(tmp_path, "safetensors")
+    weights(tmp_path / "consolidated.safetensors", cut=1)
+    with pytest.raises(ModelFilesError, match="is truncated"):
+        model_files.require(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"weight_map": 1}'])

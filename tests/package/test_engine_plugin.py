@@ -113,8 +113,11 @@ def test_the_compiler_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     named = program(tmp_path / "bin" / "mine")
     monkeypatch.setenv("CXX", "mine -m64")
     assert compiler.find() == str(named)
-    monkeypatch.setenv("CXX", "missing")
+    monkeypatch.setenv("CXX", "missing -m64")
     assert compiler.find() is None
+    assert compiler.what_is_missing() == " (missing, which CXX names, does not exist)"
+    monkeypatch.delenv("CXX")
+    assert compiler.what_is_missing() == ""
 
 
 def test_torch_is_told_where_condas_compiler_is(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -14,14 +15,23 @@ from vllm._kernels import engine
 from vllm._kernels.engine import failure
 
 #: These commands need no kernels.
-_WITHOUT_KERNELS = ("collect-env", "--help", "-h", "--version", "-v")
+_WITHOUT_KERNELS = ("chat", "collect-env", "complete", "--version", "-v")
+#: Texts of errors that follow from another one.
+_CONSEQUENCES = ("root cause", "died unexpectedly", "died with exit code")
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _say(message: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(f"error: {message}\n")
-    sys.stderr.flush()
+    # The streams may be closed.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.flush()
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    return any(word in {"-h", "--help"} or word.startswith("--help=") for word in arguments)
 
 
 def _require_kernels(arguments: list[str]) -> None:
@@ -31,7 +41,7 @@ def _require_kernels(arguments: list[str]) -> None:
         ImportError: there are none.
         BuildInfoError: their record is damaged.
     """
-    if not arguments or arguments[0] in _WITHOUT_KERNELS:
+    if not arguments or arguments[0] in _WITHOUT_KERNELS or _asks_for_help(arguments):
         return
     found = engine.device()
     if found is None:
@@ -71,7 +81,7 @@ def _require_model(arguments: list[str]) -> None:
     Raises:
         FileNotFoundError: there is no such folder.
     """
-    model = _model(arguments)
+    model = None if _asks_for_help(arguments) else _model(arguments)
     if model and model.startswith(("/", "./", "../", "~")) and not Path(model).exists():
         raise FileNotFoundError(
             f"there is no such folder: {model}; expected the folder of a model, or the name of one "
@@ -82,10 +92,11 @@ def _require_model(arguments: list[str]) -> None:
 def _message(error: BaseException) -> str:
     """What to say about an error: its cause, if another process failed first."""
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        place = _option(sys.argv, "--uds") or f"port {_option(sys.argv, '--port') or 8000}"
+        port = _option(sys.argv, "--port") or (None if _option(sys.argv, "--config") else "8000")
+        place = _option(sys.argv, "--uds") or (f"port {port}" if port else "the server's port")
         return f"{place} is in use by another program: choose another one"
     text = failure.describe(error)
-    if "root cause" in text or type(error).__name__ == "EngineDeadError":
+    if any(mark in text for mark in _CONSEQUENCES) or type(error).__name__ == "EngineDeadError":
         return failure.first() or text
     return text
 
@@ -114,7 +125,7 @@ def _run() -> int:
         engines.main()
         # A server whose engine dies ends as if it had been asked to.
         if failure.ended():
-            _say(f"the engine ended: {failure.first()}")
+            _say(f"the engine ended: {failure.first() or 'its process died'}")
             return 1
     except KeyboardInterrupt as stopped:
         # The engine raises this for SIGTERM, with a text of its own.
@@ -139,7 +150,7 @@ def main() -> int:
 
     Returns:
         The exit status: the engine's, 1 after an error, 128 and the number of the signal if one
-        ended it before it could serve.
+        ended it before it could serve, with one API server.
     """
     failure.prepare()
     before = {number: signal.signal(number, _stop) for number in _STOPS}

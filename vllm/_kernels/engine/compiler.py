@@ -28,6 +28,12 @@ def find() -> str | None:
     return next((str(path) for path in sorted(folder.glob("*-conda-linux-gnu-g++"))), None)
 
 
+def what_is_missing() -> str:
+    """For a message: that ``CXX`` names a program that does not exist; else nothing."""
+    named = os.environ.get("CXX", "").strip()
+    return f" ({named.split()[0]}, which CXX names, does not exist)" if named else ""
+
+
 def _compile_whole_headers() -> None:
     """Let torch compile its headers each time. To reuse them, it hashes them with ``openssl``."""
     if _REUSE not in os.environ:

@@ -154,8 +154,9 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
             return
         if compiler.use() is None:
             _logger.warning_once(
-                "No C++ compiler: the model runs without torch.compile. To compile it, install "
-                "one (conda install gxx_linux-64) or set CXX."
+                "No C++ compiler%s: the model runs without torch.compile. To compile it, install "
+                "one (conda install gxx_linux-64) or set CXX.",
+                compiler.what_is_missing(),
             )
             config.mode = CompilationMode.NONE
             config.cudagraph_mode = CUDAGraphMode.NONE
@@ -175,7 +176,7 @@ class KernelsCpuPlatform(CpuPlatform):  # type: ignore[misc] # the engine is not
         if model is not None and vllm_config.load_config.load_format in _SAFETENSORS:
             folder = Path(model.model)
             if folder.is_dir():
-                model_files.require(folder)
+                model_files.require(folder, vllm_config.load_config.load_format)
 
 
 #: Formats of weights for which the engine reads safetensors files.

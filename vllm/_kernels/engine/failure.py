@@ -18,6 +18,10 @@ from typing import Any
 PLACE = "_VLLM_KERNELS_FAILURES"
 #: Longer messages, such as those with a list of all models, are cut.
 LIMIT = 1000
+#: Bytes of the file from which on further errors are not noted.
+_MOST = 1 << 16
+#: Loggers of what ends an engine. Others report errors of single requests.
+_LOGGERS = ("vllm.v1.engine", "vllm.v1.executor", "vllm.v1.worker")
 _END = "\0"
 #: Noted after the error that ended the engine.
 _FATAL = "the engine ended"
@@ -29,8 +33,10 @@ _ENDED = ("EngineDeadError", "EngineCore encountered an issue")
 
 def prepare() -> None:
     """Make the file, for this process and those that it starts from now on."""
-    number = os.memfd_create("vllm-failures")
-    os.environ[PLACE] = f"/proc/{os.getpid()}/fd/{number}"
+    os.environ.pop(PLACE, None)
+    with contextlib.suppress(OSError):  # some sandboxes permit no such files
+        number = os.memfd_create("vllm-failures")
+        os.environ[PLACE] = f"/proc/{os.getpid()}/fd/{number}"
 
 
 def describe(error: BaseException) -> str:
@@ -57,7 +63,13 @@ def _line(text: str) -> str:
 
 def note(error: BaseException) -> None:
     """Write the error of this process into the command's file, if there is one."""
-    _write(describe(error))
+    if len(_read()) < _MOST:
+        _write(describe(error))
+
+
+def note_end() -> None:
+    """Write that the engine ended without having been asked to."""
+    _write(_FATAL)
 
 
 def _write(text: str) -> None:
@@ -88,7 +100,7 @@ def first() -> str | None:
 
     The others follow from it.
     """
-    return next(iter(_errors()), None)
+    return next((text for text in _errors() if text != _FATAL), None)
 
 
 def _errors() -> list[str]:
@@ -119,12 +131,12 @@ def watch() -> None:
 
     def record(*arguments: Any, **named: Any) -> logging.LogRecord:
         made = make(*arguments, **named)
-        if made.levelno >= logging.ERROR and made.name.partition(".")[0] == "vllm":
+        if made.levelno >= logging.ERROR and made.name.startswith(_LOGGERS):
             error = made.exc_info[1] if made.exc_info else None
             if error is not None:
                 note(error)
                 if "fatal error" in str(made.msg):
-                    note(RuntimeError(_FATAL))
+                    note_end()
         return made
 
     record.notes_failures = True  # type: ignore[attr-defined] # marks the function

@@ -118,7 +118,11 @@ def register_norms(provider: str) -> None:
         variance_size: int | None = None,
     ) -> bool:
         del epsilon
-        return _supports(x, weight, variance_size) and x_residual.stride(-1) == 1
+        return (
+            _supports(x, weight, variance_size)
+            and x_residual.dtype == x.dtype
+            and x_residual.stride(-1) == 1
+        )
 
     @ops.fused_add_rms_norm.register_impl(  # type: ignore[untyped-decorator]
         provider, supports_args=supports_sum, inplace=True

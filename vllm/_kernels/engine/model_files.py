@@ -8,6 +8,7 @@ header, little-endian; the header, JSON, with the place of each tensor; the tens
 from __future__ import annotations
 
 import json
+import operator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _require_complete(path: Path) -> None:
             try:
                 header = json.loads(file.read(length))
                 ends = [
-                    entry["data_offsets"][1]
+                    operator.index(entry["data_offsets"][1])
                     for name, entry in header.items()
                     if name != "__metadata__"
                 ]
@@ -50,15 +51,28 @@ def _require_complete(path: Path) -> None:
         )
 
 
-def require(folder: Path) -> None:
-    """Check the safetensors files of a model.
+def _names(folder: Path, load_format: str) -> tuple[str, str]:
+    """The pattern of the files that the engine reads, and the name of their index."""
+    mistral = "consolidated*.safetensors"
+    if load_format == "mistral" or (load_format == "auto" and any(folder.glob(mistral))):
+        return mistral, "consolidated.safetensors.index.json"
+    return "*.safetensors", "model.safetensors.index.json"
+
+
+def require(folder: Path, load_format: str = "auto") -> None:
+    """Check the safetensors files that the engine reads of a model: with an index, those it lists.
 
     A folder without any is not checked, because models have other formats, too.
+
+    Args:
+        folder: the model's.
+        load_format: the engine's option.
 
     Raises:
         ModelFilesError: a file that the index lists is missing, or a file is incomplete.
     """
-    index = folder / "model.safetensors.index.json"
+    pattern, name = _names(folder, load_format)
+    index, read = folder / name, sorted(folder.glob(pattern))
     if index.is_file():
         try:
             listed = {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
@@ -69,5 +83,6 @@ def require(folder: Path) -> None:
             raise ModelFilesError(
                 f"{folder} lacks {', '.join(missing)}, which {index.name} lists; {_REMEDY}"
             )
-    for path in sorted(folder.glob("*.safetensors")):
+        read = sorted(folder / name for name in listed)
+    for path in read:
         _require_complete(path)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends the engine's process when the process that started it is gone.
+"""Ends the engine's processes when the process that started them is gone.
 
-Upstream's workers watch their parent. The process between them and the server does not: after a
-server was killed, it would keep its memory and its processors.
+Upstream's workers watch their parent. The processes between them and the server do not: after a
+server was killed, they would keep its memory and its processors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from multiprocessing import connection
 
 #: Upstream's names of these processes begin so.
-NAME = "EngineCore"
+NAMES = ("EngineCore", "ApiServer_", "APIServer_DPRank_", "VLLM_DP_Coordinator")
 #: Seconds for the process to end in order.
 PATIENCE = 10.0
 _PAUSE = 0.1
@@ -23,7 +23,7 @@ _PAUSE = 0.1
 
 def watch() -> None:
     """Watch the parent, if this process is one of the engine's."""
-    if not multiprocessing.current_process().name.startswith(NAME):
+    if not multiprocessing.current_process().name.startswith(NAMES):
         return
     if any(thread.name == __name__ for thread in threading.enumerate()):
         return

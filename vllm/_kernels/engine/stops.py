@@ -17,6 +17,7 @@ def use() -> None:
     """Change the engine's functions. Call it before the engine's modules are imported."""
     _keep_interrupts()
     _note_requests()
+    _note_ends()
 
 
 def _keep_interrupts() -> None:
@@ -59,6 +60,23 @@ def _note_requests() -> None:
     noted.__module__ = __name__
     async_llm.AsyncLLM.shutdown = noted
     logging.getLogger(async_llm.__name__).addFilter(_is_worth_saying)
+
+
+def _note_ends() -> None:
+    """Note that a process of the engine died, which upstream's server without an API drops."""
+    from vllm.v1.engine import utils  # noqa: PLC0415 - the engine is not there without it
+
+    monitor = utils.CoreEngineProcManager.monitor_engine_liveness
+    if monitor.__module__ == __name__:
+        return
+
+    def noted(manager: Any) -> None:
+        monitor(manager)
+        if manager.failed_proc_name is not None:
+            failure.note_end()
+
+    noted.__module__ = __name__
+    utils.CoreEngineProcManager.monitor_engine_liveness = noted
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
