@@ -87,11 +87,11 @@ void QuantizeStatic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tens
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   const Argument scale(op, "scale", scale_tensor);
-  CheckQuantized(result, input);
+  const Rows out = CheckPaddedQuantized(result, input);
   const QType type = CheckFp8(result);
   const Rows rows = input.GetLastDimensionRows();
   const ScaleGrid grid = CheckScales(scale, input, rows.count, group_shape);
-  QuantizeFp8Static(result.GetLastDimensionRows(), type, rows, grid);
+  QuantizeFp8Static(out, type, rows, grid);
 }
 
 void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_tensor) {
@@ -99,10 +99,10 @@ void QuantizeDynamic(Tensor result_tensor, Tensor input_tensor, Tensor scale_ten
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   const Argument scale(op, "scale", scale_tensor);
-  CheckQuantized(result, input);
+  const Rows out = CheckPaddedQuantized(result, input);
   const QType type = CheckFp8(result);
   CheckScalar(scale);
-  QuantizeFp8Dynamic(result.GetLastDimensionRows(), type, input.GetLastDimensionRows(),
+  QuantizeFp8Dynamic(out, type, input.GetLastDimensionRows(),
                      static_cast<float*>(scale_tensor.data_ptr()));
 }
 
@@ -112,13 +112,13 @@ void QuantizePerToken(Tensor result_tensor, Tensor input_tensor, Tensor scale_te
   const Argument result(op, "result", result_tensor);
   const Argument input(op, "input", input_tensor);
   const Argument scale(op, "scale", scale_tensor);
-  CheckQuantized(result, input);
+  const Rows out = CheckPaddedQuantized(result, input);
   const QType type = CheckFp8(result);
   const Rows rows = input.GetLastDimensionRows();
   float* scales = CheckPerToken<float>(scale, ScalarType::Float, rows.count);
   const float* bound = nullptr;
   if (bound_tensor.has_value()) bound = CheckScalar(Argument(op, "scale_ub", *bound_tensor));
-  QuantizeFp8PerToken(result.GetLastDimensionRows(), type, rows, scales, bound);
+  QuantizeFp8PerToken(out, type, rows, scales, bound);
 }
 
 }  // namespace

@@ -69,4 +69,19 @@ inline void CheckQuantized(const Argument& result, const Argument& input) {
       .CheckWritable();
 }
 
+// Like CheckQuantized(), but a result with two dimensions may have more rows than the input. Ops
+// leave them alone. Returns the rows of the result that belong to the input.
+inline Rows CheckPaddedQuantized(const Argument& result, const Argument& input) {
+  input.CheckOnDevice().CheckFloating().CheckLastDimensionContiguous();
+  const Extents shape = input.shape(), wider = result.shape();
+  const bool padded =
+      shape.size() == 2 && wider.size() == 2 && wider[0] > shape[0] && wider[1] == shape[1];
+  result.CheckOnDevice();
+  if (!padded) result.CheckShape(shape, "the shape of input, or more rows");
+  result.CheckLastDimensionContiguous().CheckWritable();
+  Rows rows = result.GetLastDimensionRows();
+  if (padded) rows.count = rows.sizes[0] = shape[0];
+  return rows;
+}
+
 }  // namespace vllm

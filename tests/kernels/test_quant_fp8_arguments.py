@@ -28,6 +28,22 @@ NAMES = [
 ]
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rows", [0, 1, 4])
+def test_more_rows_of_the_result_are_left_alone(ops: Any, name: str, rows: int) -> None:
+    """The engine pads results for products that need a number of rows."""
+    padded = torch.full((16, 6), 7.0).to(E4M3)
+    exact = torch.empty(rows, 6, dtype=E4M3)
+    arguments = {"input": torch.randn(rows, 6), "scale": torch.ones(16 if "token" in name else 1)}
+    call(ops, name, **arguments, result=exact)
+    call(ops, name, **arguments, result=padded)
+    assert torch.equal(padded[:rows].float(), exact.float())
+    assert torch.equal(padded[rows:].float(), torch.full((16 - rows, 6), 7.0))
+    for refused in (torch.empty(16, 7, dtype=E4M3), torch.empty(1, 16, 6, dtype=E4M3)):
+        with pytest.raises(RuntimeError, match="expected .*the shape of input, or more rows"):
+            call(ops, name, **arguments, result=refused)
+
+
 BAD = {
     "result of other shape": (
         {"result": torch.empty(4, 5, dtype=E4M3)},

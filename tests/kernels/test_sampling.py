@@ -196,12 +196,25 @@ def test_a_row_depends_on_nothing_else(ops: Any, dtype: torch.dtype) -> None:
         torch.set_num_threads(threads)
 
 
+def test_elements_of_a_row_need_not_be_adjacent(ops: Any, dtype: torch.dtype) -> None:
+    logits, seeds = torch.randn(4, 3000).to(dtype), seeds_for(4)
+    wanted = ops.greedy_argmax(logits), ops.fused_gumbel_argmax(logits, seeds)
+    for strided in (
+        logits.t().contiguous().t(),
+        torch.stack([logits, torch.full_like(logits, 99)], -1)[..., 0],
+        logits[:1].expand(4, -1),
+    ):
+        assert torch.equal(ops.greedy_argmax(strided), strided.argmax(-1))
+        if strided.stride(0):
+            assert torch.equal(ops.greedy_argmax(strided), wanted[0])
+            assert torch.equal(ops.fused_gumbel_argmax(strided, seeds), wanted[1])
+
+
 LOGITS, SEEDS = torch.zeros(3, 5), torch.arange(3)
 BAD = {
     "double": (LOGITS.double(), SEEDS, "logits is of dtype Double"),
     "flat": (LOGITS[0], SEEDS, r"logits has shape \[5\], expected \[rows, vocabulary\]"),
     "no token": (LOGITS[:, :0], SEEDS, r"logits has shape \[3, 0\]"),
-    "columns": (torch.zeros(5, 3).t(), SEEDS, "logits has strides"),
     "int seeds": (LOGITS, SEEDS.int(), "seeds is of dtype Int, expected Long"),
     "two seeds": (
         LOGITS,
