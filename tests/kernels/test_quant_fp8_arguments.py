@@ -40,7 +40,7 @@ def test_more_rows_of_the_result_are_left_alone(ops: Any, name: str, rows: int) 
     assert torch.equal(padded[:rows].float(), exact.float())
     assert torch.equal(padded[rows:].float(), torch.full((16 - rows, 6), 7.0))
     for refused in (torch.empty(16, 7, dtype=E4M3), torch.empty(1, 16, 6, dtype=E4M3)):
-        with pytest.raises(RuntimeError, match="expected .*the shape of input, or more rows"):
+        with pytest.raises(RuntimeError, match=r"expected .*the shape of input, or more rows"):
             call(ops, name, **arguments, result=refused)
 
 
