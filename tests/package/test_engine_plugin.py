@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vllm._kernels import build_info, engine, loader, pins
-from vllm._kernels.engine import compiler, flash_attention, gpu, kernels
+from vllm._kernels.engine import compiler, flash_attention, gpu, kernels, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,6 +145,22 @@ def test_torch_is_told_where_condas_compiler_is(
     compiler.use()
     assert os.environ["CXX"] == ""
     assert os.environ["PATH"] == os.defpath
+
+
+def test_paths_of_sockets_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import tempfile
+
+    monkeypatch.delenv(sockets.FOLDER, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", "/" + 69 * "t")
+    sockets.shorten()
+    assert sockets.FOLDER not in os.environ
+    monkeypatch.setattr(tempfile, "tempdir", "/" + 70 * "t")
+    sockets.shorten()
+    assert os.environ[sockets.FOLDER] == "/tmp"
+    monkeypatch.setenv(sockets.FOLDER, str(tmp_path))
+    sockets.shorten()
+    assert os.environ[sockets.FOLDER] == str(tmp_path)
 
 
 def test_without_openssl_torch_does_not_reuse_headers(

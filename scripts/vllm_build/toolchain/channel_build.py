@@ -129,6 +129,15 @@ class _Builder:
         channel_views.refresh(self.whole)
         return record, made
 
+    def fetch_first(self, builds: Sequence[toolchain_builds.Build]) -> None:
+        """Fetch what the first recipe of ``builds`` needs.
+
+        Without a Debian mirror, this fails before the wheels of all others are downloaded.
+        """
+        recipe = next((build for build in builds if build.wheel is None), None)
+        if recipe is not None:
+            self._fetch(files_of(recipe, self.lock))
+
     def fetch_wheels(self, builds: Sequence[toolchain_builds.Build]) -> None:
         """Fetch the wheels of the table for ``builds`` together: a call of pip for each is slow."""
         files = [f for build in builds if build.wheel for f in files_of(build, self.lock)]
@@ -272,6 +281,7 @@ def ensure(
             (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
         view = channel_views.refresh(builder.whole)
         missing = {build.id: build for build in chosen if builder.record(build) is None}
+        builder.fetch_first(list(missing.values()))
         builder.fetch_wheels(list(missing.values()))
         first, rest = build_order.split(chosen)
         # From the other end, so that both processes meet in the middle.

@@ -137,7 +137,8 @@ def test_a_killed_build_is_taken_up_again(
         time.sleep(1)
         log = developer.run(*BUILD_EXT, cwd=clone, VLLM_DISABLE_CCACHE="1")
     assert log.status == 0, log.log[-3000:]
-    assert 0 < len(log.units) < 10, "complete units are not recompiled"
+    every = (folder / "build.ninja").read_text(encoding="utf-8").count(": CXX_COMPILER")
+    assert 0 < len(log.units) < every, "complete units are not recompiled"
     assert (folder / "_C.abi3.so").is_file()
 
 

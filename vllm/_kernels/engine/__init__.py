@@ -9,7 +9,7 @@ package serves every device. The modules with the platforms import the engine; t
 from __future__ import annotations
 
 from vllm._kernels import build_info
-from vllm._kernels.engine import failure, orphans
+from vllm._kernels.engine import failure, orphans, sockets
 
 #: Device of the kernels -> the platform that the engine imports.
 PLATFORMS = {
@@ -44,5 +44,6 @@ def platform() -> str | None:
     # Every process of the engine asks for its platform.
     failure.watch()
     orphans.watch()
+    sockets.shorten()
     found = device()
     return PLATFORMS.get(found) if found else None
