@@ -129,15 +129,6 @@ class _Builder:
         channel_views.refresh(self.whole)
         return record, made
 
-    def fetch_first(self, builds: Sequence[toolchain_builds.Build]) -> None:
-        """Fetch what the first recipe of ``builds`` needs.
-
-        Without a Debian mirror, this fails before the wheels of all others are downloaded.
-        """
-        recipe = next((build for build in builds if build.wheel is None), None)
-        if recipe is not None:
-            self._fetch(files_of(recipe, self.lock))
-
     def fetch_wheels(self, builds: Sequence[toolchain_builds.Build]) -> None:
         """Fetch the wheels of the table for ``builds`` together: a call of pip for each is slow."""
         files = [f for build in builds if build.wheel for f in files_of(build, self.lock)]
@@ -281,16 +272,22 @@ def ensure(
             (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
         view = channel_views.refresh(builder.whole)
         missing = {build.id: build for build in chosen if builder.record(build) is None}
-        builder.fetch_first(list(missing.values()))
-        builder.fetch_wheels(list(missing.values()))
         first, rest = build_order.split(chosen)
+        # Without a Debian mirror, the first recipe fails before all wheels are downloaded.
+        ahead = next((build for build in (*first, *rest) if build.id in missing), None)
+        recipe = ahead if ahead is not None and ahead.wheel is None else None
+        made_ahead = recipe is not None and builder.provide(recipe)[1]
+        builder.fetch_wheels(list(missing.values()))
         # From the other end, so that both processes meet in the middle.
         second = [build.id for build in reversed(rest) if build.id in missing and not build.needs]
         outcomes = {}
         with second_builder.running(root, second, inherited, console) as made_there:
             for build in (*first, *rest):
                 record, made = builder.provide(build)
-                outcomes[build.id] = _outcome(record, made=made or build.id in made_there())
+                outcomes[build.id] = _outcome(
+                    record,
+                    made=made or (made_ahead and build is recipe) or build.id in made_there(),
+                )
     return ChannelReport(
         view, combined(builder.digests), tuple(outcomes[build.id] for build in chosen)
     )
