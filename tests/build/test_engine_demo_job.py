@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,7 +141,11 @@ def test_ctrl_c_ends_the_server_and_is_no_failure(
         try:
             assert process.stdout is not None
             assert [process.stdout.readline() for _ in range(2)] == ["--serve 8123\n", "ready\n"]
-            assert len(marked(mark)) == 2, "this process and sleep"
+            # The shell goes on before sleep has been executed.
+            deadline = time.monotonic() + 60
+            while len(marked(mark)) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
             process.send_signal(number)
             _, errors = process.communicate(timeout=60)
         finally:
