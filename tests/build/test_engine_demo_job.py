@@ -146,6 +146,7 @@ def test_ctrl_c_ends_the_server_and_is_no_failure(
             while len(marked(mark)) < 2:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
+            assert len(marked(mark)) == 2, "this process and sleep"
             process.send_signal(number)
             _, errors = process.communicate(timeout=60)
         finally:

@@ -72,7 +72,7 @@ def require(folder: Path, load_format: str = "auto") -> None:
         ModelFilesError: a file that the index lists is missing, or a file is incomplete.
     """
     pattern, name = _names(folder, load_format)
-    index, read = folder / name, sorted(folder.glob(pattern))
+    index = folder / name
     if index.is_file():
         try:
             listed = {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
@@ -83,6 +83,8 @@ def require(folder: Path, load_format: str = "auto") -> None:
             raise ModelFilesError(
                 f"{folder} lacks {', '.join(missing)}, which {index.name} lists; {_REMEDY}"
             )
-        read = sorted(folder / name for name in listed)
-    for path in read:
+        read = [folder / name for name in listed]
+    else:
+        read = list(folder.glob(pattern))
+    for path in sorted(read):
         _require_complete(path)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def use() -> None:
-    """Change the engine's functions. Call it before the engine's modules are imported."""
+    """Change the engine's functions. Call it once, before the engine's modules are imported."""
     _keep_interrupts()
     _note_requests()
     _note_ends()
@@ -28,8 +28,6 @@ def _keep_interrupts() -> None:
     from vllm.utils import network_utils  # noqa: PLC0415 - the engine is not there without it
 
     upstream = network_utils.zmq_socket_ctx
-    if upstream.__module__ == __name__:
-        return
 
     @contextlib.contextmanager
     def zmq_socket_ctx(*arguments: Any, **options: Any) -> Iterator[Any]:
@@ -50,14 +48,11 @@ def _note_requests() -> None:
     from vllm.v1.engine import async_llm  # noqa: PLC0415 - the engine is not there without it
 
     shutdown = async_llm.AsyncLLM.shutdown
-    if shutdown.__module__ == __name__:
-        return
 
     def noted(client: Any, *arguments: Any, **options: Any) -> Any:
         failure.note_request()
         return shutdown(client, *arguments, **options)
 
-    noted.__module__ = __name__
     async_llm.AsyncLLM.shutdown = noted
     logging.getLogger(async_llm.__name__).addFilter(_is_worth_saying)
 
@@ -67,15 +62,12 @@ def _note_ends() -> None:
     from vllm.v1.engine import utils  # noqa: PLC0415 - the engine is not there without it
 
     monitor = utils.CoreEngineProcManager.monitor_engine_liveness
-    if monitor.__module__ == __name__:
-        return
 
     def noted(manager: Any) -> None:
         monitor(manager)
         if manager.failed_proc_name is not None:
             failure.note_end()
 
-    noted.__module__ = __name__
     utils.CoreEngineProcManager.monitor_engine_liveness = noted
 
 
