@@ -43,23 +43,33 @@ def package() -> Path:
 
 
 @pytest.fixture
-def copy(tmp_path: Path, package: Path) -> Path:
-    """A folder with a copy of our modules, without libraries and records.
+def copy_modules(root: Path, package: Path) -> Callable[[Path, str], None]:
+    """Copy our modules, without libraries and records, to a folder ``vllm``, with this version.
 
-    It is like a separate installation with the thin face: its modules come from the tree, because
-    an installed package may have the engine in their places. ``vllm._kernels`` is the package's.
+    The result is a package with the thin face: its modules come from the tree, because an installed
+    package may have the engine in their places. ``vllm._kernels`` is the package's.
     """
-    site, thin = tmp_path / "site", Path(__file__).resolve().parents[2] / "vllm"
-    sources = {path.relative_to(thin): path for path in thin.rglob("*.py")}
-    ours = {path.relative_to(package): path for path in (package / "_kernels").rglob("*.py")}
-    for name, source in sorted({**sources, **ours}.items()):
-        if name.name == "_version.py":
-            continue
-        target = site / "vllm" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
-    (site / "vllm" / "_version.py").write_text('__version__ = "1.2.3+test"\n')
-    return site
+
+    def run(folder: Path, version: str) -> None:
+        thin = root / "vllm"
+        sources = {path.relative_to(thin): path for path in thin.rglob("*.py")}
+        ours = {path.relative_to(package): path for path in (package / "_kernels").rglob("*.py")}
+        for name, source in sorted({**sources, **ours}.items()):
+            if name.name == "_version.py":
+                continue
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+        (folder / "_version.py").write_text(f"__version__ = {version!r}\n")
+
+    return run
+
+
+@pytest.fixture
+def copy(tmp_path: Path, copy_modules: Callable[[Path, str], None]) -> Path:
+    """A folder with a copy of our modules, like a separate installation."""
+    copy_modules(tmp_path / "site" / "vllm", "1.2.3+test")
+    return tmp_path / "site"
 
 
 @pytest.fixture(scope="session")

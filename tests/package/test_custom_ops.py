@@ -6,6 +6,7 @@ tests/kernels tests the accuracy of the kernels.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import runpy
 from functools import cache
@@ -90,6 +91,13 @@ def test_documented(name: str) -> None:
     assert all(
         f"    {argument}: " in text for argument in inspect.signature(getattr(ops, name)).parameters
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fakes_of_the_engine() -> None:
+    """With the engine, its module of ops registers the fakes that ``fakes.ENGINES`` lists."""
+    if importlib.util.find_spec("vllm.engine") is not None:
+        importlib.import_module("vllm._custom_ops")
 
 
 @pytest.fixture

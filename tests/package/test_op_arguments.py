@@ -54,6 +54,8 @@ ACCEPTED: dict[tuple[str | None, str], tuple[str, ...]] = {
     ("moe_align_block_size", "scatter_idx"): ("rank",),
     # One column more.
     ("create_onednn_mm_handler", "b"): ("longer",),
+    # The rows may have several dimensions.
+    ("onednn_mm", "c"): ("rank",),
     # One element per row or column, in any shape.
     **{
         (op, argument): ("rank", "flat")

@@ -124,15 +124,11 @@ START = "import sys; sys.prefix = sys.argv.pop(1); sys.path.insert(0, sys.argv.p
 
 @pytest.fixture
 def installed(
-    tmp_path: Path, package: Path, write_record: Callable[..., Path]
+    tmp_path: Path, copy_modules: Callable[[Path, str], None], write_record: Callable[..., Path]
 ) -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Run a program in an environment whose kernels are not those that its vllm requires."""
     prefix, there = prefix_with(tmp_path / "env")
-    for source in sorted(package.rglob("*.py")):
-        target = there / source.relative_to(package)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
-    (there / "_version.py").write_text('__version__ = "0.1.0"\n')
+    copy_modules(there, "0.1.0")
     write_record(there, kernel_digest="f" * 64)
     (there / "_C.abi3.so").write_bytes(b"no library")
 
