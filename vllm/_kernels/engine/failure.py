@@ -63,8 +63,7 @@ def _line(text: str) -> str:
 
 def note(error: BaseException) -> None:
     """Write the error of this process into the command's file, if there is one."""
-    if len(_read()) < _MOST:
-        _write(describe(error))
+    _write(describe(error), most=_MOST)
 
 
 def note_end() -> None:
@@ -72,12 +71,14 @@ def note_end() -> None:
     _write(_FATAL)
 
 
-def _write(text: str) -> None:
+def _write(text: str, most: int | None = None) -> None:
+    """Append the text, unless the file has ``most`` bytes already."""
     place = os.environ.get(PLACE)
     if place is None:
         return
     with contextlib.suppress(OSError), open(place, "ab") as file:  # noqa: PTH123 - no file to make
-        file.write((text + _END).encode(errors="replace"))
+        if most is None or file.tell() < most:
+            file.write((text + _END).encode(errors="replace"))
 
 
 def note_request() -> None:
