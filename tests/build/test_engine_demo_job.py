@@ -183,8 +183,8 @@ def test_the_command_demonstrates_or_serves_after_the_packages_are_there(
     calls: list[Any] = []
     result = {"seconds": {}, "units": [], "packages": [], "install": "INSTALL", "serve": "SERVE"}
 
-    def package(_: object, __: object, *, demonstrate: bool) -> dict[str, Any]:
-        calls.append(demonstrate)
+    def package(_: object, __: object, *, install: bool, demonstrate: bool) -> dict[str, Any]:
+        calls.append((install, demonstrate))
         return result
 
     monkeypatch.setattr(package_job, "package", package)
@@ -194,7 +194,15 @@ def test_the_command_demonstrates_or_serves_after_the_packages_are_there(
     assert capfd.readouterr().out == "INSTALL\nSERVE\n"
     assert cli.main([*words, "--serve", "8123"]) == 0
     assert capfd.readouterr().out == "INSTALL\n"
-    assert calls == [True, False, 8123]
+    assert cli.main([*words, "--build-only"]) == 0
+    assert capfd.readouterr().out == "INSTALL\n"
+    assert calls == [(True, True), (True, False), 8123, (False, True)]
+
+
+def test_what_is_only_built_is_not_served(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["package", "cpu", "--build-only", "--serve", "8000"])
+    assert "not allowed with argument --build-only" in capfd.readouterr().err
 
 
 def test_make_serves(root: Path) -> None:

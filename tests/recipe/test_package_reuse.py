@@ -33,9 +33,11 @@ def append_code(source: Path, code: str) -> None:
 
 
 def test_second_run_reuses_everything(built: Done, output: Path) -> None:
-    again = build(ROOT, output)
+    again = build(ROOT, output, "--build-only")
     assert again.result["reused"] is True
     assert again.result["packages"] == built.result["packages"]
+    assert again.result["prefix"] is None
+    assert not {"install in a clean prefix", "run"} & set(again.result["seconds"])
     assert "its inputs have not changed" in again.log
 
 
@@ -50,7 +52,7 @@ def test_an_edit_of_the_python_package_or_its_recipe_builds_that_package_alone(
     channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
     with (tree / edited_file).open("a", encoding="utf-8") as stream:
         stream.write("# edited\n")
-    edited = build(tree, output)
+    edited = build(tree, output, "--build-only")
     assert edited.result["reused_packages"] == [Path(built.kernels).name]
     assert "setup.py build_ext" not in edited.log
     assert len(list(output.glob("linux-64/*.conda"))) == 1
@@ -68,6 +70,7 @@ def test_packages_are_taken_from_another_channel(built: Done, output: Path, tmp_
         str(tmp_path / "output"),
         "--reuse",
         str(output),
+        "--build-only",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout)
@@ -102,7 +105,7 @@ def test_one_edited_file_compiles_one_unit_and_changes_the_digest(
     source = tree / "csrc" / "activation" / "activation_cpu.cc"
     marker = abs(hash(tmp_path)) % 10**9
     append_code(source, f"[[maybe_unused]] constexpr int kEdited = {marker};")
-    edited = build(tree, tmp_path / "output")
+    edited = build(tree, tmp_path / "output", "--build-only")
     assert edited.result["reused"] is False
     assert Path(edited.kernels).name != Path(built.kernels).name
     assert misses(edited.log) == 1, edited.log[-4000:]

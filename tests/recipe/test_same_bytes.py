@@ -42,7 +42,11 @@ class Place:
     umask: int
 
     def build(self) -> tuple[dict[str, str], str]:
-        """Run ``vllm-build package cpu``; returns the sha256 of all packages, and the log."""
+        """Run ``vllm-build package cpu``, which installs nothing.
+
+        Returns:
+            The sha256 of all packages, and the log.
+        """
         kept = {
             key: value
             for key in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")
@@ -66,6 +70,7 @@ class Place:
             "package",
             "cpu",
             "--json",
+            "--build-only",
             "--output",
             str(self.output),
         ]

@@ -6,18 +6,17 @@ A test module imports the fixtures; their names there have no suffix ``_fixture`
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vllm_build.util import paths
+from vllm_build.util import locks, paths
 
 ROOT = paths.source_root()
 #: ``make package`` writes here too, and the tests reuse its packages.
@@ -64,15 +63,10 @@ def environ(tree: Path) -> dict[str, str]:
     }
 
 
-def build(tree: Path, output: Path) -> Done:
-    done = vllm_build(tree, "package", "cpu", "--json", "--output", str(output))
+def build(tree: Path, output: Path, *options: str) -> Done:
+    done = vllm_build(tree, "package", "cpu", "--json", "--output", str(output), *options)
     assert done.returncode == 0, done.stderr[-6000:]
     return Done(json.loads(done.stdout), done.stderr)
-
-
-@functools.cache
-def _built() -> Done:
-    return build(ROOT, OUTPUT)
 
 
 @pytest.fixture(scope="session", name="output")
@@ -81,6 +75,13 @@ def output_fixture() -> Path:
 
 
 @pytest.fixture(scope="session", name="built")
-def built_fixture() -> Done:
-    """The packages of this tree, built once for all modules."""
-    return _built()
+def built_fixture(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """The packages of this tree, built once for all modules and all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built"
+    folder.mkdir(exist_ok=True)
+    kept = folder / "done.json"
+    with locks.waiting(folder / "lock"):
+        if not kept.exists():
+            kept.write_text(json.dumps(asdict(build(ROOT, OUTPUT))), encoding="utf-8")
+    return Done(**json.loads(kept.read_text(encoding="utf-8")))

@@ -9,7 +9,8 @@ from xdist.scheduler import LoadScopeScheduling
 #: any other file are a group. (pytest-xdist 3.8's own groups do not work with pytest 9.2.)
 SHARING = {
     "tests/build/pip/": "pip",
-    "tests/recipe/engine/": "packages",
+    "tests/recipe/engine/test_demonstration.py": "packages",  # it serves from the packages' output
+    "tests/recipe/engine/": "engine",
     "tests/recipe/test_built_packages.py": "packages",
     "tests/recipe/test_engine_wheels.py": "packages",
     "tests/recipe/test_package_failures.py": "packages",

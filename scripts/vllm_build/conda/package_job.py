@@ -265,16 +265,19 @@ def fetch_sources(request: Request, console: Console) -> None:
         third_party_fetch.fetch(known[name], console, request.settings.inherited)
 
 
-def package(request: Request, console: Console, *, demonstrate: bool = True) -> dict[str, Any]:
+def package(
+    request: Request, console: Console, *, install: bool = True, demonstrate: bool = True
+) -> dict[str, Any]:
     """Build or reuse, install and run the packages of one variant.
 
     Args:
         request: the caller's choices.
         console: gets the progress.
-        demonstrate: generate and serve with a small model.
+        install: install the packages into the variant's prefix, and run them there.
+        demonstrate: then generate and serve with a small model.
 
     Returns:
-        The facts for ``--json``.
+        The facts for ``--json``; ``prefix`` and ``engine`` are None without an installation.
 
     Raises:
         NothingToDoError: the variant compiles nothing; nothing was downloaded.
@@ -283,10 +286,12 @@ def package(request: Request, console: Console, *, demonstrate: bool = True) -> 
     """
     # Packages must stay in the channel from the solver's answer to the last installation.
     with channel_views.reading(request.channel_urls, console.info):
-        return _package(request, console, demonstrate=demonstrate)
+        return _package(request, console, install=install, demonstrate=demonstrate)
 
 
-def _package(request: Request, console: Console, *, demonstrate: bool) -> dict[str, Any]:
+def _package(
+    request: Request, console: Console, *, install: bool, demonstrate: bool
+) -> dict[str, Any]:
     prefixes.check(request.prefix)
     claim_output(request.output)
     with console.step("plan"):
@@ -323,10 +328,13 @@ def _package(request: Request, console: Console, *, demonstrate: bool) -> dict[s
             with console.step("build and test packages"):
                 build(request, kept, console)
         packages = _record(request, outputs)
-        with console.step("install in a clean prefix"):
-            how = _install(request, outputs)
-            console.info(f"    {how} {request.prefix}")
-        engine = engine_demo.run(request, console, fresh=how != "reused", demonstrate=demonstrate)
+        engine = None
+        if install:
+            with console.step("install in a clean prefix"):
+                how = _install(request, outputs)
+                console.info(f"    {how} {request.prefix}")
+            fresh = how != "reused"
+            engine = engine_demo.run(request, console, fresh=fresh, demonstrate=demonstrate)
     return {
         "variant": request.variant.name,
         "channel": request.channel,
@@ -337,7 +345,7 @@ def _package(request: Request, console: Console, *, demonstrate: bool) -> dict[s
             {"path": str(request.output / name), "sha256": value}
             for name, value in packages.items()
         ],
-        "prefix": str(request.prefix),
+        "prefix": str(request.prefix) if install else None,
         "engine": engine,
         "install": install_line(request),
         "serve": engine_demo.SERVE_LINE,

@@ -33,7 +33,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="conda channels (paths or URLs) whose packages are used instead of a build if they "
         "are exactly those of this tree; default: $REUSE",
     )
-    parser.add_argument(
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument(
+        "--build-only",
+        action="store_true",
+        help="build the packages and run their own tests, and neither install nor run them here",
+    )
+    end.add_argument(
         "--serve",
         type=_port,
         metavar="PORT",
@@ -73,7 +79,9 @@ def run(arguments: Namespace, console: Console) -> int:
     ):
         console.warn(sentence)
     wanted = request(arguments, arguments.variant, console)
-    result = package_job.package(wanted, console, demonstrate=serve is None)
+    result = package_job.package(
+        wanted, console, install=not arguments.build_only, demonstrate=serve is None
+    )
     console.table(
         "stages",
         ["stage", "seconds"],
@@ -105,7 +113,7 @@ def run(arguments: Namespace, console: Console) -> int:
         console.output(result["install"])
     if serve is not None:
         engine_demo.serve(wanted, serve, console)
-    elif not console.json_mode:
+    elif not console.json_mode and not arguments.build_only:
         console.info("serve a model (a folder, or a name on the Hugging Face Hub) with:")
         console.output(result["serve"])
     return 0
