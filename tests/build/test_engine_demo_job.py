@@ -200,8 +200,8 @@ def test_the_command_demonstrates_or_serves_after_the_packages_are_there(
 
 
 def test_what_is_only_built_is_not_served(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["package", "cpu", "--build-only", "--serve", "8000"])
+    words = ["package", "cpu", "--build-only", "--serve", "8000"]
+    assert cli.main(words) == ConfigurationError.exit_code
     assert "not allowed with argument --build-only" in capfd.readouterr().err
 
 
