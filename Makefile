@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Each target calls vllm-build, pytest or a program of the tree. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help package serve-demo test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate emulate-gfx gpu gpu-tests gpu-sanitize bench-engine bench-kernels bench-gpu bench-reuse
+.PHONY: help package serve-demo test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate emulate-gfx gpu gpu-tests gpu-sanitize bench-engine bench-kernels bench-check bench-gpu bench-reuse
 
 # In an empty environment (env -i, cron) PATH is unset. Shells then use a default; make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -121,6 +121,9 @@ bench-reuse: $(DEV)  ## measure bytes, requests and seconds of reusing the kerne
 
 bench-kernels: $(DEV)  ## compare the CPU kernels in output/ with the official wheel and torch; ARGS="--quick --only rms_norm"
 	$(BIN)/python benchmarks/bench_kernels.py $(ARGS)
+
+bench-check: $(DEV)  ## name the CPU kernels that are slower than in the baseline of this CPU; ARGS="--quick"
+	$(BIN)/python benchmarks/bench_kernels.py --check --peers official eager $(ARGS)
 
 bench-engine: $(DEV)  ## compare whole engines on the CPU: the packages in output/, the official wheel and transformers; ARGS="--quick"
 	$(BIN)/python benchmarks/bench_engine.py $(ARGS)

@@ -28,10 +28,21 @@ _LIBRARIES = (
     ("_C_AVX512.abi3.so", {"avx512f"}),
     ("_C_AVX2.abi3.so", set[str]()),
 )
+#: Instruction sets of ``VLLM_CPU_ISA``, and the library that uses the same.
+ISAS = {
+    "avx2": "_C_AVX2.abi3.so",
+    "avx3": "_C_AVX512.abi3.so",
+    "avx3_zen4": "_C.abi3.so",
+    "amx": "_C.abi3.so",
+}
 
 
-def library(console: Console) -> Path:
-    """The library for this CPU; downloaded and unpacked if it is not in the cache.
+def library(console: Console, isa: str | None = None) -> Path:
+    """A library of the wheel; downloaded and unpacked if it is not in the cache.
+
+    Args:
+        console: gets the progress.
+        isa: a key of ``ISAS``; None: the best that this CPU runs.
 
     Raises:
         VllmBuildError: it does not support this machine, or cannot be downloaded.
@@ -42,7 +53,8 @@ def library(console: Console) -> Path:
             f"{platform.machine()}"
         )
     flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    name = next(name for name, needed in _LIBRARIES if flags >= needed)
+    best = next(name for name, needed in _LIBRARIES if flags >= needed)
+    name = ISAS[isa] if isa else best
     folder = paths.cache_root() / "benchmarks" / f"{NAME}-{VERSION}"
     target = folder / name
     if target.is_file():

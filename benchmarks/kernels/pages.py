@@ -12,22 +12,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def marks(program: str) -> tuple[str, str]:
-    """The lines before and after what ``benchmarks/<program>.py --docs`` writes."""
-    name = program.replace("_", "-")
-    return (
-        f"<!-- {name}: written by benchmarks/{program}.py --docs -->\n",
-        f"<!-- end of {name} -->\n",
-    )
+def marks(program: str, options: str = "") -> tuple[str, str]:
+    """The lines before and after what ``benchmarks/<program>.py <options> --docs`` writes."""
+    name = " ".join([program.replace("_", "-"), *options.split()])
+    words = " ".join([f"benchmarks/{program}.py", *options.split(), "--docs"])
+    return f"<!-- {name}: written by {words} -->\n", f"<!-- end of {name} -->\n"
 
 
-def replace(page: Path, program: str, paragraphs: list[str]) -> None:
-    """Put ``paragraphs`` between the program's marks.
+def replace(page: Path, program: str, paragraphs: list[str], options: str = "") -> None:
+    """Put ``paragraphs`` between the marks of a program, run with ``options``.
 
     Raises:
         PackageTestError: the page has no marks.
     """
-    begin, end = marks(program)
+    begin, end = marks(program, options)
     text = page.read_text(encoding="utf-8")
     if begin not in text or end not in text.partition(begin)[2]:
         raise PackageTestError(f"{page} has no marks for the table", expected=begin.strip())

@@ -51,13 +51,26 @@ class Result:
         """The median of a peer's rounds in nanoseconds."""
         return statistics.median(self.times[peer]) if self.times.get(peer) else None
 
-    def ratio(self, peer: str) -> float | None:
-        """A peer's time divided by ours: the median over the rounds.
+    def _ratios(self, peer: str) -> list[float]:
+        """A peer's time divided by ours, for each round. In it, both ran one after the other."""
+        pairs = zip(self.times.get(peer, ()), self.times.get("ours", ()), strict=False)
+        return [theirs / ours for theirs, ours in pairs]
 
-        In each round, both ran one after the other.
+    def ratio(self, peer: str) -> float | None:
+        """A peer's time divided by ours: the median over the rounds."""
+        ratios = self._ratios(peer)
+        return statistics.median(ratios) if ratios else None
+
+    def scatter(self, peer: str) -> float | None:
+        """Half of the width of the middle half of the rounds' ratios, relative to their median.
+
+        None with fewer than two rounds, or if the peer has no times.
         """
-        pairs = list(zip(self.times.get(peer, ()), self.times.get("ours", ()), strict=False))
-        return statistics.median(theirs / ours for theirs, ours in pairs) if pairs else None
+        ratios = self._ratios(peer)
+        if peer == "ours" or len(ratios) < 2:  # noqa: PLR2004 - quantiles need two
+            return None
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        return (high - low) / 2 / middle
 
     def limit(self, limits: Limits | GpuLimits) -> tuple[float, float, str] | None:
         """Our rate in 1e9 per second, its share of the machine's limit, and the unit.

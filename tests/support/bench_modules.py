@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 FOLDER = paths.source_root() / "benchmarks"
 NAMES = (
+    "baseline",
     "cases",
     "gpu_cases",
     "gpu_machine",
     "machine",
     "official_gpu",
+    "pages",
     "peers",
     "plot",
+    "quiet",
     "remote_wheel",
     "report",
     "session",
