@@ -13,9 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-#: The engine reads these when it is imported: no downloads, no reports, a small cache, and as many
-#: threads as the caller allows.
+#: The engine reads these when it is imported: no downloads, no reports, a small cache, as many
+#: threads as the caller allows, and one process, which imports everything once.
 SETTINGS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -56,6 +56,19 @@ def members(package: Path, part: str) -> dict[str, tuple[tarfile.TarInfo, bytes]
         }
 
 
+def test_the_number_of_processors_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, found = make(tmp_path, ["a"]), set()
+    plain = made.read_bytes()
+    for count in (1, 2, 5):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: set(range(count)))
+        made.write_bytes(plain)
+        normalise.normalise(made)
+        found.add(hashlib.sha256(made.read_bytes()).hexdigest())
+    assert len(found) == 1
+
+
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 #: The time stamp of packages, in seconds: 1980-01-01, the first date that a zip archive can hold.
 EARLIEST = 315_532_800
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-#: The compression level of rattler-build's `conda:19`. The level affects the bytes; the number of
-#: threads does not.
-LEVEL = 19
+#: The compression level, as in conda-forge: level 19 takes twice as long for 2 % fewer bytes. It
+#: affects the bytes.
+LEVEL = 16
 #: Replaces the path of the host prefix, which rattler-build pads to a fixed length. The length must
 #: not change, because installers replace the path inside binaries.
 PLACEHOLDER = "/opt/vllm-build/host_env" + "_placehold" * 30
@@ -152,7 +152,10 @@ def _compressed(
             _rewrite(old, new, replaced, prefixes)
         size = plain.tell()
         plain.seek(0)
-        zstandard.ZstdCompressor(level=level, threads=0, write_content_size=True).copy_stream(
+        # Any number of threads gives the same bytes. Without threads (0), they would be others,
+        # because the data is then not divided.
+        threads = len(os.sched_getaffinity(0))
+        zstandard.ZstdCompressor(level=level, threads=threads, write_content_size=True).copy_stream(
             plain, target, size=size
         )
     target.seek(0)

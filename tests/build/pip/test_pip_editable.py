@@ -142,9 +142,10 @@ def test_a_killed_build_is_taken_up_again(
     assert (folder / "_C.abi3.so").is_file()
 
 
+@full_only
 @pytest.mark.parametrize(
     "number",
-    [*(pytest.param(n, marks=full_only) for n in (signal.SIGKILL, signal.SIGHUP)), signal.SIGTERM],
+    [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM],
 )
 def test_a_pip_that_is_killed_ends_its_build(
     developer: Developer, clone: Path, number: signal.Signals
@@ -193,6 +194,7 @@ def test_two_builds_at_once(developer: Developer, clone: Path) -> None:
     assert other.status == 0, other.log[-3000:]
 
 
+@full_only
 def test_a_build_within_4_gib(developer: Developer, clone: Path) -> None:
     """Each process is limited to 4 GiB of address space. The build chooses the number of jobs."""
     limit = 4 << 30
@@ -209,7 +211,13 @@ def test_a_build_within_4_gib(developer: Developer, clone: Path) -> None:
     assert "memory" in done.stderr.partition("jobs: ")[2].splitlines()[0]
 
 
-@pytest.mark.parametrize("mebibytes", [1, 2], ids=["while it configures", "while it compiles"])
+@pytest.mark.parametrize(
+    "mebibytes",
+    [
+        pytest.param(1, id="while it configures"),
+        pytest.param(2, id="while it compiles", marks=full_only),
+    ],
+)
 def test_a_disk_that_is_full(developer: Developer, clone: Path, mebibytes: int) -> None:
     """The build folder is on a small disk: torch's headers fill one size, objects the other."""
     disk = clone / "disk"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
+@full_only
 def test_isolated_builds_hit_the_compiler_cache(
     newcomer: Developer, clone: Path, tmp_path: Path, version: str
 ) -> None:
