@@ -126,7 +126,8 @@ def test_install(seen: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: 
     assert cli.main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "vllm"
     asked = (tmp_path / "prefix", ["vllm", "pytest"], [(tmp_path / "o").as_uri(), "conda-forge"])
-    assert seen[0] == ("create", asked, {"force": False, "update": False, "keep": [tmp_path / "o"]})
+    options = {"force": False, "update": False, "keep": [tmp_path / "o"], "compiled": True}
+    assert seen[0] == ("create", asked, options)
     assert cli.main([*command, "--force"]) == 0
     assert seen[-1][2]["force"] is True
     assert cli.main([*command, "--update"]) == 0

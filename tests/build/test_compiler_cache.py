@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_build.conda import package_job
+from vllm_build.conda import package_build
 from vllm_build.native import cmake, compiler_cache
 from vllm_build.settings.build_settings import Settings
 from vllm_build.util.console import Console
@@ -127,14 +127,14 @@ def test_packages_are_compiled_without_a_cache_that_cannot_be_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "cache"))
-    assert package_job._ccache(Settings(), Console()) == str(tmp_path / "cache")
+    assert package_build._ccache(Settings(), Console()) == str(tmp_path / "cache")
     assert not capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "file" / "cache"))
-    assert package_job._ccache(Settings(), Console()) == ""
+    assert package_build._ccache(Settings(), Console()) == ""
     said = capsys.readouterr().err
     assert "compiling without a compiler cache" in said
     assert "VLLM_DISABLE_CCACHE=1" in said
     monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("VLLM_DISABLE_CCACHE", "1")
-    assert package_job._ccache(Settings.from_environ(os.environ), Console()) == ""
+    assert package_build._ccache(Settings.from_environ(os.environ), Console()) == ""

@@ -79,7 +79,7 @@ ALLOWED = {
         1,
         "a package with our digest in its name but other bytes, in the claimed, locked output",
     ),
-    "conda.package_job:build": (1, "a file of ours in .state of the output folder"),
+    "conda.package_build:build": (1, "a file of ours in .state of the output folder"),
     "conda.package_job:_install": (1, "a file of ours in .state of the output folder"),
     "conda.environments.prefix_site:Site.commit": (
         2,

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from vllm_build.conda import (
     engine_demo,
     needed_builds,
+    package_build,
     package_channel,
     package_request,
     reused_packages,
 )
 from vllm_build.conda.environments import conda_environment, intact, prefixes
-from vllm_build.digests import digest_rules, tree_digests
+from vllm_build.digests import tree_digests
 from vllm_build.engine import engine_source
-from vllm_build.native import compiler_cache, unit_times
+from vllm_build.native import unit_times
 from vllm_build.native.build_configuration import ABI3
-from vllm_build.packing import channel_index, finish, recipe_builder
+from vllm_build.packing import channel_index
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.stores import trust
 from vllm_build.sources import cutlass, third_party
 from vllm_build.toolchain import channel_build, channel_views, third_party_fetch
-from vllm_build.util import locks, paths, removal
-from vllm_build.util.errors import BuildError
+from vllm_build.util import locks, removal
 from vllm_build.util.files import holds, read_text, sha256_of, write_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from vllm_build.conda.package_request import Request
     from vllm_build.conda.recipe_outputs import Output
-    from vllm_build.settings.build_settings import Settings
     from vllm_build.util.console import Console
 
 
@@ -109,12 +108,6 @@ def take(
     return (*present, *taken)
 
 
-def _work(request: Request) -> tuple[Path, Path]:
-    """The variant's work folder, and the channel next to it for packages that exist already."""
-    work = request.output / ".work" / request.variant.name
-    return work, work.with_name(f"{work.name}-reused")
-
-
 def claim_output(output: Path) -> None:
     """Claim the folder for packages, because packages and environments in it get replaced.
 
@@ -132,81 +125,6 @@ def claim_output(output: Path) -> None:
         "env-*",
     )
     removal.claim(output, "the output folder (--output)", names, (".state",))
-
-
-def _ccache(settings: Settings, console: Console) -> str:
-    """The folder of the compiler cache; empty if the cache is disabled or not writable.
-
-    The build script compiles without a cache if the folder is empty.
-    """
-    if settings.disable_ccache:
-        return ""
-    folder = paths.ccache_dir()
-    why = compiler_cache.why_not_writable(folder)
-    if why is None:
-        return str(folder)
-    console.warn(
-        f"compiling without a compiler cache: {why}; set CCACHE_DIR to another folder, or "
-        "VLLM_DISABLE_CCACHE=1"
-    )
-    return ""
-
-
-def build(request: Request, kept: tuple[Path, ...], console: Console) -> list[Path]:
-    """Run rattler-build in a work folder and publish the packages that pass their tests.
-
-    Nothing appears in the output before that.
-
-    Args:
-        request: the caller's choices.
-        kept: existing packages. They are not rebuilt, and tests of other packages install them.
-        console: gets the log.
-
-    Raises:
-        BuildError: a build step or a package test failed; the work folder with the logs is kept.
-    """
-    work, reused = _work(request)
-    removal.remove_tree(work, below=request.output)
-    removal.remove_tree(reused, below=request.output)
-    channel_index.publish(kept, reused)
-    request.unit_times.unlink(missing_ok=True)
-    # The values that were read and checked, all quoted. The user's file may contain other keys and
-    # have another encoding.
-    described = request.state.with_name(f"{request.variant.name}-variant.yaml")
-    write_text(
-        described,
-        json.dumps({key: [value] for key, value in request.variant.values.items()}, indent=2)
-        + "\n",
-    )
-    built = recipe_builder.build(
-        request.root / digest_rules.RECIPES,
-        variant_files=[described],
-        variants={key: [value] for key, value in package_request.stamps(request).items()},
-        channels=[reused.as_uri(), package_channel.url(request.channel, request.root)],
-        output_dir=work,
-        env={
-            "CCACHE_DIR": _ccache(request.settings, console),
-            "MAX_JOBS": str(request.settings.jobs[0] or ""),
-            "VLLM_BUILD_CACHE": str(paths.cache_root()),
-            "VLLM_UNIT_TIMES": str(request.unit_times),
-            **({"CONDA_OVERRIDE_CUDA": request.driver} if request.driver else {}),
-        },
-        inherited=request.settings.inherited,
-        # Normalising compresses the packages again, so speed matters here and size does not.
-        package_format="conda:1",
-        no_include_recipe=True,
-        skip_existing="all",
-        console=console,
-    )
-    if not built:
-        raise BuildError(
-            "rattler-build ended without a package", expected="the packages of recipe/"
-        )
-    finish.finish(built, work, request.root)
-    published = channel_index.publish(built, request.output)
-    for folder in (work, reused):
-        removal.remove_tree(folder, below=request.output)
-    return published
 
 
 def _install(request: Request, outputs: tuple[Output, ...]) -> str:
@@ -326,7 +244,7 @@ def _package(
         if len(kept) < len(outputs):
             fetch_sources(request, console)
             with console.step("build and test packages"):
-                build(request, kept, console)
+                package_build.build(request, kept, console)
         packages = _record(request, outputs)
         engine = None
         if install:

@@ -62,6 +62,7 @@ def run(arguments: Namespace, console: Console) -> int:
             force=arguments.force,
             update=arguments.update,
             keep=[output],
+            compiled=True,
         )
     if console.json_mode:
         console.json(records)

@@ -7,7 +7,14 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
-from vllm_build.conda.environments import edits, install_limits, intact, prefix_site, prefixes
+from vllm_build.conda.environments import (
+    byte_code,
+    edits,
+    install_limits,
+    intact,
+    prefix_site,
+    prefixes,
+)
 from vllm_build.toolchain import channel_views
 from vllm_build.util import failures
 from vllm_build.util.errors import (
@@ -36,6 +43,7 @@ def create(
     update: bool = False,
     keep: Sequence[Path] = (),
     driver: str | None = None,
+    compiled: bool = False,
 ) -> list[dict[str, str]]:
     """Solve ``specs`` and install them into the prefix ``given``.
 
@@ -52,6 +60,8 @@ def create(
         keep: folders that the prefix must neither be nor contain.
         driver: the release of CUDA to solve for, from ``solver.assumed_driver``. None: the
             machine's, or that of ``CONDA_OVERRIDE_CUDA``.
+        compiled: compile the Python modules of noarch packages, for users who cannot write to the
+            prefix.
 
     Returns:
         Name, version, build and channel of every package.
@@ -87,6 +97,8 @@ def create(
             )
         if done.returncode:
             raise _failure(done.returncode, done.stderr.strip(), specs, prefix)
+        if compiled:
+            byte_code.compile_modules(site.new, prefix, intact.records(site.new))
         if updated:
             intact.mark_again(site.new, prefix)
         else:
