@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import engine_tokens
 import pytest
 from engine_server import HOST, Program, Server, command, environ
 from full_suite import full_only
@@ -147,6 +148,16 @@ def test_no_memory_for_the_cache(prefix: Path, model: Path, tmp_path: Path) -> N
     said = fails(prefix, tmp_path / "home", *arguments, VLLM_CPU_KVCACHE_SPACE="1000000")
     assert "1000000.0 GiB" in said
     assert "VLLM_CPU_KVCACHE_SPACE" in said
+
+
+@pytest.mark.skipif(
+    engine_tokens.has_float8_cache(),
+    reason="this CPU has a float8 cache, which test_engine_tokens.py tests",
+)
+def test_a_float8_cache_without_avx_512(prefix: Path, model: Path, tmp_path: Path) -> None:
+    arguments = ("serve", str(model), "--kv-cache-dtype", "fp8_e4m3")
+    said = fails(prefix, tmp_path / "home", *arguments)
+    assert "--kv-cache-dtype fp8_e4m3 is not supported by the CPU attention backend" in said
 
 
 @full_only

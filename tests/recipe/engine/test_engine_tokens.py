@@ -135,6 +135,10 @@ def test_log_probabilities_are_as_near_as_those_of_transformers(
         assert found["regret"] <= 2 * MOST * found["other_max"], found
 
 
+@pytest.mark.skipif(
+    not engine_tokens.has_float8_cache(),
+    reason="upstream refuses a float8 cache on this CPU, which test_engine_failures.py tests",
+)
 @pytest.mark.parametrize("name", FLOAT8)
 def test_a_float8_cache_is_the_rounding_of_keys_and_values(
     compared: Callable[[str], Compared], name: str
