@@ -128,15 +128,12 @@ def near(name: str, *, slow: bool = True) -> tuple[str, ...]:
 
 def every(name: str, *, slow: bool = True) -> dict[str, Mapping[str, Any]]:
     """All runs of an architecture; without ``slow``, those of ``make test``."""
+    float8 = has_float8_cache() and not engine_models.MODELS[name].latent
     return {
         **EQUAL,
         **(SLOW if slow else {}),
         **{run: NEAR[run] for run in near(name, slow=slow)},
         "exact": EXACT,
         "control": control(name),
-        **(
-            {}
-            if engine_models.MODELS[name].latent or not has_float8_cache()
-            else {"float8": FLOAT8}
-        ),
+        **({"float8": FLOAT8} if float8 else {}),
     }
