@@ -105,6 +105,13 @@ def library(package: Path) -> Path:
     )
 
 
+@pytest.fixture
+def copy_with_library(copy: Path, library: Path) -> Path:
+    """As ``copy``, with the library of the package under test."""
+    (copy / "vllm" / library.name).symlink_to(library)
+    return copy
+
+
 def record(component: str = "vllm-kernels", **changes: Any) -> dict[str, Any]:
     """A record in the form that the build writes."""
     return {

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import logging
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
+import pytest
 from engine_runs import no_traces_fixture, raising, run_fixture  # noqa: F401 -- fixtures
 
 from vllm._kernels.engine import failure
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
-
-    import pytest
+    from pathlib import Path
 
 
 CHILD = """
@@ -47,28 +46,45 @@ except RuntimeError:
 """
 
 
+@pytest.fixture
+def child(
+    copy: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[[str], None]:
+    """Run a program that finds our modules without the engine's, which take long to import."""
+
+    def run_child(program: str) -> None:
+        done = python(copy, program)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    return run_child
+
+
 def test_the_cause_comes_from_the_process_that_failed_first(
-    run: Callable[..., tuple[int, str]],
+    run: Callable[..., tuple[int, str]], child: Callable[[str], None]
 ) -> None:
     def engines() -> None:
-        subprocess.run([sys.executable, "-c", CHILD], check=True)
+        child(CHILD)
         raise RuntimeError("Initialization failed. See root cause above.")
 
     assert run(engines, "serve") == (1, "error: the cause, ü\n")
 
 
-def test_a_server_whose_engine_ended_is_an_error(run: Callable[..., tuple[int, str]]) -> None:
+def test_a_server_whose_engine_ended_is_an_error(
+    run: Callable[..., tuple[int, str]], child: Callable[[str], None]
+) -> None:
     program = CHILD.replace("another process failed", "EngineCore encountered a fatal error.")
 
     def engines() -> None:
-        subprocess.run([sys.executable, "-c", program], check=True)
+        child(program)
 
     assert run(engines, "serve") == (1, "error: the engine ended: the cause, ü\n")
 
 
-def test_a_process_that_recovers_is_no_error(run: Callable[..., tuple[int, str]]) -> None:
+def test_a_process_that_recovers_is_no_error(
+    run: Callable[..., tuple[int, str]], child: Callable[[str], None]
+) -> None:
     def engines() -> None:
-        subprocess.run([sys.executable, "-c", CHILD], check=True)
+        child(CHILD)
 
     assert run(engines, "serve") == (0, "")
 
@@ -78,9 +94,11 @@ def test_without_a_cause_the_error_itself_is_said(run: Callable[..., tuple[int, 
     assert run(raising(RuntimeError(text)), "serve") == (1, f"error: {text}\n")
 
 
-def test_another_error_is_not_replaced(run: Callable[..., tuple[int, str]]) -> None:
+def test_another_error_is_not_replaced(
+    run: Callable[..., tuple[int, str]], child: Callable[[str], None]
+) -> None:
     def engines() -> None:
-        subprocess.run([sys.executable, "-c", CHILD], check=True)
+        child(CHILD)
         raise ValueError("a bad value")
 
     assert run(engines, "serve") == (1, "error: a bad value\n")

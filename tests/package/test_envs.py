@@ -92,19 +92,17 @@ def test_cpu_isa(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cpu_isas_are_those_of_the_library(
-    library: Path,
-    package: Path,
+    copy_with_library: Path,
     python: Callable[..., subprocess.CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert library.is_file()
     code = "from vllm._kernels import loader; print(loader.namespace('_C').cpu_isa())"
     monkeypatch.setenv("VLLM_CPU_ISA", "no such thing")
-    message = python(package.parent, code).stderr
+    message = python(copy_with_library, code).stderr
     known = message.split("expected one of ")[1].splitlines()[0].split(", ")
     assert tuple(reversed(known)) == envs.CPU_ISAS[platform.machine()]
     monkeypatch.setenv("VLLM_CPU_ISA", known[-1])
-    assert python(package.parent, code).stdout == known[-1] + "\n"
+    assert python(copy_with_library, code).stdout == known[-1] + "\n"
 
 
 def test_unknown_attribute() -> None:
