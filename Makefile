@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Each target calls vllm-build, pytest or a program of the tree. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help package serve-demo test test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate emulate-gfx gpu gpu-tests gpu-sanitize bench-engine bench-kernels bench-check bench-gpu bench-reuse
+.PHONY: help package serve-demo test coverage test-fast test-full toolchain toolchain-update fetch render stamp doctor lint format bench-build docs docs-links clean sanitize emulate emulate-gfx gpu gpu-tests gpu-sanitize bench-engine bench-kernels bench-check bench-gpu bench-reuse
 
 # In an empty environment (env -i, cron) PATH is unset. Shells then use a default; make does not.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -55,7 +55,11 @@ package: $(VENV)  ## build, test, install and run the conda packages of VARIANT 
 serve-demo: $(VENV)  ## build what is missing, and serve a small model of random weights on PORT (8000) of 127.0.0.1 until Ctrl-C
 	$(BIN)/vllm-build package $(call quoted,$(VARIANT)) --serve $(call quoted,$(PORT))
 
-test: $(DEV)  ## run all tests, with a real build of the CPU packages, and measure the coverage of the build library
+test: $(DEV)  ## run all tests, with a real build of the CPU packages
+	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(CLEAN) $(BIN)/python -m pytest -m slow $(TWO)
+
+coverage: $(DEV)  ## run all tests and measure the branch coverage of the build library, which doubles the time of the quick ones
 	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL) --cov --cov-report= --cov-fail-under=0
 	$(CLEAN) $(BIN)/python -m pytest -m slow $(TWO) --cov --cov-append
 

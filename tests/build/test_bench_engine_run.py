@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import process_ends
 import pytest
 from bench_modules import engine_modules  # noqa: F401 - a fixture
 
@@ -63,15 +64,6 @@ def run(engines: Any, options: Any, folder: Path, **chosen: Any) -> Any:
     return record, log.read_text().splitlines()
 
 
-def lives(pid: int) -> bool:
-    """Whether a process runs; an ended one may wait for the machine's first process to read it."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
-    return text.rpartition(")")[2].split()[0] != "Z"
-
-
 def test_engines_take_turns_and_end(engines: Any, scripted: Any, tmp_path: Path) -> None:
     record, log = run(engines, scripted, tmp_path, batches=[1, 8], prompts=[16])
     words = [line.split() for line in log]
@@ -84,7 +76,7 @@ def test_engines_take_turns_and_end(engines: Any, scripted: Any, tmp_path: Path)
     ]
     for line in words:
         if line[1] == "starts":
-            assert not lives(int(line[2]))
+            assert process_ends.ends(int(line[2]), 30)
     assert [len(found.samples["official"]) for found in record.results.values()] == [2, 2, 2]
     assert record.about["peers"]["ours"] == {"torch": "2"}
 

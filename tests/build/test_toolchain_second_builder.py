@@ -149,6 +149,7 @@ def test_what_the_second_process_said_is_shown_if_only_it_failed(
     limits(monkeypatch, 2, 8)
     monkeypatch.setattr(second_builder, "LEAST", 1)
     with second_builder.running(tmp_path / "no-tree", ["two"], os.environ, console) as made:
-        assert made() == set()
+        assert made == set()
+    assert made == set()
     assert "has no */sources.toml" in screen.getvalue()
     assert tree.root.is_dir()

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import process_ends
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Starts a process with a name, prints its number, and waits.
 PARENT = """
@@ -50,20 +53,6 @@ if __name__ == "__main__":
 """
 
 
-def gone(number: int, seconds: float) -> bool:
-    """Whether a process ends in time; it may stay as a zombie where nothing waits for orphans."""
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        try:
-            state = Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2]
-        except FileNotFoundError:
-            return True
-        if state.split()[0] == "Z":
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.mark.parametrize(
     ("name", "deaf", "ends"),
     [
@@ -86,8 +75,8 @@ def test_the_engine_ends_with_its_parent(
         try:
             assert parent.stdout.readline() == "ready\n"
             parent.kill()
-            assert gone(number, 60 if ends else 1) is ends
+            assert process_ends.ends(number, 60 if ends else 1) is ends
         finally:
             parent.kill()
-            if not gone(number, 0.1):
+            if not process_ends.ends(number, 0.1):
                 os.kill(number, signal.SIGKILL)

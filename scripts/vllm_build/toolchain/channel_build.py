@@ -271,25 +271,28 @@ def ensure(
         for subdir in channel_index.SUBDIRS:
             (channel_views.pool() / subdir).mkdir(parents=True, exist_ok=True)
         view = channel_views.refresh(builder.whole)
-        missing = {build.id: build for build in chosen if builder.record(build) is None}
         first, rest = build_order.split(chosen)
+        order = (*first, *rest)
+        missing = {build.id: build for build in order if builder.record(build) is None}
+        made = set[str]()
         # Without a Debian mirror, the first recipe fails before all wheels are downloaded.
-        ahead = next((build for build in (*first, *rest) if build.id in missing), None)
-        recipe = ahead if ahead is not None and ahead.wheel is None else None
-        made_ahead = recipe is not None and builder.provide(recipe)[1]
+        ahead = next(iter(missing.values()), None)
+        if ahead is not None and ahead.wheel is None and builder.provide(ahead)[1]:
+            made.add(ahead.id)
         builder.fetch_wheels(list(missing.values()))
         # From the other end, so that both processes meet in the middle.
         second = [build.id for build in reversed(rest) if build.id in missing and not build.needs]
-        outcomes = {}
+        records = {}
         with second_builder.running(root, second, inherited, console) as made_there:
-            for build in (*first, *rest):
-                record, made = builder.provide(build)
-                outcomes[build.id] = _outcome(
-                    record,
-                    made=made or (made_ahead and build is recipe) or build.id in made_there(),
-                )
+            for build in order:
+                records[build.id], made_here = builder.provide(build)
+                if made_here:
+                    made.add(build.id)
+        made |= made_there
     return ChannelReport(
-        view, combined(builder.digests), tuple(outcomes[build.id] for build in chosen)
+        view,
+        combined(builder.digests),
+        tuple(_outcome(records[build.id], made=build.id in made) for build in chosen),
     )
 
 

@@ -17,7 +17,7 @@ from vllm_build.native import machine_limits
 from vllm_build.util.processes import children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vllm_build.util.console import Console
 
@@ -37,7 +37,7 @@ def is_worthwhile(wheels: int) -> bool:
 @contextmanager
 def running(
     root: Path, ids: Sequence[str], inherited: Mapping[str, str], console: Console
-) -> Iterator[Callable[[], set[str]]]:
+) -> Iterator[set[str]]:
     """Make builds in a second process while the block runs; an exception ends it.
 
     Args:
@@ -47,10 +47,11 @@ def running(
         console: gets the number of builds.
 
     Yields:
-        A function that returns the builds that the process has made so far.
+        A set that contains, after the block, the builds that the process has made.
     """
+    there = set[str]()
     if not is_worthwhile(len(ids)):
-        yield set
+        yield there
         return
     console.info(f"    a second process helps with {len(ids)} wheels")
     with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +60,7 @@ def running(
         command = children.module("vllm_build.toolchain.second_child", str(root), str(made), *ids)
         with said.open("wb") as log:
             with children.Child(command, env=inherited, stdout=log, stderr=log) as child:
-                yield lambda: set(made.read_text(encoding="utf-8").split())
+                yield there
+            there.update(made.read_text(encoding="utf-8").split())
             if child.returncode:
                 console.detail(said.read_text(encoding="utf-8", errors="replace"))

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from vllm_build.conda.environments import install_limits
-from vllm_build.util import failures
+from vllm_build.util import failures, redaction
 from vllm_build.util.errors import PackageTestError
 from vllm_build.util.processes import children
 
@@ -58,5 +58,6 @@ def compile_modules(folder: Path, prefix: Path, records: Mapping[str, dict[str, 
         raise install_limits.exhausted(what, line)
     if done.returncode not in _DONE:
         raise PackageTestError(
-            f"{what} failed (exit status {done.returncode})\n{done.stdout.rstrip()[-2000:]}"
+            f"{what} failed (exit status {done.returncode})\n"
+            f"{redaction.excerpt(done.stdout.rstrip(), 2000, end=True)}"
         )
