@@ -181,7 +181,7 @@ def _check(where: str, key: str, value: str) -> None:
     if key == "accelerator":
         _check_choice(where, value, DEVICES, _ALIASES)
     elif key == "flash_attention_set":
-        _check_choice(where, value, SETS, {})
+        _check_choice(where, value, SETS["VLLM_FA_SET"], {})
     elif key == "target_platform":
         _check_choice(where, value, (PLATFORM,), {})
     elif key in _ARCH_LISTS:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vllm_build.kernels.kernel_records import Kernel
 
 #: Version of the layout of plan.json; CMake refuses any other.
-FORMAT = 3
+FORMAT = 4
 #: States of a kernel: it is built, or the reason why it is left out.
 BUILT, WRONG_DEVICE, OLD_TOOLKIT, NO_ARCH, NO_SOURCE, NOT_CHOSEN = (
     "built",
@@ -46,6 +46,7 @@ class PlannedKernel:
         options: compiler options for these architectures; they apply to GPU code only.
         third_party: the locked project that provides more sources; empty if none does.
         third_party_sources: relative to that project's folder.
+        generators: programs of that project that write some of these sources.
     """
 
     name: str
@@ -57,6 +58,7 @@ class PlannedKernel:
     options: tuple[str, ...] = ()
     third_party: str = ""
     third_party_sources: tuple[str, ...] = ()
+    generators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class PlannedExtension:
         kernels: at least one.
         optional: whether all its kernels are optional, so that a build may omit it.
         torch: whether it is compiled and linked with libtorch and may register ops.
+        standard: the C++ standard of its units.
+        definitions: macros that all its units get.
     """
 
     name: str
@@ -78,6 +82,8 @@ class PlannedExtension:
     kernels: tuple[PlannedKernel, ...]
     optional: bool = False
     torch: bool = True
+    standard: int = 17
+    definitions: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -267,6 +273,8 @@ class Plan:
                     "folder": extension.folder,
                     "component": extension.component,
                     "torch": extension.torch,
+                    "standard": extension.standard,
+                    "definitions": extension.definitions,
                     "sources": extension.sources,
                     "kernels": [
                         {
@@ -279,6 +287,7 @@ class Plan:
                             "memory": kernel.memory,
                             "archs": kernel.archs,
                             "options": kernel.options,
+                            "generators": kernel.generators,
                         }
                         for kernel in extension.kernels
                     ],

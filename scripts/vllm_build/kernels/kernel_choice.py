@@ -30,18 +30,33 @@ class Choice:
     """The part of the table that a build wants.
 
     Attributes:
-        flash_attention_set: the set of FlashAttention kernels to build, one of
-            ``kernel_records.SETS``; None means no kernel that belongs to a set.
+        flash_attention_set: the set of FlashAttention kernels to build, a value of ``VLLM_FA_SET``;
+            None means no kernel that belongs to a set.
         components: outputs to build; empty means all.
+        provider: whose kernels to build where there are two of a kind, a value of ``VLLM_KERNELS``.
+        kernel_set: the set of the engine's kernels to build, a value of ``VLLM_KERNEL_SET``.
     """
 
     flash_attention_set: str | None = None
     components: tuple[str, ...] = ()
+    provider: str = "own"
+    kernel_set: str = "full"
 
     @classmethod
     def of(cls, settings: Settings) -> Choice:
         """The choice that the environment makes."""
-        return cls(settings.flash_attention_set, settings.components)
+        return cls(
+            settings.flash_attention_set,
+            settings.components,
+            settings.kernels or cls.provider,
+            settings.kernel_set or cls.kernel_set,
+        )
+
+    def set_of(self, variable: str) -> str | None:
+        """The chosen value of a variable of ``kernel_records.SETS``."""
+        return {"VLLM_FA_SET": self.flash_attention_set, "VLLM_KERNEL_SET": self.kernel_set}[
+            variable
+        ]
 
 
 EVERYTHING = Choice()
@@ -123,12 +138,20 @@ def decide(
             NOT_CHOSEN,
             f"belongs to {extension.component}; VLLM_COMPONENTS is {' '.join(choice.components)}",
         )
-    chosen = choice.flash_attention_set
+    provider = kernel.provider.get(device, choice.provider)
+    if provider != choice.provider:
+        return Decision(
+            kernel,
+            NOT_CHOSEN,
+            f"built with VLLM_KERNELS={provider}, which is {choice.provider}",
+        )
+    variable = extension.set_variable
+    chosen = choice.set_of(variable)
     if kernel.sets and chosen not in kernel.sets:
         return Decision(
             kernel,
             NOT_CHOSEN,
-            f"built with VLLM_FA_SET={' or '.join(kernel.sets)}, which is {chosen or 'not set'}",
+            f"built with {variable}={' or '.join(kernel.sets)}, which is {chosen or 'not set'}",
         )
     if kernel.missing:
         return Decision(

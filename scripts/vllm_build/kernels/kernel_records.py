@@ -24,10 +24,23 @@ GPU_DEVICES = tuple(gpu_targets.TOOLKITS)
 #: CUDA unit 0.2 to 0.4 GiB (nvcc 13.0); the class allows about twice that for larger units.
 #: heavy: FlashAttention 2 for one architecture takes 2.9 to 3.7 GiB, FlashAttention 3 4.3 to
 #: 5.5 GiB.
-MEMORY_CLASSES: Mapping[str, int] = {"ordinary": 3 << 29, "heavy": 6 << 30}
-#: Values of VLLM_FA_SET. Some kernels take hours to compile, so a build chooses a set of them: the
-#: smallest that makes the libraries work, one for development, or all.
-SETS = ("check", "dev", "full")
+#: huge: the engine's products of CUTLASS for one architecture take up to 11.6 GiB.
+MEMORY_CLASSES: Mapping[str, int] = {"ordinary": 3 << 29, "heavy": 6 << 30, "huge": 12 << 30}
+#: Variable that chooses a set of kernels -> its values. Some kernels take hours to compile, so a
+#: build chooses a set of them: the smallest that makes the libraries work, one for development or
+#: for serving common models, or all.
+SETS: Mapping[str, tuple[str, ...]] = {
+    "VLLM_FA_SET": ("check", "dev", "full"),
+    "VLLM_KERNEL_SET": ("check", "core", "full"),
+}
+#: Values of VLLM_KERNELS: whose kernels a build for CUDA has, this project's or the engine's.
+PROVIDERS = ("own", "engine")
+#: Programs of the engine's sources that write units: name in the table -> their output folder.
+GENERATORS: Mapping[str, str] = {
+    "machete": "csrc/quantization/machete/generated",
+    "marlin": "csrc/quantization/marlin",
+    "marlin-moe": "csrc/moe/marlin_moe_wna16",
+}
 #: Suffix of GPU code. The same source is compiled as CUDA or as HIP, depending on the device.
 DEVICE_CODE = ".cu"
 
@@ -48,6 +61,8 @@ class Extension:
         min_toolkit: GPU device -> oldest toolkit that builds it.
         torch: whether it is compiled and linked with libtorch and may register ops. Without torch
             it is an ordinary Python module.
+        set_variable: the variable of ``SETS`` that chooses its kernels.
+        standard: the C++ standard of its units.
     """
 
     name: str
@@ -57,6 +72,8 @@ class Extension:
     needs_arch: Mapping[str, str] = field(default_factory=dict)
     min_toolkit: Mapping[str, Version] = field(default_factory=dict)
     torch: bool = True
+    set_variable: str = "VLLM_FA_SET"
+    standard: int = 17
 
 
 @dataclass(frozen=True)
@@ -79,9 +96,15 @@ class Kernel:
         third_party: the locked project that provides more sources; empty if all are in the tree.
         third_party_sources: relative to that project's folder. The folder need not exist until
             something is compiled.
-        sets: values of ``VLLM_FA_SET`` that include the kernel; empty if it is in every build.
-        set_definitions: value of ``VLLM_FA_SET`` -> macros that are defined in addition to
+        sets: values of the extension's ``set_variable`` that include the kernel; empty if it is in
+            every build.
+        set_definitions: value of that variable -> macros that are defined in addition to
             ``definitions``.
+        provider: GPU device -> the value of ``VLLM_KERNELS`` that includes the kernel; a device
+            that is absent always includes it.
+        library_definitions: macros that all units of the extension get if the kernel is built.
+        options: further options of the GPU compiler, for its GPU code only.
+        generators: the programs that write some of the third-party sources.
     """
 
     name: str
@@ -99,6 +122,10 @@ class Kernel:
     third_party_sources: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     set_definitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    provider: Mapping[str, str] = field(default_factory=dict)
+    library_definitions: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    generators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

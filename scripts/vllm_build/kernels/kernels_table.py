@@ -9,17 +9,17 @@ extension). Every mistake in it is a ConfigurationError that names the file and 
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from packaging.version import Version
-
 from vllm_build.architectures import gpu_targets
+from vllm_build.kernels import record_fields
 from vllm_build.kernels.kernel_records import (
     DEVICE_CODE,
+    GENERATORS,
     GPU_DEVICES,
     KERNEL_DEVICES,
     MEMORY_CLASSES,
+    PROVIDERS,
     SETS,
     Extension,
     Kernel,
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 TABLE = "csrc/kernels.toml"
 
 _EXTENSION_NAME = re.compile(r"vllm(\.[A-Za-z_][A-Za-z0-9_]*)+")
-_RECORD_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _DEFINITION = re.compile(r"[A-Z][A-Za-z0-9_]*(=[A-Za-z0-9_]+)?")
-_LIST = re.compile(r"\S+( \S+)*")
-_VERSION = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?")
+_OPTION = re.compile(r"--?[a-z][a-z0-9_-]*(=[a-z0-9]+)?")
+#: The C++ standards that the compilers of all variants know.
+_STANDARDS = (17, 20)
 _NEED = re.compile(r"(>=)?(\S+)")
 
 
@@ -57,88 +57,16 @@ def records(document: Document, written: Written, kind: str) -> list[WrittenReco
     return [WrittenRecord(document, kind, index, written) for index in range(len(value))]
 
 
-def _by_device(
-    record: Record, key: str, devices: tuple[str, ...], pattern: re.Pattern[str]
-) -> dict[str, str]:
-    """GPU device -> text of a key, which must match ``pattern``; empty if the key is absent."""
-    found = record.texts_by(key, pattern)
-    for device in found:
-        if device not in devices:
-            record.fail(
-                key,
-                f"{device!r} in {key!r} is not a GPU device of this record",
-                f"GPU devices of this record: {', '.join(devices) or 'it has none'}",
-            )
-    return found
-
-
-def _check_path(record: Record, source: str, what: str, expected: str) -> None:
-    if source.startswith("/") or ".." in source.split("/"):
-        record.fail(source, f"source {source!r} leaves {what}", expected)
-    if PurePosixPath(source).as_posix() != source:
-        record.fail(
-            source,
-            f"source {source!r} is not in its shortest form",
-            PurePosixPath(source).as_posix(),
-        )
-
-
-def _third_party(record: Record) -> tuple[str, tuple[str, ...]]:
-    """The third-party project of a record and its sources, which may not exist yet."""
-    name = record.text("third_party", _RECORD_NAME, default="none")
-    sources = record.texts("third_party_sources", required=False)
-    if record.has("third_party") != bool(sources):
-        record.fail(
-            "third_party" if record.has("third_party") else "third_party_sources",
-            "a third-party project without sources, or sources without a project",
-            'third_party = "<name in third_party/lock.toml>" and third_party_sources = ["…"], or '
-            "neither",
-        )
-    for source in sources:
-        _check_path(record, source, f"the folder of {name}", "a path below it")
-    return (name, sources) if sources else ("", ())
-
-
-def _sources(
-    record: Record, root: Path, *, optional: bool = False
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The record's sources relative to the source root, and the missing ones if it is optional."""
-    folder = root / TABLE.rsplit("/", 1)[0]
-    found, missing = [], []
-    for source in record.texts("sources"):
-        _check_path(record, source, "the folder of the table", f"a path below {folder}")
-        path = (folder / source).relative_to(root).as_posix()
-        found.append(path)
-        if not (folder / source).is_file():
-            if not optional:
-                record.fail(source, f"source {source!r} does not exist", f"a file below {folder}")
-            missing.append(path)
-    return tuple(found), tuple(missing)
-
-
-def _toolkits(record: Record, devices: tuple[str, ...]) -> dict[str, Version]:
-    found = {
-        device: Version(text)
-        for device, text in _by_device(record, "min_toolkit", devices, _VERSION).items()
-    }
-    for device, version in found.items():
-        if version <= gpu_targets.FLOORS[device]:
-            floor = f"{gpu_targets.TOOLKITS[device]} {gpu_targets.FLOORS[device]}"
-            record.fail(
-                "min_toolkit",
-                f"{device} {version} has no effect: every build has at least that",
-                f"a release above {floor}, or no entry",
-            )
-    return found
-
-
 def _extension(record: Record, root: Path) -> Extension:
-    record.allow("name", "component", "sources", "devices", "needs_arch", "min_toolkit", "torch")
+    record.allow(
+        *("name", "component", "sources", "devices", "needs_arch", "min_toolkit", "torch"),
+        *("set_variable", "standard"),
+    )
     devices = (
         record.texts("devices", choices=KERNEL_DEVICES) if record.has("devices") else KERNEL_DEVICES
     )
     gpus = tuple(device for device in devices if device in GPU_DEVICES)
-    needs = _by_device(record, "needs_arch", gpus, _NEED)
+    needs = record_fields.by_device(record, "needs_arch", gpus, _NEED)
     for device, need in needs.items():
         at_least, arch = need.startswith(">="), need.removeprefix(">=")
         if gpu_targets.parse(device, arch, record.at("needs_arch")) != (arch,) or (
@@ -149,7 +77,7 @@ def _extension(record: Record, root: Path) -> Extension:
                 f"needs_arch = {need!r} is not valid",
                 'an architecture such as "9.0a", or ">=8.0"',
             )
-    sources = _sources(record, root)[0]
+    sources = record_fields.sources(record, root)[0]
     for source in sources:
         if source.endswith(DEVICE_CODE):
             record.fail(
@@ -157,46 +85,28 @@ def _extension(record: Record, root: Path) -> Extension:
             )
     return Extension(
         name=record.text("name", _EXTENSION_NAME),
-        component=record.text("component", _RECORD_NAME),
+        component=record.text("component", record_fields.RECORD_NAME),
         sources=sources,
         devices=devices,
         needs_arch=needs,
-        min_toolkit=_toolkits(record, gpus),
+        min_toolkit=record_fields.toolkits(record, gpus),
         torch=record.flag("torch", default=True),
+        set_variable=record.text(
+            "set_variable", choices=tuple(SETS), default=Extension.set_variable
+        ),
+        standard=_standard(record),
     )
 
 
-def _archs(
-    record: Record, devices: tuple[str, ...], sources: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
-    """GPU device -> architectures; required for GPU code and refused without it."""
-    gpus = tuple(device for device in devices if device in GPU_DEVICES)
-    code = [source for source in sources if source.endswith(DEVICE_CODE)]
-    if code and gpus != devices:
-        others = ", ".join(device for device in devices if device not in GPU_DEVICES)
+def _standard(record: Record) -> int:
+    standard = record.number("standard", least=1) if record.has("standard") else Extension.standard
+    if standard not in _STANDARDS:
         record.fail(
-            "devices",
-            f"{DEVICE_CODE} sources are not for {others}",
-            f"a separate kernel for {others}",
+            "standard",
+            f"standard = {standard} is not valid",
+            "one of " + ", ".join(map(str, _STANDARDS)),
         )
-    found = _by_device(record, "archs", gpus, _LIST)
-    if found and not code:
-        record.fail(
-            "archs",
-            f"archs without a {DEVICE_CODE} source have no effect",
-            f"a {DEVICE_CODE} source, or no archs",
-        )
-    for gpu in gpus:
-        if code and gpu not in found:
-            record.fail(
-                "archs" if found else None,
-                f"no archs for {gpu}",
-                f'archs = {{ {gpu} = "…" }}: the architectures that {code[0]} is written for',
-            )
-    return {
-        device: gpu_targets.parse(device, text, record.at("archs"))
-        for device, text in found.items()
-    }
+    return standard
 
 
 def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
@@ -219,20 +129,27 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
             "headers",
             "sets",
             "set_definitions",
+            "provider",
+            "library_definitions",
+            "options",
+            "generators",
         ),
     )
     for folder in record.texts("headers", required=False):
-        _check_path(record, folder, "the folder of the table", "a folder below it")
+        record_fields.check_path(record, folder, "the folder of the table", "a folder below it")
         if not ((root / TABLE).parent / folder).is_dir():
             record.fail(
                 folder,
                 f"{folder!r} in 'headers' does not exist",
                 "a folder below that of the table",
             )
-    name, of = record.text("name", _RECORD_NAME), record.text("extension", _EXTENSION_NAME)
+    name, of = (
+        record.text("name", record_fields.RECORD_NAME),
+        record.text("extension", _EXTENSION_NAME),
+    )
     devices, optional = record.texts("devices", choices=KERNEL_DEVICES), record.flag("optional")
-    sources, missing = _sources(record, root, optional=optional)
-    third_party, third_party_sources = _third_party(record)
+    sources, missing = record_fields.sources(record, root, optional=optional)
+    third_party, third_party_sources = record_fields.third_party(record)
     extension = next((e for e in extensions if e.name == of), None)
     if extension is None:
         record.fail(
@@ -247,7 +164,14 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
                 f"{of!r} does not exist for {device}",
                 "devices of " + ", ".join(extension.devices),
             )
-    sets = record.texts("sets", choices=SETS, required=False)
+    sets = record.texts("sets", choices=SETS[extension.set_variable], required=False)
+    gpus = tuple(device for device in devices if device in GPU_DEVICES)
+    options = record.texts("options", _OPTION, required=False)
+    if options and not gpus:
+        record.fail("options", "options without GPU code have no effect", "a GPU device, or none")
+    generators = record.texts("generators", choices=tuple(GENERATORS), required=False)
+    if generators and not third_party:
+        record.fail("generators", "generators without a third-party project", "third_party")
     return Kernel(
         name=name,
         extension=of,
@@ -255,8 +179,8 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
         sources=sources,
         libraries=record.texts("libraries", required=False),
         memory=record.text("memory", re.compile("|".join(MEMORY_CLASSES)), default="ordinary"),
-        archs=_archs(record, devices, sources + third_party_sources),
-        min_toolkit=_toolkits(record, tuple(device for device in devices if device in GPU_DEVICES)),
+        archs=record_fields.archs(record, devices, sources + third_party_sources),
+        min_toolkit=record_fields.toolkits(record, gpus),
         optional=optional,
         missing=missing,
         definitions=record.texts("definitions", _DEFINITION, required=False),
@@ -264,6 +188,10 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
         third_party_sources=third_party_sources,
         sets=sets,
         set_definitions=record.lists_by("set_definitions", sets, _DEFINITION),
+        provider=record_fields.by_device(record, "provider", gpus, re.compile("|".join(PROVIDERS))),
+        library_definitions=record.texts("library_definitions", _DEFINITION, required=False),
+        options=options,
+        generators=generators,
     )
 
 

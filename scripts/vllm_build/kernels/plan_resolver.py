@@ -27,9 +27,11 @@ PURE_DEVICES = ("tpu", "empty")
 
 
 def _planned(decision: Decision, device: str, chosen: str | None) -> PlannedKernel:
+    """The kernel as it is compiled, with the definitions of the ``chosen`` set."""
     kernel = decision.kernel
     definitions = kernel.definitions + kernel.set_definitions.get(chosen or "", ())
     options = gpu_targets.compile_options(device, decision.archs) if decision.archs else ()
+    options += kernel.options if decision.archs else ()
     return PlannedKernel(
         *(
             kernel.name,
@@ -40,7 +42,7 @@ def _planned(decision: Decision, device: str, chosen: str | None) -> PlannedKern
             decision.archs,
             options,
         ),
-        *(kernel.third_party, kernel.third_party_sources),
+        *(kernel.third_party, kernel.third_party_sources, kernel.generators),
     )
 
 
@@ -110,7 +112,11 @@ def survey(
     for extension in table.extensions:
         built = [d for d in decisions if d.state == BUILT and d.kernel.extension == extension.name]
         if built:
-            kernels = tuple(_planned(d, device, choice.flash_attention_set) for d in built)
+            chosen = choice.set_of(extension.set_variable)
+            kernels = tuple(_planned(d, device, chosen) for d in built)
+            definitions = dict.fromkeys(
+                name for d in built for name in d.kernel.library_definitions
+            )
             optional = all(d.kernel.optional for d in built)
             planned.append(
                 PlannedExtension(
@@ -120,6 +126,8 @@ def survey(
                     kernels,
                     optional,
                     extension.torch,
+                    extension.standard,
+                    tuple(definitions),
                 )
             )
     version = (

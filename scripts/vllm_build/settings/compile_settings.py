@@ -126,6 +126,23 @@ class CompileSettings:
         "that they build and load), `dev` (heads of 64 and 128 elements), or `full` (32, 64, 96, "
         "128, 192, 256; version 3 without 32).",
     )
+    kernels: str | None = _var(
+        "VLLM_KERNELS",
+        choice("own", "engine"),
+        _NONE,
+        "`own`; `engine` in the recipe for CUDA",
+        "Whose kernels a build for CUDA compiles where there are two of a kind: this project's or "
+        "those of the engine's locked sources.",
+    )
+    kernel_set: str | None = _var(
+        "VLLM_KERNEL_SET",
+        choice("check", "core", "full"),
+        _NONE,
+        "`full`",
+        "The engine's kernels to build: `check` (a few of each kind, which shows that they build "
+        "and load), `core` (what dense and MoE models call in bfloat16, float8, AWQ and GPTQ), or "
+        "`full`.",
+    )
     flash_attention_source: Path | None = _var(
         "VLLM_FLASH_ATTN_SRC_DIR",
         FOLDER,
