@@ -14,7 +14,7 @@ from vllm_build.util.errors import ToolchainError
 from vllm_build.util.files import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 #: The headers of libtorch's stable ABI and everything they include. A unit that includes another
@@ -49,6 +49,7 @@ def mirror(
     folders: tuple[str, ...],
     *,
     change: Callable[[str, bytes], bytes] = lambda _, data: data,
+    more: Mapping[str, bytes] | None = None,
     what: str = "the headers of torch >= 2.11",
 ) -> Path:
     """Make ``place`` a copy of ``folders`` of ``source``; returns ``place``.
@@ -60,6 +61,7 @@ def mirror(
         place: the folder to copy to.
         folders: subfolders to copy, relative to both.
         change: maps a path relative to ``source`` and the file's content to the content to write.
+        more: further files of the copy, by path relative to it.
         what: the description of ``source`` in messages
 
     Raises:
@@ -78,15 +80,22 @@ def mirror(
                     remedy="install or fetch them again",
                 )
             for path in _files(source / folder):
-                copy = place / path.relative_to(source)
-                wanted.add(copy)
+                wanted.add(place / path.relative_to(source))
                 data = change(path.relative_to(source).as_posix(), path.read_bytes())
-                if not copy.is_file() or copy.read_bytes() != data:
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    temporary = copy.with_name(copy.name + ".new")
-                    temporary.write_bytes(data)
-                    temporary.replace(copy)
+                _write(place / path.relative_to(source), data)
+        for name, data in (more or {}).items():
+            wanted.add(place / name)
+            _write(place / name, data)
         for path in list(_files(place)):
             if path not in wanted:
                 path.unlink()
     return place
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whose content differs."""
+    if not path.is_file() or path.read_bytes() != data:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".new")
+        temporary.write_bytes(data)
+        temporary.replace(path)
