@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from vllm_build.kernels import kernels_table, plan_resolver  # noqa: E402 - the source tree is put on the path first
 from vllm_build.native import job_count  # noqa: E402 - the source tree is put on the path first
 from vllm_build.settings.build_settings import Settings  # noqa: E402
-from vllm_build.sources import cutlass, flash_attention  # noqa: E402 - the source tree is put on the path first
+from vllm_build.sources import plan_inputs  # noqa: E402 - the source tree is put on the path first
 from vllm_build.target import device as devices  # noqa: E402
 from vllm_build.target import torch_files  # noqa: E402 - the source tree is put on the path first
 from vllm_build.util import environ  # noqa: E402 - the source tree is put on the path first
@@ -42,12 +42,11 @@ def main() -> int:
             device=device,
             toolkit_version=target.release,
             heavy_units=len(resolved.heavy_sources),
+            heavy=resolved.heaviest_bytes,
         )
         torch = torch_files.find()
         inputs = plan_file.parent / "inputs"
-        sources = cutlass.prepare(ROOT, settings, resolved, inputs) | flash_attention.prepare(
-            ROOT, settings, resolved, inputs
-        )
+        sources = plan_inputs.prepare(ROOT, settings, resolved, inputs)
     except VllmBuildError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -10,19 +10,21 @@ vllm_add_extension(<json of one extension of the plan> <language of GPU code, or
 Adds a MODULE library named after the extension and its install rule. The library consists of its own units and one OBJECT library per kernel.
 
   {"name": "vllm._C", "module": "_C", "folder": "vllm", "component": "vllm-kernels", "sources": ["csrc/bindings/module.cc"],
-   "kernels": [{"name": "norm-cpu", ...}], "torch": true}
+   "kernels": [{"name": "norm-cpu", ...}], "torch": true,
+   "standard": 17, "definitions": []}
     -> target _C, file _C.abi3.so, installed to vllm/ by `cmake --install <build folder> --component vllm-kernels`
 ]]
 function(vllm_add_extension json language)
-  foreach(key module folder component torch)
+  foreach(key module folder component torch standard)
     string(JSON ${key} GET "${json}" ${key})
   endforeach()
   vllm_json_list(sources "${json}" sources)
   vllm_json_list(kernels "${json}" kernels)
+  vllm_json_list(definitions "${json}" definitions)
 
   list(TRANSFORM sources PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
   add_library(${module} MODULE ${sources})
-  vllm_compile_options(${module})
+  vllm_compile_options(${module} ${standard})
   target_compile_definitions(${module} PRIVATE VLLM_MODULE_NAME=${module} $<$<BOOL:${VLLM_ABI3}>:Py_LIMITED_API=0x030A0000>)
   target_include_directories(${module} SYSTEM PRIVATE "${VLLM_PYTHON_INCLUDE_DIR}")
   if(torch)
@@ -30,7 +32,7 @@ function(vllm_add_extension json language)
     target_link_options(${module} PRIVATE LINKER:-z,defs) # report a missing symbol here, not on the user's machine
   endif() # a plain Python module gets its symbols from the interpreter's process; link_check examines the others
   foreach(kernel IN LISTS kernels)
-    vllm_add_kernel(${module} "${kernel}" "${language}" ${torch})
+    vllm_add_kernel(${module} "${kernel}" "${language}" ${torch} ${standard} "${definitions}")
   endforeach()
 
   # Folders of libtorch_cpu.so, relative to our library: lib of a conda environment, or an installed torch wheel.

@@ -8,15 +8,15 @@ vllm_add_plan(<plan.json>)
 
 Adds every extension of the plan, and makes CMake run again when the plan changes. A plan with another format version is an error.
 
-  {"format": 3, "device": "cpu", "language": "", "extensions": [{"name": "vllm._C", ...}], ...}
+  {"format": 4, "device": "cpu", "language": "", "extensions": [{"name": "vllm._C", ...}], ...}
     -> vllm_add_extension() for vllm._C: target _C
 ]]
 function(vllm_add_plan file)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
   file(READ "${file}" plan)
   string(JSON format GET "${plan}" format)
-  if(NOT format EQUAL 3)
-    message(FATAL_ERROR "${file} has format ${format}, expected 3\n  to do: write it with the vllm_build of this source tree")
+  if(NOT format EQUAL 4)
+    message(FATAL_ERROR "${file} has format ${format}, expected 4\n  to do: write it with the vllm_build of this source tree")
   endif()
   string(JSON language GET "${plan}" language)
   string(JSON VLLM_PLAN_DEVICE GET "${plan}" device) # read by vllm_compile_options

@@ -2,27 +2,27 @@
 include_guard()
 
 #[[
-vllm_compile_options(<target>)
+vllm_compile_options(<target> <C++ standard>)
 
 Sets the language level, the visibility, the device (VLLM_PLAN_DEVICE) and the flags of all our units. Nothing here depends on the machine, the
 number of jobs or a temporary folder, so the same source has the same command line and a compiler cache hits.
 
-  vllm_compile_options(_C)
+  vllm_compile_options(_C 17)
     -> C++   -DVLLM_DEVICE_CPU -std=c++17 -fPIC -fvisibility=hidden ... -Wall -Wextra ...
     -> HIP   -DVLLM_DEVICE_ROCM -std=c++17 -mcode-object-version=5 --offload-compress ... -Wall -Wextra ...
     -> CUDA  -DVLLM_DEVICE_CUDA -std=c++17 --objdir-as-tempdir --fmad=false -Xcompiler=-Wall ...
 ]]
-function(vllm_compile_options target)
+function(vllm_compile_options target standard)
   set_target_properties(
     ${target}
     PROPERTIES
-      CXX_STANDARD 17
+      CXX_STANDARD ${standard}
       CXX_STANDARD_REQUIRED ON
       CXX_EXTENSIONS OFF
-      CUDA_STANDARD 17
+      CUDA_STANDARD ${standard}
       CUDA_STANDARD_REQUIRED ON
       CUDA_EXTENSIONS OFF
-      HIP_STANDARD 17
+      HIP_STANDARD ${standard}
       HIP_STANDARD_REQUIRED ON
       HIP_EXTENSIONS OFF
       CUDA_ARCHITECTURES OFF

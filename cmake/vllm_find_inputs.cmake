@@ -12,7 +12,7 @@ set, cmake/find_inputs.py finds the missing ones with the Python on PATH. It nee
     -> VLLM_PYTHON_INCLUDE_DIR              .../include/python3.11
     -> VLLM_HEAVY_JOBS                      number of heavy units that fit into memory now
     -> CMAKE_CUDA_COMPILER                  for CUDA, the nvcc that the plan was made for
-    -> FLASH_ATTENTION_SRC_DIR, CUTLASS_INCLUDE_DIR   sources that the plan needs
+    -> FLASH_ATTENTION_SRC_DIR, CUTLASS_INCLUDE_DIR, ENGINE_KERNELS_SRC_DIR, ...   sources that the plan needs
 ]]
 function(vllm_find_inputs)
   set(names VLLM_PLAN VLLM_TORCH_INCLUDE_DIRS VLLM_TORCH_CPU_LIBRARY VLLM_PYTHON_INCLUDE_DIR)
@@ -35,7 +35,7 @@ function(vllm_find_inputs)
     if(NOT status EQUAL 0)
       message(FATAL_ERROR "${why}")
     endif()
-    foreach(name IN LISTS missing ITEMS VLLM_HEAVY_JOBS CMAKE_CUDA_COMPILER FLASH_ATTENTION_SRC_DIR CUTLASS_INCLUDE_DIR)
+    foreach(name IN LISTS missing ITEMS VLLM_HEAVY_JOBS CMAKE_CUDA_COMPILER FLASH_ATTENTION_SRC_DIR CUTLASS_INCLUDE_DIR ENGINE_KERNELS_SRC_DIR ENGINE_CUTLASS_DIR CUTLASS_EXAMPLES_DIR)
       string(JSON value ERROR_VARIABLE absent GET "${found}" ${name})
       # Values from the caller are in the cache already and stay.
       if(NOT absent)

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 include_guard()
 include(vllm_link_cutlass)
+include(vllm_link_engine)
 include(vllm_link_flash_attention)
 
 #[[
-vllm_link_library(<target> <library>)
+vllm_link_library(<target> <library> <extension target>)
 
 Compiles and links a target with a library under its name in kernels.toml. An unknown name is an error.
 
-  vllm_link_library(_C.norm-cpu hwy)
+  vllm_link_library(_C.norm-cpu hwy _C)
     -> Highway from HIGHWAY_SRC_DIR if that is set, else from find_package(hwy)
-  vllm_link_library(cumem_allocator.cumem-cuda dl)
+  vllm_link_library(cumem_allocator.cumem-cuda dl cumem_allocator)
     -> the library with dlopen(): -ldl before glibc 2.34, and none since then
-  vllm_link_library(_C.scaled-mm-int8-sm80 cutlass)
+  vllm_link_library(_C.scaled-mm-int8-sm80 cutlass _C)
     -> CUTLASS's headers; --expt-relaxed-constexpr
-  vllm_link_library(_vllm_fa2_C.fa2-hdim64 flash-attention)
+  vllm_link_library(_vllm_fa2_C.fa2-hdim64 flash-attention _vllm_fa2_C)
     -> -isystem csrc/attention/flash_shims, FlashAttention's kernels and CUTLASS; --expt-relaxed-constexpr --expt-extended-lambda
-  vllm_link_library(_vllm_fa3_C.fa3-hdim64 flash-attention-3)
+  vllm_link_library(_vllm_fa3_C.fa3-hdim64 flash-attention-3 _vllm_fa3_C)
     -> the same, with the kernels of version 3
+  vllm_link_library(_C_stable_libtorch.engine engine _C_stable_libtorch)
+    -> the engine's headers and CUTLASS's, and upstream's options
 ]]
-function(vllm_link_library target library)
+function(vllm_link_library target library extension)
   if(library STREQUAL "dl")
     target_link_libraries(${target} PRIVATE ${CMAKE_DL_LIBS})
     return()
@@ -32,10 +35,20 @@ function(vllm_link_library target library)
   elseif(library STREQUAL "flash-attention-3")
     vllm_link_flash_attention(${target} 3)
     return()
+  elseif(library STREQUAL "engine")
+    vllm_link_engine(${target} ${extension})
+    return()
+  elseif(library STREQUAL "cutlass-examples")
+    target_include_directories(
+      ${target}
+      SYSTEM
+      PRIVATE "${CUTLASS_EXAMPLES_DIR}/77_blackwell_fmha" "${CUTLASS_EXAMPLES_DIR}/common"
+    )
+    return()
   elseif(NOT library STREQUAL "hwy")
     message(
       FATAL_ERROR
-      "no library is called '${library}'\n  expected: hwy, dl, cutlass, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or add the library to cmake/vllm_link_library.cmake"
+      "no library is called '${library}'\n  expected: hwy, dl, cutlass, cutlass-examples, engine, flash-attention, flash-attention-3\n  to do: correct `libraries` in csrc/kernels.toml, or add the library to cmake/vllm_link_library.cmake"
     )
   endif()
 

@@ -208,12 +208,17 @@ class Plan:
         return {name: size for name, size in MEMORY_CLASSES.items() if name in occurring}
 
     @property
+    def heaviest_bytes(self) -> int:
+        """Bytes that compiling one unit may take."""
+        return max(self.unit_bytes.values(), default=0)
+
+    @property
     def heavy_sources(self) -> tuple[Path, ...]:
-        """Units of the memory class ``heavy``.
+        """Units of the memory classes above ``ordinary``, which share one pool of jobs.
 
         Paths are relative to the source root, or to the folder of the third-party project.
         """
-        heavy = (k for e in self.extensions for k in e.kernels if k.memory == "heavy")
+        heavy = (k for e in self.extensions for k in e.kernels if k.memory != "ordinary")
         return tuple(Path(s) for k in heavy for s in k.sources + k.third_party_sources)
 
     def sources(self) -> tuple[Path, ...]:

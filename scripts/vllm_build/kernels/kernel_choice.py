@@ -110,6 +110,20 @@ def _match(
     )
 
 
+def why_not_chosen(kernel: Kernel, extension: Extension, device: str, choice: Choice) -> str | None:
+    """Why a build leaves out a kernel of its device that it could compile; None if it does not."""
+    if choice.components and extension.component not in choice.components:
+        return f"belongs to {extension.component}; VLLM_COMPONENTS is {' '.join(choice.components)}"
+    provider = kernel.provider.get(device, choice.provider)
+    if provider != choice.provider:
+        return f"built with VLLM_KERNELS={provider}, which is {choice.provider}"
+    variable = extension.set_variable
+    chosen = choice.set_of(variable)
+    if kernel.sets and chosen not in kernel.sets:
+        return f"built with {variable}={' or '.join(kernel.sets)}, which is {chosen or 'not set'}"
+    return None
+
+
 def decide(
     kernel: Kernel,
     extension: Extension,
@@ -132,27 +146,9 @@ def decide(
         return Decision(
             kernel, WRONG_DEVICE, f"written for {', '.join(kernel.devices)}, not for {device}"
         )
-    if choice.components and extension.component not in choice.components:
-        return Decision(
-            kernel,
-            NOT_CHOSEN,
-            f"belongs to {extension.component}; VLLM_COMPONENTS is {' '.join(choice.components)}",
-        )
-    provider = kernel.provider.get(device, choice.provider)
-    if provider != choice.provider:
-        return Decision(
-            kernel,
-            NOT_CHOSEN,
-            f"built with VLLM_KERNELS={provider}, which is {choice.provider}",
-        )
-    variable = extension.set_variable
-    chosen = choice.set_of(variable)
-    if kernel.sets and chosen not in kernel.sets:
-        return Decision(
-            kernel,
-            NOT_CHOSEN,
-            f"built with {variable}={' or '.join(kernel.sets)}, which is {chosen or 'not set'}",
-        )
+    why = why_not_chosen(kernel, extension, device, choice)
+    if why is not None:
+        return Decision(kernel, NOT_CHOSEN, why)
     if kernel.missing:
         return Decision(
             kernel, NO_SOURCE, f"optional, and {', '.join(kernel.missing)} is not in the tree"

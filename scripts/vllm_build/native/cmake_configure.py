@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_build.native import cmake, hip_targets, logged_process, toolkit_variables, unit_times
 from vllm_build.native.build_configuration import ABI3
-from vllm_build.sources import cutlass, flash_attention, stable_inputs, third_party
+from vllm_build.sources import plan_inputs, stable_inputs, third_party
 from vllm_build.target import torch_files
 from vllm_build.util import clock
 from vllm_build.util.files import write_text
@@ -176,8 +176,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
         **toolkit_variables.of_target(config.target, config.settings),
         **_linked_highway(config, inputs),
-        **cutlass.prepare(config.root, config.settings, config.plan, inputs),
-        **flash_attention.prepare(config.root, config.settings, config.plan, inputs),
+        **plan_inputs.prepare(config.root, config.settings, config.plan, inputs),
         **cmake.launchers(config.settings),
     }
 

@@ -28,8 +28,8 @@ class Jobs:
     Attributes:
         jobs: compilers at once, heavy ones included.
         nvcc_threads: threads of each nvcc; None if the compiler has no such option.
-        heavy_jobs: units of the memory class ``heavy`` at once, which is the depth of their Ninja
-            pool.
+        heavy_jobs: units of the memory classes ``heavy`` and ``huge`` at once, which is the depth
+            of their Ninja pool.
         why: the reasons, in words.
     """
 
@@ -69,12 +69,14 @@ def _machine(cpus: int | None, memory: int | None) -> tuple[int, int | None, lis
     return cpus, memory, [said_cpus, said_memory]
 
 
-def _fit(cpus: int, memory: int, heavy_units: int, *, pools: bool) -> tuple[int, int, str]:
+def _fit(
+    cpus: int, memory: int, heavy_units: int, heavy: int, *, pools: bool
+) -> tuple[int, int, str]:
     """Number of jobs, number of heavy jobs, and the reason.
 
     All jobs together stay within ``memory`` at their peaks, but there is always at least one.
     """
-    ordinary, heavy = MEMORY_CLASSES["ordinary"], MEMORY_CLASSES["heavy"]
+    ordinary = MEMORY_CLASSES["ordinary"]
     heavy_jobs = max(1, min(cpus, memory // heavy))
     if not heavy_units:
         fit = memory // ordinary
@@ -112,6 +114,7 @@ def decide(
     device: str,
     toolkit_version: Version | None = None,
     heavy_units: int = 0,
+    heavy: int = MEMORY_CLASSES["heavy"],
     pools: bool = True,
     cpus: int | None = None,
     memory: int | None = None,
@@ -132,6 +135,7 @@ def decide(
         toolkit_version: release of the device's toolkit; None means unknown. Every supported CUDA
             has threads.
         heavy_units: number of heavy units in the plan (``len(plan.heavy_sources)``).
+        heavy: bytes that one of them may take (``plan.heaviest_bytes``).
         pools: whether the build program has job pools (Ninja); without them any job may be a heavy
             one.
         cpus: usable CPUs; None asks the machine.
@@ -141,9 +145,9 @@ def decide(
     cpus, memory, why = _machine(cpus, memory)
     jobs, heavy_jobs = cpus, cpus
     if memory is not None:
-        jobs, heavy_jobs, said = _fit(cpus, memory, heavy_units, pools=pools)
+        jobs, heavy_jobs, said = _fit(cpus, memory, heavy_units, heavy, pools=pools)
         why.append(said)
-        if memory < MEMORY_CLASSES["heavy" if heavy_units else "ordinary"]:
+        if memory < (heavy if heavy_units else MEMORY_CLASSES["ordinary"]):
             why.append("one unit may need more than the memory: the compiler may run out of it")
     if max_jobs is not None:
         jobs = max_jobs

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vllm_build.kernels.build_plan import Plan
+    from vllm_build.settings.build_settings import Settings
 
 NAME = "engine-kernels"
-#: CUTLASS's Python modules, which Machete's program imports.
-LIBRARY = "cutlass-library"
+#: CUTLASS's headers, and its Python modules, which Machete's program imports.
+CUTLASS = "engine-cutlass"
+#: The examples of CUTLASS that a kernel includes, as cmake/vllm_link_library.cmake spells them.
+EXAMPLES = "cutlass-examples"
+_CUTLASS_FOLDER = "3rdparty/cutlass"
+_EXAMPLES_FOLDER = "third_party/cutlass/examples"
 _MARLIN = "csrc/quantization/marlin/generate_kernels.py"
 _MACHETE = "csrc/quantization/machete"
 _EXTENSIONS = "csrc/cutlass_extensions"
@@ -49,13 +54,12 @@ def _run(what: str, program: Path, arguments: Sequence[str], path: Sequence[Path
 
 
 def _generate(
-    root: Path, project: Path, generator: str, targets: Sequence[str], scratch: Path
+    project: Path, cutlass: Path, generator: str, targets: Sequence[str], scratch: Path
 ) -> dict[str, bytes]:
     """Path below the project → content of each file that a program writes.
 
     Raises:
         ToolchainError: it failed.
-        FetchError, IntegrityError: CUTLASS's modules have not been fetched, or were changed.
     """
     output, path = scratch / "output", [scratch]
     if generator == "machete":
@@ -63,7 +67,7 @@ def _generate(
         program = shutil.copytree(project / _MACHETE, scratch / "machete") / "generate.py"
         arguments: list[str] = []
         output = scratch / "machete" / "generated"
-        path = [project / _EXTENSIONS, third_party.folder(root, LIBRARY, None)]
+        path = [project / _EXTENSIONS, cutlass / "python"]
     else:
         program = project / _MARLIN
         arguments = [",".join(target.removesuffix("+PTX") for target in targets), str(output)]
@@ -72,13 +76,33 @@ def _generate(
     return {f"{GENERATORS[generator]}/{file.name}": file.read_bytes() for file in output.iterdir()}
 
 
-def prepare(root: Path, plan: Plan, inputs: Path) -> dict[str, str]:
+def _cutlass(root: Path, settings: Settings) -> Path:
+    """The folder of CUTLASS: the locked one, or the user's checkout.
+
+    Raises:
+        ConfigurationError: the user's folder is not a checkout of CUTLASS.
+        FetchError, IntegrityError: the locked sources have not been fetched, or were changed.
+    """
+    folder = third_party.folder(root, CUTLASS, settings.cutlass_source)
+    for place in (folder / _CUTLASS_FOLDER, folder):
+        if (place / "include" / "cutlass").is_dir() and (place / "tools" / "util").is_dir():
+            return place
+    raise ConfigurationError(
+        f"{folder} does not contain the sources of CUTLASS",
+        expected="include/cutlass and tools/util in it",
+        remedy=f"correct {third_party.variable('cutlass')}, or unset it and run `vllm-build fetch "
+        f"{CUTLASS}`",
+    )
+
+
+def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[str, str]:
     """Copy the sources below ``inputs``, and run the programs that the plan needs.
 
     Returns CMake variables: none if the plan has no kernel of the engine.
 
     Raises:
-        ConfigurationError: a source of the plan is neither in the sources nor written.
+        ConfigurationError: a source of the plan is neither in the sources nor written, or the
+            user's folder is not a checkout of CUTLASS.
         FetchError: the locked sources have not been fetched.
         IntegrityError: the fetched sources were changed.
         ToolchainError: a program failed.
@@ -87,6 +111,7 @@ def prepare(root: Path, plan: Plan, inputs: Path) -> dict[str, str]:
     if wanted is None:
         return {}
     project = third_party.folder(root, NAME, None, ", or unset VLLM_KERNELS")
+    cutlass = _cutlass(root, settings)
     generators = dict.fromkeys(
         generator
         for extension in plan.extensions
@@ -96,7 +121,7 @@ def prepare(root: Path, plan: Plan, inputs: Path) -> dict[str, str]:
     written: dict[str, bytes] = {}
     for generator in generators:
         with tempfile.TemporaryDirectory() as scratch:
-            written |= _generate(root, project, generator, plan.targets, Path(scratch))
+            written |= _generate(project, cutlass, generator, plan.targets, Path(scratch))
     for name in wanted:
         if name not in written and not (project / name).is_file():
             raise ConfigurationError(
@@ -106,4 +131,11 @@ def prepare(root: Path, plan: Plan, inputs: Path) -> dict[str, str]:
     copy = stable_inputs.mirror(
         project, inputs / NAME, ("csrc",), more=written, what="the sources of the engine"
     )
-    return {"ENGINE_KERNELS_SRC_DIR": str(copy)}
+    found = {
+        "ENGINE_KERNELS_SRC_DIR": str(copy),
+        "ENGINE_CUTLASS_DIR": str(stable_inputs.link(inputs / CUTLASS, cutlass)),
+    }
+    if EXAMPLES in plan.libraries:
+        examples = third_party.folder(root, EXAMPLES, None) / _EXAMPLES_FOLDER
+        found["CUTLASS_EXAMPLES_DIR"] = str(stable_inputs.link(inputs / EXAMPLES, examples))
+    return found

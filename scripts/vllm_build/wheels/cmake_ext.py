@@ -79,6 +79,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             device=config.target.name,
             toolkit_version=config.target.release,
             heavy_units=len(config.plan.heavy_sources),
+            heavy=config.plan.heaviest_bytes,
             pools=cmake.find_generator(config.settings).name == "Ninja",
             source=source,
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from vllm_build.commands.target_options import add_target, target
 from vllm_build.kernels import kernels_table
+from vllm_build.kernels.kernel_choice import Choice, why_not_chosen
+from vllm_build.kernels.kernel_records import MEMORY_CLASSES
 from vllm_build.native import job_count
 from vllm_build.settings.value_kinds import COUNT, checked
 from vllm_build.util import paths
@@ -47,25 +49,24 @@ def run(arguments: Namespace, console: Console) -> int:
     device, version = target(arguments, settings)
     # Read from the table, not from a plan, so the answer does not depend on architectures and
     # devices without kernels get one, too.
-    records = [
+    table = kernels_table.load(paths.source_root())
+    extensions = {extension.name: extension for extension in table.extensions}
+    choice = Choice.of(settings)
+    heavy = [
         kernel
-        for kernel in kernels_table.load(paths.source_root()).kernels
+        for kernel in table.kernels
         if device in kernel.devices
+        and kernel.memory != "ordinary"
+        and why_not_chosen(kernel, extensions[kernel.extension], device, choice) is None
     ]
-    chosen_set = settings.flash_attention_set
-    records = [kernel for kernel in records if not kernel.sets or chosen_set in kernel.sets]
-    heavy = sum(
-        len(kernel.sources + kernel.third_party_sources)
-        for kernel in records
-        if kernel.memory == "heavy"
-    )
     wanted, variable = settings.jobs
     chosen = job_count.decide(
         wanted,
         settings.nvcc_threads,
         device=device,
         toolkit_version=version,
-        heavy_units=heavy,
+        heavy_units=sum(len(kernel.sources + kernel.third_party_sources) for kernel in heavy),
+        heavy=max((MEMORY_CLASSES[kernel.memory] for kernel in heavy), default=0),
         cpus=cpus,
         memory=memory,
         source=variable,
