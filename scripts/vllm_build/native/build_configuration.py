@@ -137,6 +137,7 @@ class Configuration:
             f"{self.plan.device}{self.target.release or ''}",
             archs,
             f"fa_{chosen}" if chosen else "",
+            f"engine_{self.settings.kernel_set or ''}" if self.settings.kernels == "engine" else "",
             "+".join(sorted(self.settings.components)),
             self.abi,
             self.build_type.lower(),

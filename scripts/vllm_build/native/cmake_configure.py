@@ -158,7 +158,10 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         "VLLM_PLAN": str(config.folder / "plan.json"),
         "VLLM_TORCH_INCLUDE_DIRS": str(
             stable_inputs.mirror(
-                torch.include, inputs / "torch-include", stable_inputs.TORCH_HEADERS
+                torch.include,
+                inputs / "torch-include",
+                stable_inputs.TORCH_HEADERS,
+                change=stable_inputs.without_leak,
             )
         ),
         "VLLM_TORCH_CPU_LIBRARY": str(

@@ -32,7 +32,10 @@ _MARLIN = "csrc/quantization/marlin/generate_kernels.py"
 _MACHETE = "csrc/quantization/machete"
 _EXTENSIONS = "csrc/cutlass_extensions"
 #: Runs a program with further folders on its path, whatever the environment says.
-_RUN = "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split('|'); sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+_RUN = (
+    "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split('|'); sys.argv.pop(0); "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 def _run(what: str, program: Path, arguments: Sequence[str], path: Sequence[Path]) -> None:

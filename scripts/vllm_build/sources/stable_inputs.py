@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 #: The headers of libtorch's stable ABI and everything they include. A unit that includes another
 #: header of torch does not compile.
 TORCH_HEADERS = ("torch/headeronly", "torch/csrc/stable", "torch/csrc/inductor/aoti_torch")
+#: A header of torch 2.10 to 2.13 that leaks each string argument of an op (pytorch/pytorch#190493).
+#: Our ops take strings another way (``StringArgument``), the engine's do not.
+_LEAKING = "torch/csrc/stable/stableivalue_conversions.h"
+_LEAK = (
+    (b"auto strptr = new std::string(data, length);", b"const std::string str(data, length);"),
+    (b"return *strptr;", b"return str;"),
+)
+
+
+def without_leak(name: str, data: bytes) -> bytes:
+    """The content of a header of torch whose strings do not leak; others are unchanged."""
+    if name == _LEAKING and all(data.count(old) == 1 for old, _ in _LEAK):
+        for old, new in _LEAK:
+            data = data.replace(old, new)
+    return data
 
 
 def link(place: Path, target: Path) -> Path:
