@@ -98,6 +98,7 @@ def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_pa
     assert not kept[0].exists()
 
 
+@full_only
 def test_one_edited_file_compiles_one_unit_and_changes_the_digest(
     built: Done, tmp_path: Path
 ) -> None:

@@ -36,7 +36,9 @@ def test_wheel_with_a_rocm_that_a_variable_or_path_names(
     assert {"activation.cu", "runtime.cu", "runtime_calls.cc"} <= set(done.units)
     built = only_wheel(tmp_path / "home")
     assert built.name == f"vllm-{version}+{suffix}-cp310-abi3-linux_x86_64.whl"
-    assert [name for name in names(built) if name.endswith(".so")] == ["vllm/_C.abi3.so"]
+    assert sorted(name for name in names(built) if name.endswith(".so")) == [
+        f"vllm/{name}.abi3.so" for name in ("_C", "_moe_C", "_rocm_C", "cumem_allocator")
+    ]
     assert metadata(built)["Version"] == [f"{version}+{suffix}"]
     assert metadata(built)["Requires-Dist"] == ["torch>=2.11"]
     record = json.loads(member(built, "vllm/_build_info/vllm-kernels.json"))
