@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from wheel_files import member, metadata, names, only_wheel
 
+from vllm_build.util import paths
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,7 +23,12 @@ ARCHITECTURE = "gfx1100"
 def wheel(builder: Developer, tree: Path, folder: Path, **variables: str) -> Done:
     """Build a wheel for ROCm; the caller looks at the status."""
     command = ("-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "-v")
-    chosen = {"VLLM_TARGET_DEVICE": "rocm", "PYTORCH_ROCM_ARCH": ARCHITECTURE, **variables}
+    chosen = {
+        "VLLM_TARGET_DEVICE": "rocm",
+        "PYTORCH_ROCM_ARCH": ARCHITECTURE,
+        "CCACHE_DIR": str(paths.ccache_dir()),
+        **variables,
+    }
     return builder.run("python", *command, "-w", str(folder), cwd=tree, **chosen)
 
 
