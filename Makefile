@@ -21,9 +21,9 @@ quoted = '$(subst ','\'',$(1))'
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
 # One process for each processor; tests that share what a fixture makes stay together (tests/support/parallel_groups.py).
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile
-# Builds use all processors themselves. Two at a time hide the waiting of each other, and fit into 16 GiB of memory.
+# Builds use all processors themselves. Three at a time hide the waiting of each other, and fit into 16 GiB of memory.
 # The next run removes the folders of the quick tests; to remove them now would take minutes.
-TWO := -n 2 --dist loadfile -o tmp_path_retention_count=2
+THREE := -n 3 --dist loadfile -o tmp_path_retention_count=2
 # pip, which takes from its configuration only how to reach an index: constraints, `user` and `target` are not meant for .venv.
 PIP := $(CLEAN) $(BIN)/python -I scripts/vllm_build/util/processes/pip_process.py --quiet
 
@@ -57,17 +57,17 @@ serve-demo: $(VENV)  ## build what is missing, and serve a small model of random
 
 test: $(DEV)  ## run all tests, with a real build of the CPU packages
 	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
-	$(CLEAN) $(BIN)/python -m pytest -m slow $(TWO)
+	$(CLEAN) $(BIN)/python -m pytest -m slow $(THREE)
 
 coverage: $(DEV)  ## run all tests and measure the branch coverage of the build library, which doubles the time of the quick ones
 	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL) --cov --cov-report= --cov-fail-under=0
-	$(CLEAN) $(BIN)/python -m pytest -m slow $(TWO) --cov --cov-append
+	$(CLEAN) $(BIN)/python -m pytest -m slow $(THREE) --cov --cov-append
 
 test-fast: $(DEV)  ## run the tests that build nothing
 	$(CLEAN) $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-full: $(DEV)  ## run the slow tests with those that guard rare paths: hours, 2 GB of downloads; ARGS=tests/recipe/test_same_bytes.py
-	VLLM_TEST_FULL=1 $(CLEAN) $(BIN)/python -m pytest -m slow $(TWO) $(ARGS)
+	VLLM_TEST_FULL=1 $(CLEAN) $(BIN)/python -m pytest -m slow $(THREE) $(ARGS)
 
 toolchain: $(VENV)  ## build the changed packages of the local toolchain channel
 	$(BIN)/vllm-build toolchain

@@ -5,22 +5,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vllm_build.commands.explain import archs, digest, doctor, jobs, plan, settings, version
-from vllm_build.commands.packages import (
-    engine,
-    fetch,
-    install,
-    package,
-    render,
-    stamp,
-    test_package,
-    toolchain,
-)
-from vllm_build.commands.precompiled import audit, cache, publish, reuse, store
 from vllm_build.settings import build_settings
 from vllm_build.settings.invocation import Invocation
 from vllm_build.util import environ, failures, streams
@@ -30,31 +19,34 @@ from vllm_build.util.processes import signals
 from vllm_build.util.redaction import say, traceback_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-#: In the order of `vllm-build --help`.
-COMMANDS = (
-    package,
-    toolchain,
-    fetch,
-    engine,
-    render,
-    plan,
-    archs,
-    jobs,
-    test_package,
-    install,
-    stamp,
-    digest,
-    reuse,
-    audit,
-    publish,
-    store,
-    cache,
-    settings,
-    version,
-    doctor,
-)
+#: Name of each command -> its module below ``vllm_build.commands``, in the order of the help. Only
+#: the module of the command that runs is imported: all of them take half a second.
+COMMANDS: Mapping[str, str] = {
+    "package": "packages.package",
+    "toolchain": "packages.toolchain",
+    "fetch": "packages.fetch",
+    "engine": "packages.engine",
+    "render": "packages.render",
+    "plan": "explain.plan",
+    "archs": "explain.archs",
+    "jobs": "explain.jobs",
+    "test-package": "packages.test_package",
+    "install": "packages.install",
+    "stamp": "packages.stamp",
+    "digest": "explain.digest",
+    "reuse": "precompiled.reuse",
+    "audit": "precompiled.audit",
+    "publish": "precompiled.publish",
+    "store": "precompiled.store",
+    "cache": "precompiled.cache",
+    "settings": "explain.settings",
+    "version": "explain.version",
+    "doctor": "explain.doctor",
+}
+#: These report malformed variables themselves.
+_TOLERANT = ("settings", "doctor")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,8 +91,8 @@ def _statuses() -> str:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command line, one subcommand per module of :mod:`vllm_build.commands`."""
+def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of a command line, with all commands unless its first word is one of them."""
     top = _Parser(
         prog="vllm-build",
         description="Builds vllm's kernels and conda packages.",
@@ -109,9 +101,12 @@ def parser() -> argparse.ArgumentParser:
     )
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
-    for command in COMMANDS:
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        # A signal's exception while a C module is initialised would turn into another exception.
+        with signals.deferred():
+            command = importlib.import_module(f"vllm_build.commands.{COMMANDS[name]}")
         sub = subparsers.add_parser(
-            command.NAME, help=command.HELP, description=command.HELP, parents=[common]
+            name, help=command.HELP, description=command.HELP, parents=[common]
         )
         command.add_arguments(sub)
         sub.set_defaults(command=command)
@@ -128,11 +123,11 @@ def _run(argv: Sequence[str], console: Console) -> int:
     given: dict[str, object] = {}
     invocation = Invocation(environ.snapshot())
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser(argv).parse_args(argv)
         console.json_mode, console.verbose = arguments.json, arguments.verbose
         given.update(vars(arguments))
-        # Check all variables before any work. These two commands report malformed ones themselves.
-        if arguments.command not in (settings, doctor):
+        # Check all variables before any work.
+        if argv[0] not in _TOLERANT:
             build_settings.require(invocation.environ)
         arguments.invocation = invocation
         return int(arguments.command.run(arguments, console))

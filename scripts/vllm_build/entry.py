@@ -72,8 +72,8 @@ def _end(message: str, document: dict[str, Any], words: list[str]) -> int:
 def _run(argv: list[str] | None, words: list[str]) -> int:
     try:
         signals.install()
-        # The imports take half a second. A signal's exception during the initialisation of a C
-        # module would turn into another exception.
+        # A signal's exception during the initialisation of a C module would turn into another
+        # exception.
         with signals.deferred():
             _require_folder()
             from vllm_build import cli  # noqa: PLC0415 -- signals first

@@ -30,6 +30,9 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
             "NAME-1.0.dist-info/WHEEL",
             "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
         )
+        archive.writestr(
+            "NAME-1.0.dist-info/entry_points.txt", "[console_scripts]\\nNAME = installed:main\\n"
+        )
         archive.writestr("NAME-1.0.dist-info/RECORD", "")
     return "NAME-1.0-py3-none-any.whl"
 build_editable = build_wheel
@@ -171,10 +174,12 @@ def test_the_recipe_installs_into_its_prefix(root: Path, machine: Path, tmp_path
     )
     venv.create(tmp_path / "prefix", with_pip=True)
     project(tmp_path / "work", "vllm")
+    (packages,) = (tmp_path / "prefix").glob("lib/python*/site-packages")
     env = {
         **os.environ,
         "PYTHON": str(tmp_path / "prefix" / "bin" / "python"),
         "SRC_DIR": str(tmp_path / "work"),
+        "SP_DIR": str(packages),
     }
     script = ["bash", str(root / "recipe" / "vllm" / "build.sh")]
     done = subprocess.run(

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_build import cli
+from vllm_build.commands.explain import settings
 from vllm_build.native import logged_process
 from vllm_build.project import build_info
 from vllm_build.reuse.records.refusal import RefusedError
@@ -199,8 +200,7 @@ def test_tracebacks_of_causes(
         except OSError as error:
             raise ConfigurationError("it failed") from error
 
-    (command,) = [command for command in cli.COMMANDS if command.NAME == "settings"]
-    monkeypatch.setattr(command, "run", fail)
+    monkeypatch.setattr(settings, "run", fail)
     assert cli.main(["settings", "-v"]) == ConfigurationError.exit_code
     said = capsys.readouterr().err
     assert "cannot reach https://user:***@host/x" in said

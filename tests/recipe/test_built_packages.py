@@ -7,47 +7,30 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from full_suite import FULL
 from package_runs import (  # noqa: F401 -- fixtures
     ROOT,
     Done,
-    build,
     built_fixture,
+    loud_fixture,
     output_fixture,
+    request_fixture,
 )
 
 from vllm_build.checks import library_audit
-from vllm_build.conda import package_channel, package_checks, package_request, variants
+from vllm_build.conda import package_checks, package_request
 from vllm_build.conda.environments import conda_environment
 from vllm_build.digests import recipe_stamp, tree_digests
 from vllm_build.engine import engine_source
 from vllm_build.project import distribution_version
-from vllm_build.settings.build_settings import Settings
-from vllm_build.util.console import Console
 from vllm_build.util.files import sha256_of
 
+if TYPE_CHECKING:
+    from vllm_build.util.console import Console
+
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def request_(output: Path, built: Done) -> package_request.Request:
-    assert built.result["packages"]
-    request = package_request.Request(
-        ROOT,
-        variants.load(ROOT, "cpu"),
-        package_channel.choose(None, Settings.from_environ(os.environ)),
-        output,
-        Settings.from_environ(os.environ),
-    )
-    package_checks.prepare(request, Console())
-    return request
-
-
-@pytest.fixture(scope="session")
-def loud() -> Console:
-    return Console()
 
 
 def test_packages_environment_and_install_line(built: Done) -> None:
@@ -135,36 +118,3 @@ def test_the_channels_compiler_built_it(built: Done) -> None:
         assert re.search(r"x86_64-conda-linux-gnu-g\+\+: \$BUILD_PREFIX/bin/", built.log), (
             "the build script did not name the channel's compiler"
         )
-
-
-#: Permitted reasons for a skip in an environment with torch, the kernels and the package: the test
-#: needs another CPU or a GPU, or guards a rare path.
-NOT_HERE = (
-    "needs a GPU",
-    "this CPU has no",
-    "all other tests ran with",
-    "on the CPU these are errors",
-    "the library for the CPU has no such op",
-    "FlashMLA's library is for one GPU",
-    "make test-full runs",
-)
-
-
-def test_tests_of_kernels_and_package_in_the_installed_environment(
-    request_: package_request.Request, loud: Console, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, said in package_checks.installed_tests(request_, loud, full=FULL).items():
-        last = said.strip().splitlines()[-1]
-        with capsys.disabled():
-            print(f"\ntests/{name} in the installed environment: {last}")
-        counts = {
-            word: int(number)
-            for number, word in re.findall(r"(\d+) (passed|failed|skipped|error|warning)", last)
-        }
-        assert counts.get("passed", 0) > 50, said[-3000:]
-        reasons = [line for line in said.splitlines() if line.startswith("SKIPPED")]
-        assert set(counts) <= {"passed", "skipped"}, said[-3000:]
-        assert all(any(reason in line for reason in NOT_HERE) for line in reasons), said[-3000:]
-        assert counts.get("skipped", 0) == sum(
-            int(line.split("[")[1].split("]")[0]) for line in reasons
-        ), said[-3000:]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUDA packages for one architecture, built by the users' command, and checked without a GPU."""
+"""CUDA packages for one architecture, built by the users' command, and checked without a GPU.
+
+``make test`` compiles fewer kernels: ``tests/build/pip/test_pip_cuda.py``.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from vllm_build.toolchain import channel_build
 from vllm_build.util import paths
 from vllm_build.util.console import Console
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, full_only]
 ROOT = paths.source_root()
 ARCHITECTURE = "9.0a"
 
@@ -222,7 +225,6 @@ def test_code_for_exactly_the_planned_architectures(
     assert planned["_C"] == {"sm_90", "sm_90a"}
 
 
-@full_only
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
     """One unit is compiled; the compiler cache has the others from another folder."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
@@ -248,7 +250,6 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
     assert sorted(name.rsplit("-", 2)[0] for name in new) == ["vllm", "vllm-flashmla"]
 
 
-@full_only
 @pytest.mark.parametrize(("device", "runs"), [("cuda", 1), ("rocm", 2)])
 def test_the_kernels_compute_what_those_of_the_cpu_do(
     device: str, runs: int, tmp_path: Path

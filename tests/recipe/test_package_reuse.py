@@ -41,9 +41,21 @@ def test_second_run_reuses_everything(built: Done, output: Path) -> None:
     assert "its inputs have not changed" in again.log
 
 
-@pytest.mark.parametrize(
-    "edited_file", ["vllm/envs.py", pytest.param("recipe/vllm/test_ops.py", marks=full_only)]
-)
+def test_an_edit_of_the_python_package_leaves_the_kernels(built: Done, tmp_path: Path) -> None:
+    tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
+    channel_index.publish([Path(p["path"]) for p in built.result["packages"]], output)
+    with (tree / "vllm" / "envs.py").open("a", encoding="utf-8") as stream:
+        stream.write("# edited\n")
+    settings = Settings.from_environ(os.environ)
+    request = package_request.Request(
+        tree, variants.load(tree, "cpu"), package_channel.LOCAL, output, settings
+    )
+    kept = package_job.reusable(request, package_request.expected(request))
+    assert [path.name for path in kept] == [Path(built.kernels).name]
+
+
+@full_only
+@pytest.mark.parametrize("edited_file", ["vllm/envs.py", "recipe/vllm/test_ops.py"])
 def test_an_edit_of_the_python_package_or_its_recipe_builds_that_package_alone(
     built: Done, tmp_path: Path, edited_file: str
 ) -> None:
@@ -98,6 +110,7 @@ def test_a_package_that_is_not_what_was_built_is_built_again(built: Done, tmp_pa
     assert not kept[0].exists()
 
 
+@full_only
 def test_one_edited_file_compiles_one_unit_and_changes_the_digest(
     built: Done, tmp_path: Path
 ) -> None:

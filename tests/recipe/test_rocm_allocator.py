@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cumem_build import WARNINGS, sources
@@ -19,9 +19,6 @@ from vllm_build.conda.environments import conda_environment
 from vllm_build.toolchain import channel_build
 from vllm_build.util import paths
 from vllm_build.util.console import Console
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
@@ -72,10 +69,13 @@ def test_the_allocator_declares_the_runtime_as_hip_does(prefix: Path, tmp_path: 
 
 def test_the_allocator_needs_nothing_of_hip(prefix: Path, tmp_path: Path) -> None:
     """The channel's clang compiles it, and Python imports it where no HIP runtime is."""
+    headers = Path(sysconfig.get_path("include"))
     command = [
         *('"$HIPCXX"', "-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", *WARNINGS),
         *("-DVLLM_DEVICE_ROCM", "-DVLLM_MODULE_NAME=cumem_allocator"),
-        *("-DPy_LIMITED_API=0x030A0000", "-isystem", sysconfig.get_path("include")),
+        *("-DPy_LIMITED_API=0x030A0000", "-isystem", str(headers)),
+        # Debian's Python.h includes a file of the folder above.
+        *("-idirafter", str(headers.parent)),
         *(f"-I{ROOT / 'csrc'}", "-shared", f"-Wl,--version-script={ROOT / 'cmake/exports.map'}"),
         *(*map(str, sources("rocm")), "-ldl", "-o", "cumem_allocator.abi3.so"),
     ]

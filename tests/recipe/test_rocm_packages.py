@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROCm packages, built by the users' command, and checked without an AMD GPU.
 
-For two architectures, one with waves of 64 threads and one with waves of 32; ``make test-full``
-builds them for all of the variant's.
+``make test`` compiles fewer kernels for one architecture: ``tests/build/pip/test_pip_rocm.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import gpu_engine
 import pytest
 import upstream_schemas
 from code_objects import Code, Tools
-from full_suite import FULL
+from full_suite import full_only
 from package_runs import environ
 
 from vllm_build.architectures import gpu_targets
@@ -35,13 +34,9 @@ from vllm_build.toolchain import channel_build
 from vllm_build.util import paths
 from vllm_build.util.console import Console
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, full_only]
 ROOT = paths.source_root()
-ARCHITECTURES = (
-    gpu_targets.parse("rocm", gpu_targets.DEFAULTS["rocm"], "the default list")
-    if FULL
-    else ("gfx90a", "gfx1100")
-)
+ARCHITECTURES = gpu_targets.parse("rocm", gpu_targets.DEFAULTS["rocm"], "the default list")
 FAKES = ROOT / "tests" / "data" / "fake_hip"
 #: Libraries that every machine with a torch has.
 GUARANTEED = re.compile(
@@ -80,7 +75,7 @@ class Built:
 @pytest.fixture(scope="module")
 def built() -> Built:
     env = environ(ROOT) | {"PYTORCH_ROCM_ARCH": ";".join(ARCHITECTURES)}
-    output = ROOT / "output" / ("rocm-all" if FULL else "rocm-two")
+    output = ROOT / "output" / "rocm-all"
     command = [sys.executable, "-m", "vllm_build", "package", "rocm", "--json"]
     done = subprocess.run(
         [*command, "--output", str(output)],
@@ -260,9 +255,8 @@ def test_no_kernel_uses_scratch_memory(codes: dict[str, list[Code]]) -> None:
         and not any(part in kernel.name for part in WITH_SCRATCH)
     }
     assert using == set()
-    if FULL:
-        for part in WITH_SCRATCH:
-            assert any(part in kernel.name and kernel.scratch for _, kernel in kernels), part
+    for part in WITH_SCRATCH:
+        assert any(part in kernel.name and kernel.scratch for _, kernel in kernels), part
 
 
 LAUNCH = """

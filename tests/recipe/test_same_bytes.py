@@ -15,9 +15,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from full_suite import FULL
+from package_runs import built_fixture  # noqa: F401 -- a fixture
 from trees import copy_tree, misses
 
 from vllm_build.toolchain import channel_records, channel_views, toolchain_builds, toolchain_lock
@@ -84,12 +86,14 @@ class Place:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-6000:]
-        ours = {
-            Path(entry["path"]).name: entry["sha256"]
-            for entry in json.loads(done.stdout)["packages"]
-        }
-        pool = self.cache / "channel" / "pool"
-        return ours | {path.name: sha256_of(path) for path in pool.glob("*/*.conda")}, done.stderr
+        return hashes(json.loads(done.stdout), self.cache), done.stderr
+
+
+def hashes(result: dict[str, Any], cache: Path) -> dict[str, str]:
+    """The sha256 of the packages of a run, and of all packages of the toolchain."""
+    ours = {Path(entry["path"]).name: entry["sha256"] for entry in result["packages"]}
+    pool = cache / "channel" / "pool"
+    return ours | {path.name: sha256_of(path) for path in pool.glob("*/*.conda")}
 
 
 def link(source: str | Path, target: str | Path) -> None:
@@ -127,19 +131,19 @@ def seed(source: Path, target: Path, without: set[str]) -> None:
         channel_records.write_record(target / "channel" / "pool", record)
 
 
-def test_another_checkout_and_another_cache_give_the_same_bytes(tmp_path: Path) -> None:
+def test_another_checkout_and_another_cache_give_the_same_bytes(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     cache = paths.cache_root()
-    first = Place(ROOT, cache, ROOT / "output", {"SOURCE_DATE_EPOCH": "1700000000"}, 0o022)
     if FULL:
         share_downloads(cache, tmp_path / "c")
+        circumstances = {"SOURCE_DATE_EPOCH": "1700000000"}
         first = Place(
-            copy_tree(tmp_path / "t"),
-            tmp_path / "c",
-            tmp_path / "o",
-            first.circumstances,
-            first.umask,
+            copy_tree(tmp_path / "t"), tmp_path / "c", tmp_path / "o", circumstances, 0o022
         )
-    before, _ = first.build()
+        before, _ = first.build()
+    else:
+        before = hashes(request.getfixturevalue("built").result, cache)
     other = {
         "SOURCE_DATE_EPOCH": "1600000000",
         "TZ": "Pacific/Kiritimati",

@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from vllm_build.conda import package_channel, package_checks, package_request, variants
+from vllm_build.settings.build_settings import Settings
 from vllm_build.util import locks, paths
+from vllm_build.util.console import Console
 
 ROOT = paths.source_root()
 #: ``make package`` writes here too, and the tests reuse its packages.
@@ -85,3 +88,24 @@ def built_fixture(tmp_path_factory: pytest.TempPathFactory) -> Done:
         if not kept.exists():
             kept.write_text(json.dumps(asdict(build(ROOT, OUTPUT))), encoding="utf-8")
     return Done(**json.loads(kept.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session", name="request_")
+def request_fixture(output: Path, built: Done) -> package_request.Request:
+    """The request for the packages, with everything that their checks need in the channel."""
+    assert built.result["packages"]
+    request = package_request.Request(
+        ROOT,
+        variants.load(ROOT, "cpu"),
+        package_channel.choose(None, Settings.from_environ(os.environ)),
+        output,
+        Settings.from_environ(os.environ),
+    )
+    package_checks.prepare(request, Console())
+    return request
+
+
+@pytest.fixture(scope="session", name="loud")
+def loud_fixture() -> Console:
+    """A console that writes to stderr."""
+    return Console()

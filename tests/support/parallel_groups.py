@@ -15,7 +15,6 @@ SHARING = {
     "tests/recipe/test_engine_wheels.py": "packages",
     "tests/recipe/test_package_failures.py": "packages",
     "tests/recipe/test_package_reuse.py": "packages",
-    "tests/recipe/test_same_bytes.py": "packages",
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The subcommands of ``vllm-build``, one module each.
 
-A module has ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments, console) -> exit
-status``. It reads its arguments, calls the library and shows the result.
+``vllm_build.cli`` has their names, and imports only the module of the command that runs. A module
+has ``HELP``, ``add_arguments(parser)`` and ``run(arguments, console) -> exit status``. It reads its
+arguments, calls the library and shows the result.
 """

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import tomlkit
+from packaging.version import Version
 from trees import copy_tree
 
 from vllm_build.conda import package_channel
 from vllm_build.conda.environments import conda_environment
 from vllm_build.settings.build_settings import Settings
-from vllm_build.toolchain import channel_build
+from vllm_build.sources import third_party
+from vllm_build.toolchain import channel_build, third_party_fetch, toolchain_builds
 from vllm_build.util import paths
 from vllm_build.util.console import Console
 from vllm_build.util.errors import ToolchainError
@@ -212,11 +214,48 @@ def rocm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prefix
 
 
+@pytest.fixture(scope="session")
+def cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newest CUDA toolkit of the channel, without a driver."""
+    names = [build.id for build in toolchain_builds.load(ROOT) if "cuda-nvcc" in build.makes]
+    newest = max(names, key=lambda name: Version(name.rpartition("-")[2]))
+    report = channel_build.ensure(ROOT, Console(), [newest], inherited=os.environ)
+    prefix = tmp_path_factory.mktemp("cuda") / "prefix"
+    specs = ["cuda-nvcc", f"cuda-version {newest.rpartition('-')[2]}.*"]
+    conda_environment.create(prefix, specs, [report.url])
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def cuda_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone with a few kernels of every library for CUDA, and the sources they need."""
+    tree = copy_tree(tmp_path_factory.mktemp("cuda") / "tree", symlinks=True)
+    keep_kernels(
+        tree,
+        (
+            *("gpu-runtime", "activation-gpu", "gpu-runtime-moe", "moe-gpu", "cumem-cuda"),
+            *("gpu-runtime-flashmla", "flashmla", "gpu-runtime-fa2", "fa2", "fa2-hdim64-bf16"),
+            *("gpu-runtime-fa3", "fa3", "fa3-hdim64-bf16-paged"),
+        ),
+    )
+    sources = third_party.read(ROOT)
+    for name in ("cutlass", "flash-attention"):
+        third_party_fetch.fetch(sources[name], Console(), os.environ)
+    return tree
+
+
 @pytest.fixture(scope="module")
 def rocm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone for the tests of a module, with a few kernels for ROCm."""
+    """A fresh clone for the tests of a module, with a few kernels of every library for ROCm."""
     tree = copy_tree(tmp_path_factory.mktemp("rocm") / "tree", symlinks=True)
-    keep_kernels(tree, ("gpu-runtime", "hip-runtime", "activation-gpu"))
+    keep_kernels(
+        tree,
+        (
+            *("gpu-runtime", "hip-runtime", "activation-gpu", "cumem-rocm"),
+            *("gpu-runtime-moe", "hip-runtime-moe", "moe-gpu"),
+            *("gpu-runtime-rocm", "hip-runtime-rocm", "paged-attention-rocm"),
+        ),
+    )
     return tree
 
 

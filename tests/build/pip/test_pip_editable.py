@@ -74,16 +74,22 @@ def test_a_developers_day(developer: Developer, clone: Path, tmp_path: Path) -> 
     assert version.log.split()[0].endswith("+empty")
 
     # Each configuration has its own folder: switching back compiles nothing.
+    back = developer.pip(*EDITABLE, cwd=clone)
+    assert back.units == []
+    developer.pip("uninstall", "-y", "vllm", cwd=tmp_path)
+
+
+@full_only
+def test_a_debug_build_has_a_folder_of_its_own(developer: Developer, clone: Path) -> None:
+    assert developer.run(*BUILD_EXT, cwd=clone).status == 0
     debug = developer.run(*BUILD_EXT, "--debug", cwd=clone, CMAKE_ARGS="", CMAKE_BUILD_TYPE="")
     assert debug.status == 0, debug.log[-3000:]
     assert debug.units
-    back = developer.pip(*EDITABLE, cwd=clone)
-    assert back.units == []
+    assert developer.run(*BUILD_EXT, cwd=clone).units == []
     assert sorted(p.name for p in (clone / "build").iterdir()) == [
         "cpu-abi3-debug",
         "cpu-abi3-release",
     ]
-    developer.pip("uninstall", "-y", "vllm", cwd=tmp_path)
 
 
 def test_one_unit_that_does_not_compile(developer: Developer, clone: Path) -> None:
@@ -111,7 +117,8 @@ def test_one_unit_that_does_not_compile(developer: Developer, clone: Path) -> No
     assert (clone / "stage" / "vllm" / "_C.abi3.so").is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=full_only)])
+@full_only
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_build_is_taken_up_again(
     developer: Developer, clone: Path, number: signal.Signals
 ) -> None:

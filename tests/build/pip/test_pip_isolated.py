@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from full_suite import full_only
+from full_suite import FULL, full_only
 from wheel_files import assert_is_the_cpu_wheel, only_wheel
 
 if TYPE_CHECKING:
@@ -75,10 +75,11 @@ def test_isolated_installs(newcomer: Developer, clone: Path, tmp_path: Path, ver
 
     first = newcomer.pip("install", "-e", ".", *options, cwd=clone)
     assert first.units == [], "the same configuration: the objects of the install are reused"
-    again = newcomer.pip("install", "-e", ".", *options, cwd=clone)
-    assert again.units == [], (
-        "libtorch is in a new folder, so it is linked again, but nothing is compiled"
-    )
+    if FULL:
+        again = newcomer.pip("install", "-e", ".", *options, cwd=clone)
+        assert again.units == [], (
+            "libtorch is in a new folder, so it is linked again, but nothing is compiled"
+        )
     said = newcomer.run("python", "-c", asks, cwd=tmp_path).log.split(maxsplit=2)
     assert said == [f"{version}+cpu", str(clone / "vllm" / "__init__.py"), "['_C']\n"]
     newcomer.pip("uninstall", "-y", "vllm", cwd=tmp_path)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from wheel_files import member, metadata, names, only_wheel
 
+from vllm_build.util import paths
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,7 +23,12 @@ ARCHITECTURE = "gfx1100"
 def wheel(builder: Developer, tree: Path, folder: Path, **variables: str) -> Done:
     """Build a wheel for ROCm; the caller looks at the status."""
     command = ("-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "-v")
-    chosen = {"VLLM_TARGET_DEVICE": "rocm", "PYTORCH_ROCM_ARCH": ARCHITECTURE, **variables}
+    chosen = {
+        "VLLM_TARGET_DEVICE": "rocm",
+        "PYTORCH_ROCM_ARCH": ARCHITECTURE,
+        "CCACHE_DIR": str(paths.ccache_dir()),
+        **variables,
+    }
     return builder.run("python", *command, "-w", str(folder), cwd=tree, **chosen)
 
 
@@ -36,7 +43,9 @@ def test_wheel_with_a_rocm_that_a_variable_or_path_names(
     assert {"activation.cu", "runtime.cu", "runtime_calls.cc"} <= set(done.units)
     built = only_wheel(tmp_path / "home")
     assert built.name == f"vllm-{version}+{suffix}-cp310-abi3-linux_x86_64.whl"
-    assert [name for name in names(built) if name.endswith(".so")] == ["vllm/_C.abi3.so"]
+    assert sorted(name for name in names(built) if name.endswith(".so")) == [
+        f"vllm/{name}.abi3.so" for name in ("_C", "_moe_C", "_rocm_C", "cumem_allocator")
+    ]
     assert metadata(built)["Version"] == [f"{version}+{suffix}"]
     assert metadata(built)["Requires-Dist"] == ["torch>=2.11"]
     record = json.loads(member(built, "vllm/_build_info/vllm-kernels.json"))

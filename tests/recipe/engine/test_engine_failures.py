@@ -177,7 +177,7 @@ LOADING, SERVING = "Starting to load model", "serving"
 @pytest.mark.parametrize(
     ("moment", "number", "everyone"),
     [
-        (LOADING, signal.SIGINT, False),
+        pytest.param(LOADING, signal.SIGINT, False, marks=full_only),
         (SERVING, signal.SIGINT, True),
         pytest.param(LOADING, signal.SIGTERM, False, marks=full_only),
         pytest.param(LOADING, signal.SIGTERM, True, marks=full_only),

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "archs"
 HELP = (
     "Show for which GPU architectures a kernel is compiled, given those that it is written for and "
     "those of the build."

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "digest"
 HELP = "Show the digests of the tree: what shapes each output, and how packages are packed."
 #: Begins the name of a digest of how a conda package is packed, such as ``recipe/vllm-kernels``.
 RECIPE = "recipe/"

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "doctor"
 HELP = "Show what this machine has for a build, what is missing, and which settings conflict."
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "jobs"
 HELP = "Show how many compilers would run at once, and why."
 
 

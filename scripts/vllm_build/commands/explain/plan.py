@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "plan"
 HELP = (
     "Show which kernels are built for which architectures, and why the others are left out; -v "
     "lists their sources."

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vllm_build.settings.variable import Variable
     from vllm_build.util.console import Console
 
-NAME = "settings"
 HELP = "Show the build's environment variables: values, meanings and errors."
 
 

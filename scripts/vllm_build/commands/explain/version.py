@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "version"
 HELP = "Print the version that a build would have, and nothing else."
 
 

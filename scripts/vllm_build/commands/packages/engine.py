@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "engine"
 HELP = "Compare the locked engine with this tree: files, ops, requirements and licenses."
 #: Steps that no comparison of texts replaces.
 _BY_HAND = (

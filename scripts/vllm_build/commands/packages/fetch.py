@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "fetch"
 HELP = "Download the locked third-party sources into the cache, for builds outside a recipe."
 
 

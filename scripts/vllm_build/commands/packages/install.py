@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "install"
 HELP = "Install built packages into a prefix."
 
 

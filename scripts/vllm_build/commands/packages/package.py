@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "package"
 #: Seconds of processor time from which a unit is listed. The JSON document has all units.
 _SLOW = 20
 _LAST_PORT = 65535

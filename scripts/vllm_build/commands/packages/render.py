@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from vllm_build.conda.recipe_outputs import Output
     from vllm_build.util.console import Console
 
-NAME = "render"
 HELP = "Show the packages of a variant without building them."
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "stamp"
 HELP = "Write the version and digests of the tree into recipe/variants.yaml."
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "test-package"
 HELP = (
     "Check built packages: every interpreter, ABI audits, the oldest glibc, and the tests of "
     "kernels and package."

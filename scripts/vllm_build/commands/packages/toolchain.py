@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "toolchain"
 HELP = "Build the changed packages of the local toolchain channel."
 _KEPT_DAYS = "30"
 

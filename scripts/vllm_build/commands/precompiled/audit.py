@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "audit"
 HELP = (
     "Show whether an official vLLM wheel could replace a build of this tree; loads its libraries "
     "and writes only to the cache."

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "cache"
 HELP = "Show or empty the cache of reused kernels, which all checkouts share."
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "publish"
 HELP = "Add built kernels to a store, from which other checkouts can reuse them."
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "reuse"
 HELP = (
     "Show which outputs a build would reuse, from where, and which it would compile; writes only "
     "to the cache. With VLLM_PRECOMPILED_FOREIGN it downloads the libraries and loads them for "

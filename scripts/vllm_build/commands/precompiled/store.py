@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from vllm_build.util.console import Console
 
-NAME = "store"
 HELP = "Verify a whole store of built kernels."
 
 
