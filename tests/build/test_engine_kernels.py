@@ -83,7 +83,8 @@ def test_the_records_are_upstreams(sources: Path, tmp_path: Path, toolkit: str, 
                 if not any(fnmatchcase(source, pattern) for pattern in DIFFERENT):
                     assert codes == unit.archs, source
         assert not left, "upstream builds these"
-    # Upstream passes the macros of the first library to the second one, too, which has no use for them.
+    # Upstream passes the macros of the first library to the second one, too, which has no use for
+    # them.
     first = LIBRARIES[0]
     assert set(ours[first].definitions) == theirs[first].macros - ALWAYS
 

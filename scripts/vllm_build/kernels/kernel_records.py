@@ -104,6 +104,7 @@ class Kernel:
             that is absent always includes it.
         library_definitions: macros that all units of the extension get if the kernel is built.
         options: further options of the GPU compiler, for its GPU code only.
+        options_from: oldest toolkit -> options that it and newer ones get in addition.
         generators: the programs that write some of the third-party sources.
     """
 
@@ -125,6 +126,7 @@ class Kernel:
     provider: Mapping[str, str] = field(default_factory=dict)
     library_definitions: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    options_from: Mapping[Version, tuple[str, ...]] = field(default_factory=dict)
     generators: tuple[str, ...] = ()
 
 

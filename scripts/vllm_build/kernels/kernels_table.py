@@ -132,6 +132,7 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
             "provider",
             "library_definitions",
             "options",
+            "options_from",
             "generators",
         ),
     )
@@ -191,6 +192,7 @@ def _kernel(record: Record, root: Path, extensions: list[Extension]) -> Kernel:
         provider=record_fields.by_device(record, "provider", gpus, re.compile("|".join(PROVIDERS))),
         library_definitions=record.texts("library_definitions", _DEFINITION, required=False),
         options=options,
+        options_from=record_fields.options_by_toolkit(record, _OPTION),
         generators=generators,
     )
 

@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 PURE_DEVICES = ("tpu", "empty")
 
 
-def _planned(decision: Decision, device: str, chosen: str | None) -> PlannedKernel:
+def _planned(
+    decision: Decision, device: str, version: Version | None, chosen: str | None
+) -> PlannedKernel:
     """The kernel as it is compiled, with the definitions of the ``chosen`` set."""
     kernel = decision.kernel
     definitions = kernel.definitions + kernel.set_definitions.get(chosen or "", ())
     options = gpu_targets.compile_options(device, decision.archs) if decision.archs else ()
-    options += kernel.options if decision.archs else ()
+    if decision.archs:
+        options += kernel.options
+        for oldest, more in kernel.options_from.items():
+            options += more if version is None or version >= oldest else ()
     return PlannedKernel(
         *(
             kernel.name,
@@ -113,7 +118,7 @@ def survey(
         built = [d for d in decisions if d.state == BUILT and d.kernel.extension == extension.name]
         if built:
             chosen = choice.set_of(extension.set_variable)
-            kernels = tuple(_planned(d, device, chosen) for d in built)
+            kernels = tuple(_planned(d, device, toolkit_version, chosen) for d in built)
             definitions = dict.fromkeys(
                 name for d in built for name in d.kernel.library_definitions
             )

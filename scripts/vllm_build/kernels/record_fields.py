@@ -104,6 +104,17 @@ def toolkits(record: Record, devices: tuple[str, ...]) -> dict[str, Version]:
     return found
 
 
+def options_by_toolkit(record: Record, pattern: re.Pattern[str]) -> dict[Version, tuple[str, ...]]:
+    """Oldest toolkit -> options, which must match ``pattern``; empty if the key is absent."""
+    written = record.data.get("options_from", {})
+    releases = tuple(written) if isinstance(written, dict) else ()
+    for release in releases:
+        if not _VERSION.fullmatch(release):
+            record.fail("options_from", f"{release!r} is not a release", 'a release such as "12.8"')
+    found = record.lists_by("options_from", releases, pattern)
+    return {Version(release): options for release, options in found.items()}
+
+
 def archs(
     record: Record, devices: tuple[str, ...], sources: tuple[str, ...]
 ) -> dict[str, tuple[str, ...]]:
