@@ -20,6 +20,7 @@ from vllm_build.util.redaction import say, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
 #: Name of each command -> its module below ``vllm_build.commands``, in the order of the help. Only
 #: the module of the command that runs is imported: all of them take half a second.
@@ -91,6 +92,13 @@ def _statuses() -> str:
     )
 
 
+def load(name: str) -> ModuleType:
+    """The module of a command."""
+    # A signal's exception while a C module is initialised would turn into another exception.
+    with signals.deferred():
+        return importlib.import_module(f"vllm_build.commands.{COMMANDS[name]}")
+
+
 def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser of a command line, with all commands unless its first word is one of them."""
     top = _Parser(
@@ -102,9 +110,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
     for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
-        # A signal's exception while a C module is initialised would turn into another exception.
-        with signals.deferred():
-            command = importlib.import_module(f"vllm_build.commands.{COMMANDS[name]}")
+        command = load(name)
         sub = subparsers.add_parser(
             name, help=command.HELP, description=command.HELP, parents=[common]
         )

@@ -14,7 +14,7 @@ parallel_groups = pytest.importorskip("parallel_groups", reason="pytest-xdist is
 def test_files_that_share_a_fixture_share_a_group() -> None:
     group_of = parallel_groups.group_of
     assert group_of("tests/build/pip/test_pip_wheels.py::test_a[x::y]") == "pip"
-    assert group_of("tests/recipe/test_same_bytes.py::test_a") == "packages"
+    assert group_of("tests/recipe/test_package_reuse.py::test_a") == "packages"
     assert group_of("tests/recipe/engine/test_demonstration.py::test_a") == "packages"
     assert group_of("tests/recipe/engine/test_engine_load.py::test_a") == "engine"
     assert group_of("tests/build/test_elf.py::test_a") == "tests/build/test_elf.py"

@@ -43,7 +43,7 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize(
-    "command", [c.NAME for c in cli.COMMANDS if c.NAME not in ("settings", "doctor")]
+    "command", [name for name in cli.COMMANDS if name not in ("settings", "doctor")]
 )
 def test_every_command_names_all_that_is_malformed_first(
     monkeypatch: pytest.MonkeyPatch,
@@ -54,8 +54,8 @@ def test_every_command_names_all_that_is_malformed_first(
     def refuse(*_: object) -> int:
         raise AssertionError("work began")
 
-    for module in cli.COMMANDS:
-        monkeypatch.setattr(module, "run", refuse)
+    for name in cli.COMMANDS:
+        monkeypatch.setattr(cli.load(name), "run", refuse)
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "MAX_JOBS": "abc",
@@ -165,8 +165,7 @@ def test_each_malformed_value_is_refused_before_any_work(
         raise AssertionError("work began")
 
     for command in ("plan", "package"):
-        (module,) = [module for module in cli.COMMANDS if command == module.NAME]
-        monkeypatch.setattr(module, "run", refuse)
+        monkeypatch.setattr(cli.load(command), "run", refuse)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(name, text)
     for words in (["plan"], ["package", "cpu"]):
