@@ -152,7 +152,7 @@ def installed_tests(request: Request, console: Console, *, full: bool) -> dict[s
             f"    tests of kernels for {request.variant.accelerator} run on a GPU: make gpu-tests"
         )
         return {}
-    specs = package_request.specs(request)
+    specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
     prefix = request.output / ".test" / "installed"
     conda_environment.create(
         prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True

@@ -133,7 +133,7 @@ def _install(request: Request, outputs: tuple[Output, ...]) -> str:
     Returns:
         What was done, for the log: ``created``, ``reused``, or why the prefix was created again.
     """
-    specs = package_request.specs(request)
+    specs = [f"{output.name} =={output.version} {output.build}" for output in outputs]
     marker = request.state.with_name(f"env-{request.variant.name}.json")
     wanted = json.dumps({"specs": specs, "channels": request.channel_urls})
     how = "created"

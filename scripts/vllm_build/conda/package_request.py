@@ -111,16 +111,6 @@ def expected(request: Request) -> tuple[recipe_outputs.Output, ...]:
     return recipe_outputs.render(request.root, request.variant, stamps(request))
 
 
-def specs(request: Request) -> list[str]:
-    """What to ask a solver for, to get exactly these packages and the variant's interpreter.
-
-    Without the interpreter, the environment would depend on which others the channel has, such as
-    those that tests have put there.
-    """
-    packages = [f"{o.name} =={o.version} {o.build}" for o in expected(request)]
-    return [*packages, f"python {request.variant.values['python']}.*"]
-
-
 def planned(request: Request) -> Plan:
     """The plan of the kernels that the variant compiles.
 

@@ -35,7 +35,7 @@ def compiling_fixture(prefix: Path) -> Path:
         ROOT, variants.load(ROOT, "cpu"), package_channel.choose(None, settings), OUTPUT, settings
     )
     package_checks.prepare(request, Console(quiet=True))  # the channel may not have pytest yet
-    specs = package_request.specs(request)
+    specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
     made = OUTPUT / ".test" / "engine"
     conda_environment.create(
         made,
