@@ -99,10 +99,10 @@ class Developer:
         assert done.status == 0, done.log[-6000:]
         return done
 
-    def misses(self) -> tuple[int, int]:
-        """Hits and misses of the compiler cache since the last call."""
-        said = self.run("ccache", "--print-stats", cwd=self.folder).log
-        self.run("ccache", "--zero-stats", cwd=self.folder)
+    def counts(self, cache: str) -> tuple[int, int]:
+        """Hits and misses of a compiler cache since the last call."""
+        said = self.run("ccache", "--print-stats", cwd=self.folder, CCACHE_DIR=cache).log
+        self.run("ccache", "--zero-stats", cwd=self.folder, CCACHE_DIR=cache)
         numbers = {
             key: int(value)
             for key, value in (line.split("\t") for line in said.splitlines() if "\t" in line)
@@ -125,7 +125,11 @@ def make(folder: Path, specs: list[str]) -> Developer:
     own = {
         "PATH": f"{prefix}/bin:/usr/bin:/bin",
         "CONDA_PREFIX": str(prefix),
-        "CCACHE_DIR": str(folder / "ccache"),
+        # The environment and the trees are below this folder, so that a later run of the tests
+        # finds what this one has compiled.
+        "CCACHE_BASEDIR": str(folder.parent),
+        "CCACHE_COMPILERCHECK": "content",
+        "CCACHE_DIR": str(paths.ccache_dir()),
         "VLLM_BUILD_CACHE": str(folder / "cache"),
         "PYTHONNOUSERSITE": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
