@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import group_order
 import pytest
 from hypothesis import HealthCheck, settings
 from rich.console import Console as RichConsole
@@ -46,12 +47,20 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the tests that build something last, so that quick failures come first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+    def order(item: pytest.Item) -> tuple[bool, int]:
+        slow = item.get_closest_marker("slow") is not None
+        return slow, group_order.rank_of(item.nodeid) if slow else 0
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Keeps tests that share what a fixture makes in one process of a parallel run."""
+    if config.option.markexpr == "slow":
+        # pytest-xdist begins with the groups of most tests, but a single one may take minutes.
+        config.option.loadscopereorder = False
     import parallel_groups  # imports pytest-xdist, which a run without -n can do without
 
     return parallel_groups.GroupScheduling(config, log)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,6 +171,22 @@ def test_run_paths_of_this_machine_are_left_out(
     assert tools.is_dir()
     monkeypatch.setenv("LDFLAGS", flags)
     assert cmake_configure.environment(configuration(root))["LDFLAGS"] == expected
+
+
+def test_compilers_at_other_paths_share_no_results(
+    root: Path, tools: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = cmake_configure.environment(configuration(root))["CCACHE_NAMESPACE"]
+    for name in ("c++", "cc"):
+        shutil.copy(tools / "c++", program(tmp_path / "elsewhere" / name))
+        monkeypatch.setenv({"c++": "CXX", "cc": "CC"}[name], str(tmp_path / "elsewhere" / name))
+    there = cmake_configure.environment(configuration(root))["CCACHE_NAMESPACE"]
+    assert there != here
+    # For ccache, paths below this folder are relative: the compilers are the same ones everywhere.
+    monkeypatch.setenv("CCACHE_BASEDIR", str(tmp_path / "elsewhere"))
+    assert "CCACHE_NAMESPACE" not in cmake_configure.environment(configuration(root))
+    monkeypatch.setenv("CCACHE_NAMESPACE", "mine")
+    assert cmake_configure.environment(configuration(root))["CCACHE_NAMESPACE"] == "mine"
 
 
 def test_the_users_cache_settings_stay(

@@ -29,16 +29,20 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """A folder with our packages and a dependency."""
+    """A folder with our packages, a dependency, and interpreters."""
     kernels = make_package(
         tmp_path / "made",
         "vllm-kernels",
         {LIBRARY: "kernels", "share/__pycache__/x.cpython-311.pyc": "x"},
-        depends=["torch"],
+        depends=["torch", "python >=3.10"],
     )
     torch = make_package(tmp_path / "made", "torch", {"lib/libtorch.so": "torch"})
+    pythons = [
+        make_package(tmp_path / "made", "python", {"bin/python": version}, version=version)
+        for version in ("3.10.9", "3.11.7", "3.13.5")
+    ]
     package_job.claim_output(tmp_path / "output")
-    make_channel(tmp_path / "output", kernels, torch)
+    make_channel(tmp_path / "output", kernels, torch, *pythons)
     return tmp_path / "output"
 
 
@@ -55,6 +59,13 @@ def install(root: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     )
     built = (recipe_outputs.Output("vllm-kernels", "1.0", "h0_0", noarch=True, run=()),)
     return lambda: package_job._install(request, built)
+
+
+def test_the_interpreter_is_the_variants_and_not_the_newest(
+    output: Path, install: Callable[[], str]
+) -> None:
+    install()
+    assert (output / "env-cpu" / "bin" / "python").read_text(encoding="utf-8") == "3.11.7"
 
 
 def removed(path: Path) -> None:

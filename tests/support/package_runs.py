@@ -94,12 +94,9 @@ def built_fixture(tmp_path_factory: pytest.TempPathFactory) -> Done:
 def request_fixture(output: Path, built: Done) -> package_request.Request:
     """The request for the packages, with everything that their checks need in the channel."""
     assert built.result["packages"]
+    settings = Settings.from_environ(os.environ)
     request = package_request.Request(
-        ROOT,
-        variants.load(ROOT, "cpu"),
-        package_channel.choose(None, Settings.from_environ(os.environ)),
-        output,
-        Settings.from_environ(os.environ),
+        ROOT, variants.load(ROOT, "cpu"), package_channel.choose(None, settings), output, settings
     )
     package_checks.prepare(request, Console())
     return request

@@ -155,7 +155,11 @@ def installed_tests(request: Request, console: Console, *, full: bool) -> dict[s
     specs = [f"{o.name} =={o.version} {o.build}" for o in package_request.expected(request)]
     prefix = request.output / ".test" / "installed"
     conda_environment.create(
-        prefix, [*specs, "pytest", "hypothesis", "numpy"], request.channel_urls, force=True
+        prefix,
+        [*specs, "pytest", "hypothesis", "numpy"],
+        request.channel_urls,
+        force=True,
+        constraints=request.constraints,
     )
     # -P: test the installed vllm and not the tree's, which is next to the tests.
     pytest = [

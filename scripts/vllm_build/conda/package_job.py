@@ -135,7 +135,8 @@ def _install(request: Request, outputs: tuple[Output, ...]) -> str:
     """
     specs = [f"{output.name} =={output.version} {output.build}" for output in outputs]
     marker = request.state.with_name(f"env-{request.variant.name}.json")
-    wanted = json.dumps({"specs": specs, "channels": request.channel_urls})
+    asked = {"channels": request.channel_urls, "constraints": request.constraints}
+    wanted = json.dumps({"specs": specs, **asked})
     how = "created"
     if request.prefix.is_dir() and not request.prefix.is_symlink() and holds(marker, wanted):
         damage = next(intact.damages(request.prefix, [output.name for output in outputs]), None)
@@ -145,7 +146,12 @@ def _install(request: Request, outputs: tuple[Output, ...]) -> str:
     marker.unlink(missing_ok=True)
     # The output folder is ours, so a folder of this name in it is ours too.
     conda_environment.create(
-        request.prefix, specs, request.channel_urls, force=True, driver=request.driver
+        request.prefix,
+        specs,
+        request.channel_urls,
+        force=True,
+        driver=request.driver,
+        constraints=request.constraints,
     )
     write_text(marker, wanted)
     return how

@@ -59,6 +59,15 @@ class Request:
         return solver.assumed_driver(self.variant.toolkit_version)
 
     @property
+    def constraints(self) -> list[str]:
+        """Constraints on the requirements of the packages: the variant's interpreter.
+
+        Otherwise an environment would have the newest one of the channel, which depends on what was
+        built before.
+        """
+        return [f"python {self.variant.values['python']}.*"]
+
+    @property
     def prefix(self) -> Path:
         """The clean prefix in which the packages are installed and run."""
         return self.output / f"env-{self.variant.name}"

@@ -14,7 +14,14 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_build.native import cmake, hip_targets, logged_process, toolkit_variables, unit_times
+from vllm_build.native import (
+    cmake,
+    compiler_cache,
+    hip_targets,
+    logged_process,
+    toolkit_variables,
+    unit_times,
+)
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.sources import plan_inputs, stable_inputs, third_party
 from vllm_build.target import torch_files
@@ -72,6 +79,14 @@ def _identity(program: str | None) -> list[Any]:
         return [program]
     facts = path.stat()
     return [str(path), facts.st_size, facts.st_mtime_ns]
+
+
+def _host_compilers(inherited: Mapping[str, str]) -> dict[str, str | None]:
+    """The programs that CMake takes for C and C++."""
+    return {
+        name: shutil.which(inherited.get(variable) or name)
+        for variable, name in (("CC", "cc"), ("CXX", "c++"))
+    }
 
 
 def _prefixes(config: Configuration) -> list[Path]:
@@ -249,10 +264,7 @@ def run(config: Configuration, heavy_jobs: int = 1) -> bool:
         cmake.find_generator(config.settings),
     )
     env = config.settings.inherited
-    compilers = {
-        name: _identity(shutil.which(env.get(variable) or name))
-        for variable, name in (("CC", "cc"), ("CXX", "c++"))
-    }
+    compilers = {name: _identity(program) for name, program in _host_compilers(env).items()}
     new: dict[str, Any] = {
         "root": str(config.root),
         "generator": generator.name,
@@ -309,21 +321,26 @@ def without_run_paths(flags: str) -> str:
 def environment(config: Configuration, jobs: Jobs | None = None) -> dict[str, str]:
     """The environment of CMake, the generator and the compilers.
 
-    It is the caller's environment with additions that make builds reproducible. Variables that the
-    user has set stay.
+    It is the caller's, with additions that make builds reproducible. The user's variables stay.
 
     - Messages are English, because the search for the first error reads them and because compiler
       caches include the language in their keys.
     - ccache treats paths below the tree as relative, except in messages, so another clone hits the
       cache. It ignores the path in ``-ffile-prefix-map``, but does not recognise that option where
       nvcc passes it to the host compiler; ``CCACHE_IGNOREOPTIONS`` covers that case.
+    - ccache's results belong to compilers at these paths (:func:`compiler_cache.namespace`).
     - Absolute run paths in ``LDFLAGS``, which activated conda environments contain, are removed.
       The libraries have their own, and a folder of this machine is useless on another.
     """
     inherited = config.settings.inherited
     flags = inherited.get("LDFLAGS")
+    base = inherited.get("CCACHE_BASEDIR") or str(config.root)
+    toolkit = config.target.toolkit
+    used = [*_host_compilers(inherited).values(), str(toolkit.compiler) if toolkit else None]
+    namespace = compiler_cache.namespace(filter(None, used), base)
     return {
-        "CCACHE_BASEDIR": str(config.root),
+        "CCACHE_BASEDIR": base,
+        **namespace,
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_ABSSTDERR": "1",
         "CCACHE_IGNOREOPTIONS": "-Xcompiler=-ffile-prefix-map=*",

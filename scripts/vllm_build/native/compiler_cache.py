@@ -10,6 +10,7 @@ sccache must start its server.
 from __future__ import annotations
 
 import functools
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from vllm_build.util.processes import children
 from vllm_build.util.redaction import excerpt, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from vllm_build.settings.build_settings import Settings
 
@@ -30,6 +31,23 @@ _VARIABLES = {"sccache": "VLLM_DISABLE_SCCACHE", "ccache": "VLLM_DISABLE_CCACHE"
 
 #: Variables of ccache that decide whether the build can use it.
 _MINDED = ("CCACHE_DIR", "CCACHE_DISABLE", "CCACHE_READONLY")
+
+
+def namespace(compilers: Iterable[str], base: str) -> dict[str, str]:
+    """The variable with ccache's namespace for these compilers; empty if all are below ``base``.
+
+    ccache knows a compiler by its time and size. Without a namespace, equal compilers of two
+    environments would share results, together with the list of headers of the other environment.
+    The build would not see that its own headers change.
+
+    Args:
+        compilers: paths.
+        base: the value of ``CCACHE_BASEDIR``. ccache treats paths below it as relative.
+    """
+    found, below = {Path(path).resolve() for path in compilers}, Path(base).resolve()
+    outside = sorted(str(path) for path in found if not path.is_relative_to(below))
+    key = hashlib.sha256("\n".join(outside).encode()).hexdigest()[:16]
+    return {"CCACHE_NAMESPACE": key} if outside else {}
 
 
 def why_not_writable(folder: Path) -> str | None:

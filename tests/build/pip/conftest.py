@@ -99,10 +99,10 @@ class Developer:
         assert done.status == 0, done.log[-6000:]
         return done
 
-    def misses(self) -> tuple[int, int]:
-        """Hits and misses of the compiler cache since the last call."""
-        said = self.run("ccache", "--print-stats", cwd=self.folder).log
-        self.run("ccache", "--zero-stats", cwd=self.folder)
+    def counts(self, cache: str) -> tuple[int, int]:
+        """Hits and misses of a compiler cache since the last call."""
+        said = self.run("ccache", "--print-stats", cwd=self.folder, CCACHE_DIR=cache).log
+        self.run("ccache", "--zero-stats", cwd=self.folder, CCACHE_DIR=cache)
         numbers = {
             key: int(value)
             for key, value in (line.split("\t") for line in said.splitlines() if "\t" in line)
@@ -125,7 +125,11 @@ def make(folder: Path, specs: list[str]) -> Developer:
     own = {
         "PATH": f"{prefix}/bin:/usr/bin:/bin",
         "CONDA_PREFIX": str(prefix),
-        "CCACHE_DIR": str(folder / "ccache"),
+        # The environment and the trees are below this folder, so that a later run of the tests
+        # finds what this one has compiled.
+        "CCACHE_BASEDIR": str(folder.parent),
+        "CCACHE_COMPILERCHECK": "content",
+        "CCACHE_DIR": str(paths.ccache_dir()),
         "VLLM_BUILD_CACHE": str(folder / "cache"),
         "PYTHONNOUSERSITE": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -190,12 +194,17 @@ def keep_kernels(tree: Path, names: tuple[str, ...]) -> None:
     table.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
+def copy_with(folder: Path, *names: str) -> Path:
+    """A fresh clone in which the table has only these kernels."""
+    tree = copy_tree(folder, symlinks=True)
+    keep_kernels(tree, names)
+    return tree
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A fresh clone for one test, with a few kernels, because each test compiles them again."""
-    tree = copy_tree(tmp_path / "clone", symlinks=True)
-    keep_kernels(tree, ("cpu-dispatch", "activation-cpu", "norm-cpu", "rotary-cpu"))
-    return tree
+    return copy_with(tmp_path / "clone", "cpu-dispatch", "activation-cpu", "norm-cpu", "rotary-cpu")
 
 
 @pytest.fixture(scope="session")
@@ -229,34 +238,26 @@ def cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cuda_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone with a few kernels of every library for CUDA, and the sources they need."""
-    tree = copy_tree(tmp_path_factory.mktemp("cuda") / "tree", symlinks=True)
-    keep_kernels(
-        tree,
-        (
-            *("gpu-runtime", "activation-gpu", "gpu-runtime-moe", "moe-gpu", "cumem-cuda"),
-            *("gpu-runtime-flashmla", "flashmla", "gpu-runtime-fa2", "fa2", "fa2-hdim64-bf16"),
-            *("gpu-runtime-fa3", "fa3", "fa3-hdim64-bf16-paged"),
-        ),
-    )
     sources = third_party.read(ROOT)
     for name in ("cutlass", "flash-attention"):
         third_party_fetch.fetch(sources[name], Console(), os.environ)
-    return tree
+    return copy_with(
+        tmp_path_factory.mktemp("cuda") / "tree",
+        *("gpu-runtime", "activation-gpu", "gpu-runtime-moe", "moe-gpu", "cumem-cuda"),
+        *("gpu-runtime-flashmla", "flashmla", "gpu-runtime-fa2", "fa2", "fa2-hdim64-bf16"),
+        *("gpu-runtime-fa3", "fa3", "fa3-hdim64-bf16-paged"),
+    )
 
 
 @pytest.fixture(scope="module")
 def rocm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone for the tests of a module, with a few kernels of every library for ROCm."""
-    tree = copy_tree(tmp_path_factory.mktemp("rocm") / "tree", symlinks=True)
-    keep_kernels(
-        tree,
-        (
-            *("gpu-runtime", "hip-runtime", "activation-gpu", "cumem-rocm"),
-            *("gpu-runtime-moe", "hip-runtime-moe", "moe-gpu"),
-            *("gpu-runtime-rocm", "hip-runtime-rocm", "paged-attention-rocm"),
-        ),
+    return copy_with(
+        tmp_path_factory.mktemp("rocm") / "tree",
+        *("gpu-runtime", "hip-runtime", "activation-gpu", "cumem-rocm"),
+        *("gpu-runtime-moe", "hip-runtime-moe", "moe-gpu"),
+        *("gpu-runtime-rocm", "hip-runtime-rocm", "paged-attention-rocm"),
     )
-    return tree
 
 
 @pytest.fixture

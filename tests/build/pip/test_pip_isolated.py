@@ -34,25 +34,26 @@ def test_isolated_builds_hit_the_compiler_cache(
         str(tmp_path / "constraints.txt"),
         "-w",
     ]
-    newcomer.misses()
-    first = newcomer.pip(*command, str(tmp_path / "w"), cwd=clone)
+    cache = str(tmp_path / "ccache")
+    newcomer.counts(cache)
+    first = newcomer.pip(*command, str(tmp_path / "w"), cwd=clone, CCACHE_DIR=cache)
     assert "pip-build-env-" in first.log.partition("torch: ")[2].splitlines()[0], (
         "torch is the one of the isolated environment"
     )
     assert_is_the_cpu_wheel(only_wheel(tmp_path / "w"), version)
-    hits, misses = newcomer.misses()
+    hits, misses = newcomer.counts(cache)
     assert (hits, misses) == (0, len(first.units))
     assert len(first.units) > 5
     # Another temporary folder with the same inputs: nothing is compiled again.
-    again = newcomer.pip(*command, str(tmp_path / "again"), cwd=clone)
+    again = newcomer.pip(*command, str(tmp_path / "again"), cwd=clone, CCACHE_DIR=cache)
     assert again.units == []
     # Another clone has no build folder, but the cache has every unit.
     elsewhere = tmp_path / "elsewhere"
     (clone / "build").rename(tmp_path / "gone")
     clone.rename(elsewhere)
-    third = newcomer.pip(*command, str(tmp_path / "third"), cwd=elsewhere)
+    third = newcomer.pip(*command, str(tmp_path / "third"), cwd=elsewhere, CCACHE_DIR=cache)
     assert sorted(third.units) == sorted(first.units)
-    assert newcomer.misses() == (len(first.units), 0)
+    assert newcomer.counts(cache) == (len(first.units), 0)
 
 
 def test_isolated_installs(newcomer: Developer, clone: Path, tmp_path: Path, version: str) -> None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 from wheel_files import member, metadata, names, only_wheel
 
-from vllm_build.util import paths
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,7 +24,6 @@ def wheel(builder: Developer, tree: Path, folder: Path, **variables: str) -> Don
     chosen = {
         "VLLM_TARGET_DEVICE": "rocm",
         "PYTORCH_ROCM_ARCH": ARCHITECTURE,
-        "CCACHE_DIR": str(paths.ccache_dir()),
         **variables,
     }
     return builder.run("python", *command, "-w", str(folder), cwd=tree, **chosen)

@@ -43,6 +43,7 @@ def compiling_fixture(prefix: Path) -> Path:
         request.channel_urls,
         force=True,
         driver=request.driver,
+        constraints=request.constraints,
     )
     assert made != prefix
     return made

@@ -43,6 +43,7 @@ def create(
     update: bool = False,
     keep: Sequence[Path] = (),
     driver: str | None = None,
+    constraints: Sequence[str] = (),
     compiled: bool = False,
 ) -> list[dict[str, str]]:
     """Solve ``specs`` and install them into the prefix ``given``.
@@ -60,6 +61,7 @@ def create(
         keep: folders that the prefix must neither be nor contain.
         driver: the release of CUDA to solve for, from ``solver.assumed_driver``. None: the
             machine's, or that of ``CONDA_OVERRIDE_CUDA``.
+        constraints: specs for packages that are installed only if another package requires them.
         compiled: compile the Python modules of noarch packages, for users who cannot write to the
             prefix.
 
@@ -90,6 +92,7 @@ def create(
             "channels": list(channels),
             "update": updated,
             "driver": driver,
+            "constraints": list(constraints),
         }
         with channel_views.reading(channels):
             done = children.run(

@@ -111,6 +111,7 @@ def main(arguments: dict[str, Any], environ: Mapping[str, str]) -> int:
             arguments["channels"],
             prefix if arguments["update"] else None,
             arguments["driver"],
+            arguments["constraints"],
         )
         if arguments["update"]:
             # Some files are written in place, so links would change the environment that is in use.

@@ -34,6 +34,7 @@ def solve_specs(
     channels: Sequence[str],
     prefix: Path | None = None,
     driver: str | None = None,
+    constraints: Sequence[str] = (),
 ) -> list[RepoDataRecord]:
     """Find the records from ``channels`` that satisfy ``specs`` on this machine.
 
@@ -44,6 +45,7 @@ def solve_specs(
             if no channel has them. The pins in ``conda-meta/pinned`` apply.
         driver: the release of CUDA to solve for, from :func:`assumed_driver`. None: the machine's,
             or that of ``CONDA_OVERRIDE_CUDA``.
+        constraints: specs for packages that are installed only if another package requires them.
 
     Raises:
         ToolchainError: no combination of packages satisfies the specs, or a channel cannot be read;
@@ -72,7 +74,7 @@ def solve_specs(
             specs=wanted,
             virtual_packages=virtual,
             locked_packages=present,
-            constraints=_pinned(prefix) if prefix else None,
+            constraints=[*constraints, *(_pinned(prefix) if prefix else ())],
         )
         return found
 
