@@ -23,12 +23,7 @@ from digest_table import (
 from trees import copy_tree
 
 from vllm_build.digests import digest_rules, kernel_inputs, tree_digests, tree_files
-from vllm_build.toolchain import (
-    channel_build,
-    channel_digests,
-    toolchain_builds,
-    toolchain_lock,
-)
+from vllm_build.toolchain import channel_digests, toolchain_builds, toolchain_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,7 +122,8 @@ def tree(tmp_path: Path) -> Path:
 
 
 def channel_digest(root: Path) -> str:
-    return channel_build.channel_digest(root, [build.id for build in toolchain_builds.load(root)])
+    builds, lock = toolchain_builds.load(root), toolchain_lock.read(root)
+    return channel_digests.combined(channel_digests.build_digests(root, builds, lock))
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -150,6 +150,7 @@ def test_no_memory_for_the_cache(prefix: Path, model: Path, tmp_path: Path) -> N
     assert "VLLM_CPU_KVCACHE_SPACE" in said
 
 
+@full_only
 @pytest.mark.skipif(
     engine_tokens.has_float8_cache(),
     reason="this CPU has a float8 cache, which test_engine_tokens.py tests",

@@ -30,7 +30,7 @@ OPTIONS = ("--max-model-len", str(CONTEXT), "--max-num-seqs", str(SEQUENCES), "-
 #: Tokens of an answer; enough for clients to give up in the middle of it.
 TOKENS = 32
 #: Rounds of load after which memory must be back; the first ones fill pools and caches.
-ROUNDS = 12 if full_suite.FULL else 3
+ROUNDS = 12
 #: Bytes that the server may hold after the load in addition to those before: what allocators keep.
 KEPT = 64 << 20
 
@@ -159,6 +159,7 @@ def test_bad_requests_among_good_ones_disturb_none(server: Server, alone: list[s
     assert [answer.text for answer in found] == alone
 
 
+@full_suite.full_only
 def test_memory_files_and_processes_return_after_the_load(server: Server) -> None:
     def load() -> None:
         streams(server, bodies(), lambda number: 3 if number % 4 == 3 else None)
