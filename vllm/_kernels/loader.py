@@ -54,6 +54,14 @@ LIBRARIES = {
         ),
         Library("_moe_C", ".", "vllm-kernels", ("_moe_C",)),
         Library("_rocm_C", ".", "vllm-kernels", ("_rocm_C",)),
+        # The engine's own kernels have the ops that the two above then lack.
+        Library(
+            "_C_stable_libtorch",
+            ".",
+            "vllm-engine-kernels",
+            ("_C", "_C_cache_ops", "_C_cuda_utils", "_C_custom_ar"),
+        ),
+        Library("_moe_C_stable_libtorch", ".", "vllm-engine-kernels", ("_moe_C",)),
         Library("_vllm_fa2_C", "vllm_flash_attn", "vllm-flash-attn", ("_vllm_fa2_C",)),
         Library("_vllm_fa3_C", "vllm_flash_attn", "vllm-flash-attn", ("_vllm_fa3_C",)),
         Library("_flashmla_C", ".", "vllm-flashmla", ("_flashmla_C",)),

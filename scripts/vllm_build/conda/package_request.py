@@ -98,8 +98,13 @@ def stamps(request: Request) -> dict[str, str]:
         asked := requested_archs.requested(device, request.settings)
     ):
         found[f"{device}_arch_list"] = ";".join(gpu_targets.parse(device, *asked))
-    if device == "cuda" and request.settings.flash_attention_set:
-        found["flash_attention_set"] = request.settings.flash_attention_set
+    if device == "cuda":
+        chosen = {
+            "flash_attention_set": request.settings.flash_attention_set,
+            "kernels": request.settings.kernels,
+            "kernel_set": request.settings.kernel_set,
+        }
+        found |= {key: value for key, value in chosen.items() if value}
     if request.channel == package_channel.LOCAL:
         chosen = {
             "channel_digest": needed_builds.package_builds(request, noarch=False),
@@ -129,7 +134,11 @@ def planned(request: Request) -> Plan:
     """
     variant = request.variant
     values = {**variant.values, **stamps(request)}
-    choice = kernel_choice.Choice(values.get("flash_attention_set"))
+    choice = kernel_choice.Choice(
+        values.get("flash_attention_set"),
+        provider=values.get("kernels", kernel_choice.Choice.provider),
+        kernel_set=values.get("kernel_set", kernel_choice.Choice.kernel_set),
+    )
     return plan_resolver.resolve(
         kernels_table.load(request.root),
         variant.accelerator,

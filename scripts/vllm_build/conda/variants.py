@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from vllm_build.architectures import gpu_targets
 from vllm_build.conda import variant_file
-from vllm_build.kernels.kernel_records import SETS
+from vllm_build.kernels.kernel_records import PROVIDERS, SETS
 from vllm_build.settings.choices import DEVICES
 from vllm_build.util.errors import ConfigurationError, ToolchainError
 
@@ -41,7 +41,10 @@ REQUIRED = (
     "channel_digest",
 )
 #: More keys that they read for CUDA.
-REQUIRED_CUDA = ("cuda_compiler", "cuda_compiler_version", "cuda_arch_list", "flash_attention_set")
+REQUIRED_CUDA = (
+    *("cuda_compiler", "cuda_compiler_version", "cuda_arch_list"),
+    *("flash_attention_set", "kernels", "kernel_set"),
+)
 #: More keys that they read for ROCm.
 REQUIRED_ROCM = ("hip_compiler", "hip_compiler_version", "rocm_version", "rocm_arch_list")
 _MORE = {"cuda": REQUIRED_CUDA, "rocm": REQUIRED_ROCM}
@@ -49,6 +52,12 @@ _MORE = {"cuda": REQUIRED_CUDA, "rocm": REQUIRED_ROCM}
 _RELEASES = {"cuda": "cuda_compiler_version", "rocm": "rocm_version"}
 #: Keys with architectures, and the accelerator that they are for.
 _ARCH_LISTS = {"cuda_arch_list": "cuda", "rocm_arch_list": "rocm"}
+#: Values of the keys that choose kernels.
+_CHOICES = {
+    "flash_attention_set": SETS["VLLM_FA_SET"],
+    "kernels": PROVIDERS,
+    "kernel_set": SETS["VLLM_KERNEL_SET"],
+}
 #: Packages that the recipes require by name alone; a key with that name selects the version.
 PINS = ("libtorch", "libhwy", "setuptools", "packaging", "pip", "wheel", "cmake", "ninja", "ccache")
 #: Keys that describe the file and not the package.
@@ -180,8 +189,8 @@ def _check(where: str, key: str, value: str) -> None:
     _check_version(where, key, value)
     if key == "accelerator":
         _check_choice(where, value, DEVICES, _ALIASES)
-    elif key == "flash_attention_set":
-        _check_choice(where, value, SETS["VLLM_FA_SET"], {})
+    elif key in _CHOICES:
+        _check_choice(where, value, _CHOICES[key], {})
     elif key == "target_platform":
         _check_choice(where, value, (PLATFORM,), {})
     elif key in _ARCH_LISTS:
@@ -235,6 +244,8 @@ def _of_feedstock(path: Path, entries: Mapping[str, Entry]) -> tuple[dict[str, s
         assumed |= {
             "cuda_arch_list": ";".join(gpu_targets.default("cuda", Version(cuda))),
             "flash_attention_set": "full",
+            "kernels": "engine",
+            "kernel_set": "full",
         }
     assumed = {key: value for key, value in assumed.items() if key not in values}
     if assumed:

@@ -51,7 +51,7 @@ def _table(root: Path) -> dict[str, list[dict[str, Any]]]:
         for record in records:
             for name in names:
                 record.text(name)
-            record.texts("sources")
+            record.texts("sources", required=not record.has("third_party_sources"))
             record.texts("headers", required=False)
             record.flag("optional")
         found[kind] = [record.data for record in records]
@@ -135,7 +135,7 @@ def of(root: Path, component: str) -> dict[str, str]:
 
     sources: set[Path] = set()
     for record in (*extensions, *kernels):
-        listed = {root / "csrc" / source for source in record["sources"]}
+        listed = {root / "csrc" / source for source in record.get("sources", ())}
         missing = {source for source in listed if not source.is_file()}
         if missing and not record.get("optional"):
             raise ConfigurationError(

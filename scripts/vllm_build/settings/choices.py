@@ -11,7 +11,7 @@ DEVICE = choice(*DEVICES)
 BUILD_TYPES = ("Debug", "Release", "RelWithDebInfo")
 CHANNELS = ("local", "conda-forge")
 #: The outputs of csrc/kernels.toml; a test checks that both agree.
-COMPONENTS = ("vllm-kernels", "vllm-flashmla", "vllm-flash-attn")
+COMPONENTS = ("vllm-kernels", "vllm-flashmla", "vllm-flash-attn", "vllm-engine-kernels")
 CUDA_ARCHS = architectures(
     "architectures such as 8.0, 9.0a or 12.0+PTX, separated by semicolons or spaces",
     lambda text: gpu_targets.parse("cuda", text, gpu_targets.VARIABLES["cuda"]),
