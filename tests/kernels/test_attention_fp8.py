@@ -49,6 +49,25 @@ def test_codes(ops: Any, dtype: torch.dtype, name: str, width: int, *, view: boo
 
 
 @pytest.mark.parametrize("name", ["fp8_e4m3", "fp8_e5m2"])
+def test_every_tie(ops: Any, name: str) -> None:
+    """Numbers halfway between two codes, also between those of subnormal numbers."""
+    codes = torch.arange(128, dtype=torch.uint8).view(FORMATS[name]).float()
+    codes = codes[codes.isfinite()]
+    ties = (codes[1:] + codes[:-1]) / 2
+    rows = -(-4 * codes.numel() // 16)
+    values = torch.zeros(rows * 16)
+    given = torch.cat((ties, -ties, codes, -codes))
+    values[: given.numel()] = given
+    key = values.reshape(rows, 1, 16)
+    caches = [torch.zeros(2, 1, 32, 16, dtype=torch.uint8) for _ in range(2)]
+    slots = torch.arange(rows)
+    ops.cpu_attn_reshape_and_cache(key, key, *caches, slots, "vec", 1.0, 1.0, name)
+    want = key.to(FORMATS[name]).view(torch.uint8)
+    assert torch.equal(_CACHE["keys_of"](caches[0])[slots], want)
+    assert torch.equal(_CACHE["values_of"](caches[1])[slots], want)
+
+
+@pytest.mark.parametrize("name", ["fp8_e4m3", "fp8_e5m2"])
 @pytest.mark.parametrize(("new", "tokens"), [(1, 300), (1, 5), (90, 200)])
 @pytest.mark.parametrize("head_size", [64, 40])
 def test_attention(
