@@ -120,9 +120,9 @@ MISTAKES = {
     "number for a string": ('"norm-gpu"', "7", 19, "name = 7 is not valid"),
     "unknown memory class": (
         'definitions = ["VLLM_NORM_GPU"]',
-        'memory = "huge"',
+        'memory = "vast"',
         23,
-        "memory = 'huge' is not valid",
+        "memory = 'vast' is not valid",
     ),
     "no archs": ('archs = { cuda = "12.0f" }\n', "", 35, "no archs for cuda"),
     "no archs for one device": (', rocm = "gfx90a"', "", 24, "no archs for rocm"),

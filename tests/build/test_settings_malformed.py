@@ -124,6 +124,8 @@ MALFORMED: dict[str, tuple[str, ...]] = {
     "CMAKE_ARGS": ("-DA='open",),
     "VLLM_COMPONENTS": ("bogus", "vllm-kernels bogus", "'open"),
     "VLLM_FA_SET": ("all",),
+    "VLLM_KERNELS": ("ours",),
+    "VLLM_KERNEL_SET": ("dev",),
     "VLLM_KERNEL_DIGEST": ("abc",),
     "VLLM_PRECOMPILED_WHEEL_LOCATION": ("ftp://host.invalid/x.whl", "a\nb"),
     "VLLM_PRECOMPILED_SHA256": ("ab",),

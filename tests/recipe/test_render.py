@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VARIANTS = variants.names(paths.source_root())
-COMPILED = ("vllm-kernels", "vllm-flash-attn", "vllm-flashmla")
+COMPILED = ("vllm-kernels", "vllm-engine-kernels", "vllm-flash-attn", "vllm-flashmla")
 
 
 @pytest.fixture(params=VARIANTS)
@@ -35,7 +35,7 @@ def test_outputs(outputs: dict[str, recipe_outputs.Output]) -> None:
     assert set(outputs) == {
         "vllm-kernels",
         "vllm",
-        *(["vllm-flash-attn", "vllm-flashmla"] if cuda else []),
+        *(["vllm-engine-kernels", "vllm-flash-attn", "vllm-flashmla"] if cuda else []),
     }
     assert outputs["vllm"].noarch
     assert outputs["vllm"].subdir == "noarch"
@@ -57,6 +57,19 @@ def test_what_is_for_one_architecture_is_a_package_where_the_list_has_it(root: P
         assert (
             "vllm-flashmla" in made("cuda13", cuda_arch_list=archs)["vllm-kernels"].run
         ) is present
+
+
+def test_the_engines_kernels_are_required_where_they_are_built(root: Path) -> None:
+    cuda, stamps = variants.load(root, "cuda13"), recipe_stamp.values(root)
+    found = {}
+    for kernels in ("engine", "own"):
+        values = {**stamps, "kernels": kernels}
+        made = {o.name: o for o in recipe_outputs.render(root, cuda, values)}
+        assert ("vllm-engine-kernels" in made) is (kernels == "engine")
+        assert ("vllm-engine-kernels" in made["vllm-kernels"].run) is (kernels == "engine")
+        found[kernels] = {name: output.filename for name, output in made.items()}
+    moved = {name for name, file in found["own"].items() if file != found["engine"][name]}
+    assert moved == {"vllm-kernels"}
 
 
 def test_kernels_carry_accelerator_abi_and_digest(

@@ -239,11 +239,17 @@ def test_keys_of_rocm_are_checked(
         variants.load(root, str(path))
 
 
-def test_flash_attention_set_is_due_for_cuda(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("flash_attention_set", "full"), ("kernels", "engine"), ("kernel_set", "full")],
+)
+def test_a_choice_of_kernels_is_due_for_cuda(
+    root: Path, tmp_path: Path, key: str, value: str
+) -> None:
     text = (root / "variants" / "cuda13.yaml").read_text(encoding="utf-8")
     path = tmp_path / "mine.yaml"
-    path.write_text(text.replace('flash_attention_set:\n  - "full"\n', ""), encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"mine\.yaml lacks flash_attention_set\n"):
+    path.write_text(text.replace(f'{key}:\n  - "{value}"\n', ""), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=rf"mine\.yaml lacks {key}\n"):
         variants.load(root, str(path))
 
 

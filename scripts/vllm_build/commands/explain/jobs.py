@@ -65,7 +65,9 @@ def run(arguments: Namespace, console: Console) -> int:
         device=device,
         toolkit_version=version,
         heavy_units=sum(len(kernel.sources + kernel.third_party_sources) for kernel in heavy),
-        heavy=max((MEMORY_CLASSES[kernel.memory] for kernel in heavy), default=0),
+        heavy=max(
+            (MEMORY_CLASSES[kernel.memory] for kernel in heavy), default=MEMORY_CLASSES["heavy"]
+        ),
         cpus=cpus,
         memory=memory,
         source=variable,
