@@ -28,6 +28,10 @@ function(vllm_add_extension json language)
   target_compile_definitions(${module} PRIVATE VLLM_MODULE_NAME=${module} $<$<BOOL:${VLLM_ABI3}>:Py_LIMITED_API=0x030A0000>)
   target_include_directories(${module} SYSTEM PRIVATE "${VLLM_PYTHON_INCLUDE_DIR}")
   if(torch)
+    if(standard GREATER 17)
+      # torch's libraries export copies of C++20's string functions. The linker takes the first library that has a symbol.
+      target_link_libraries(${module} PRIVATE stdc++)
+    endif()
     target_link_libraries(${module} PRIVATE vllm::torch_stable)
     target_link_options(${module} PRIVATE LINKER:-z,defs) # report a missing symbol here, not on the user's machine
   endif() # a plain Python module gets its symbols from the interpreter's process; link_check examines the others

@@ -44,6 +44,7 @@ function(vllm_link_engine target extension)
     ${target}
     PRIVATE
       -w
+      "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../csrc/engine/weak_python.h>"
       "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>"
       "$<$<COMPILE_LANGUAGE:CUDA>:--expt-extended-lambda>"
   )
