@@ -19,8 +19,8 @@ SHARING = {
 #: first three begin, and the next three follow them.
 LONGEST = (
     *("packages", "pip", "engine"),
-    *("tests/recipe/test_same_bytes.py", "tests/build/test_command_signals.py"),
-    *("tests/recipe/test_installed.py", "tests/build/test_every_command.py"),
+    *("tests/recipe/test_installed.py", "tests/recipe/test_same_bytes.py"),
+    *("tests/build/test_every_command.py", "tests/build/test_command_signals.py"),
 )
 
 
