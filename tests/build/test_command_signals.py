@@ -2,8 +2,8 @@
 """Every command that a signal ends: a documented status, one JSON document, a clean next run.
 
 The command leaves no program running. A function tests one command, and a fixture calls it for
-several commands at once, because much of the time is waiting. ``make test`` sends one signal to each
-command that waits for programs. ``make test-full`` sends all signals, and to every command.
+several commands at once, because much of the time is waiting. ``make test`` sends one signal to
+each command that waits for programs. ``make test-full`` sends all signals, and to every command.
 """
 
 from __future__ import annotations
