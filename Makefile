@@ -19,8 +19,8 @@ GFX := $(BIN)/.installed-gfx
 quoted = '$(subst ','\'',$(1))'
 # Ignores the caller's Python settings. vllm-build does this itself (scripts/bin/vllm-build).
 CLEAN := env -u PYTHONPATH -u PYTHONHOME
-# One process for each processor; tests that share what a fixture makes stay together (tests/support/group_order.py).
-PARALLEL := -n logical --maxprocesses 8 --dist loadfile
+# One process more than there are processors, because tests wait; tests that share what a fixture makes stay together (tests/support/group_order.py).
+PARALLEL := -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist loadfile
 # Builds use all processors themselves. Three at a time hide the waiting of each other, and fit into 16 GiB of memory.
 # The next run removes the folders of the quick tests; to remove them now would take minutes.
 THREE := -n 3 --dist loadfile -o tmp_path_retention_count=2

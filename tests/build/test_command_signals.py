@@ -2,9 +2,8 @@
 """Every command that a signal ends: a documented status, one JSON document, a clean next run.
 
 The command leaves no program running. A function tests one command, and a fixture calls it for
-several commands at once, because much of the time is waiting. ``make test`` sends SIGTERM to every
-command at a random moment, and one signal to each command that waits for programs.
-``make test-full`` sends all signals.
+several commands at once, because much of the time is waiting. ``make test`` sends one signal to
+each command that waits for programs. ``make test-full`` sends all signals, and to every command.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from command_scene import (
     scene,
     usual_statuses,
 )
-from full_suite import FULL
+from full_suite import FULL, full_only
 
 if TYPE_CHECKING:
     Case = tuple[str, signal.Signals]
@@ -43,9 +42,7 @@ if TYPE_CHECKING:
 #: Commands that write, and download first. With the programs of ``ENDLESS``, that never ends.
 HANGING = ("package", "toolchain", "test-package")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-AT_RANDOM = (
-    (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL) if FULL else (signal.SIGTERM,)
-)
+AT_RANDOM = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)
 ONE_EACH = list(zip(HANGING, SIGNALS, strict=False))
 WHILE_PROGRAMS_RUN = (
     [(name, number) for name in HANGING for number in SIGNALS] if FULL else ONE_EACH
@@ -225,6 +222,7 @@ def ended_at_random_moments(
     )
 
 
+@full_only
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "number"), ANY_MOMENT, ids=label)
 def test_signals_at_random_moments(

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from command_runs import HEARING
+from full_suite import full_only
 from package_runs import (  # noqa: F401 -- fixtures
     ROOT,
     Done,
@@ -58,7 +59,10 @@ def test_compiler_missing_from_the_channel_is_said(built: Done, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL],
+    [
+        *(signal.SIGINT, signal.SIGKILL),
+        *(pytest.param(number, marks=full_only) for number in (signal.SIGTERM, signal.SIGHUP)),
+    ],
     ids=lambda number: number.name,
 )
 def test_a_signal_ends_all_processes_and_keeps_what_was_built(

@@ -16,11 +16,11 @@ SHARING = {
 }
 
 #: The groups that take longest, minutes each, which begin first. Each process gets two at once: the
-#: first three begin, and the next three follow them.
+#: first three begin, and the next three follow them, the shortest after the longest.
 LONGEST = (
     *("packages", "pip", "engine"),
+    *("tests/build/test_every_command.py", "tests/recipe/test_installed.py"),
     *("tests/recipe/test_same_bytes.py", "tests/build/test_command_signals.py"),
-    *("tests/recipe/test_installed.py", "tests/build/test_every_command.py"),
 )
 
 

@@ -29,7 +29,7 @@ from vllm_build.util.errors import ToolchainError
 ROOT = paths.source_root()
 #: Variables that say how this machine reaches a package index. A build gets no others.
 MACHINE = re.compile(
-    r"(PIP_.*|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|XDG_CONFIG_HOME|TMPDIR|HOME)",
+    r"(PIP_.*|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|XDG_CONFIG_HOME|HOME)",
     re.IGNORECASE,
 )
 UNIT = re.compile(r"^\s*\[\d+/\d+\] Building \w+ object (\S+)", re.MULTILINE)
@@ -120,14 +120,16 @@ def make(folder: Path, specs: list[str]) -> Developer:
     except ToolchainError:
         channel_build.ensure(ROOT, Console(), inherited=os.environ)
         conda_environment.create(folder / "env", specs, [url])
-    prefix = folder / "env"
+    prefix, scratch = folder / "env", folder / "tmp"
+    scratch.mkdir()
     machine = {key: value for key, value in os.environ.items() if MACHINE.fullmatch(key)}
     own = {
         "PATH": f"{prefix}/bin:/usr/bin:/bin",
         "CONDA_PREFIX": str(prefix),
-        # The environment and the trees are below this folder, so that a later run of the tests
-        # finds what this one has compiled.
+        # The environment and all trees, also those that pip unpacks, are below this folder, so that
+        # a later run of the tests finds what this one has compiled.
         "CCACHE_BASEDIR": str(folder.parent),
+        "TMPDIR": str(scratch),
         "CCACHE_COMPILERCHECK": "content",
         "CCACHE_DIR": str(paths.ccache_dir()),
         "VLLM_BUILD_CACHE": str(folder / "cache"),

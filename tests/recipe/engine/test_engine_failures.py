@@ -143,6 +143,7 @@ def test_a_port_that_is_in_use(prefix: Path, model: Path, tmp_path: Path) -> Non
     assert "in use" in said
 
 
+@full_only
 def test_no_memory_for_the_cache(prefix: Path, model: Path, tmp_path: Path) -> None:
     arguments = ("serve", str(model))
     said = fails(prefix, tmp_path / "home", *arguments, VLLM_CPU_KVCACHE_SPACE="1000000")
