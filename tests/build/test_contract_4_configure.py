@@ -15,7 +15,7 @@ import pytest
 from fake_cmake import calls, configuration, defined
 from packaging.version import Version
 
-from vllm_build.native import cmake_configure, toolkit_variables
+from vllm_build.native import cmake_configure, highway_lookup, toolkit_variables
 from vllm_build.sources import third_party
 from vllm_build.target.device import Target
 from vllm_build.target.toolkits.toolkit_search import Toolkit
@@ -187,7 +187,7 @@ def test_where_highway_comes_from(
     assert tools.is_dir()
 
     def told(**settings: Any) -> dict[str, str]:
-        return cmake_configure.highway(configuration(root, **settings))
+        return highway_lookup.find(configuration(root, **settings))
 
     assert told() == {}, "CMake searches, and its error says what to do if it finds nothing"
     cached = third_party.read(root)["highway"].folder
@@ -196,7 +196,7 @@ def test_where_highway_comes_from(
         told()
     monkeypatch.setattr(third_party.Source, "cached", lambda source: source.folder)
     assert told() == {"HIGHWAY_SRC_DIR": str(cached)}
-    assert cmake_configure._linked_highway(configuration(root), tmp_path / "inputs") == {
+    assert highway_lookup.link(configuration(root), tmp_path / "inputs") == {
         "HIGHWAY_SRC_DIR": str(tmp_path / "inputs" / "highway")
     }
     assert (tmp_path / "inputs" / "highway").readlink() == cached
@@ -214,4 +214,4 @@ def test_where_highway_comes_from(
     assert told() == {}
     assert told(highway_source=Path("/src")) == {"HIGHWAY_SRC_DIR": "/src"}
     config = configuration(root)
-    assert cmake_configure.highway(replace(config, plan=replace(config.plan, extensions=()))) == {}
+    assert highway_lookup.find(replace(config, plan=replace(config.plan, extensions=()))) == {}

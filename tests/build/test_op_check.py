@@ -20,6 +20,7 @@ from vllm_build.target import torch_flavour
 from vllm_build.util.errors import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -31,6 +32,13 @@ def answer(**registered: list[Any]) -> dict[str, Any]:
         "registered": {f"_C::{name}": value for name, value in registered.items()},
         "expected": {REFERENCE: "_C::rms_norm(as torch prints)"},
     }
+
+
+def test_an_op_that_nothing_implements_is_defined() -> None:
+    expected = {op_table.NO_KEY: (REFERENCE,)}
+    registered = {"rms_norm": ["_C::rms_norm(as torch prints)", []]}
+    assert op_check.differences(expected, answer(**registered)) == []
+    assert op_check.differences(expected, answer()) == ["_C::rms_norm is not registered"]
 
 
 @pytest.mark.parametrize(
@@ -113,12 +121,12 @@ def library(tmp_path: Path, text: str) -> Path:
     return path
 
 
+def expected(root: Path) -> Mapping[str, tuple[str, ...]]:
+    return op_table.of_plan(op_table.load(root), cpu_plan(root))
+
+
 def registering(root: Path, *, leave_out: str = "nothing") -> str:
-    listed = [
-        (key, schema)
-        for key, schemas in op_table.of_plan(op_table.load(root), cpu_plan(root)).items()
-        for schema in schemas
-    ]
+    listed = [(key, schema) for key, schemas in expected(root).items() for schema in schemas]
     schemas = {schema.partition("(")[0]: schema for _, schema in listed if leave_out not in schema}
     keys = {schema.partition("(")[0]: key for key, schema in listed}
     return f"registry.update({schemas!r}); keys.update({keys!r})"
@@ -127,9 +135,9 @@ def registering(root: Path, *, leave_out: str = "nothing") -> str:
 def test_a_library_that_registers_all(root: Path, fake_torch: Path, tmp_path: Path) -> None:
     assert op_check.torch_path(os.environ) == str(fake_torch)
     path = library(tmp_path, registering(root))
-    listed = sum(map(len, op_table.of_plan(op_table.load(root), cpu_plan(root)).values()))
+    listed = sum(map(len, expected(root).values()))
     assert (
-        op_check.require(root, cpu_plan(root), [path], os.environ)
+        op_check.require(expected(root), [path], os.environ)
         == f"{listed} ops registered as defined"
     )
 
@@ -138,7 +146,7 @@ def test_a_library_that_forgets_one(root: Path, fake_torch: Path, tmp_path: Path
     assert fake_torch.is_dir()
     path = library(tmp_path, registering(root, leave_out="silu_and_mul"))
     with pytest.raises(BuildError, match="_C::silu_and_mul is not registered"):
-        op_check.require(root, cpu_plan(root), [path], os.environ)
+        op_check.require(expected(root), [path], os.environ)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +157,7 @@ def test_a_library_that_does_not_load(
 ) -> None:
     assert fake_torch.is_dir()
     with pytest.raises(BuildError, match="do not load"):
-        op_check.require(root, cpu_plan(root), [library(tmp_path, text)], os.environ)
+        op_check.require(expected(root), [library(tmp_path, text)], os.environ)
 
 
 def test_a_driver_that_a_build_machine_lacks(root: Path, fake_torch: Path, tmp_path: Path) -> None:
@@ -159,7 +167,7 @@ def test_a_driver_that_a_build_machine_lacks(root: Path, fake_torch: Path, tmp_p
         "raise OSError('libcuda.so.1: cannot open shared object file: No such file or directory')",
     )
     assert (
-        op_check.require(root, cpu_plan(root), [path], os.environ)
+        op_check.require(expected(root), [path], os.environ)
         == "ops not compared: libcuda.so.1: cannot open shared object file"
     )
 
@@ -169,7 +177,7 @@ def test_without_torch_the_report_says_so(root: Path, bare: Path, tmp_path: Path
     assert bare.is_dir()
     if op_check.torch_path(os.environ) is not None:
         pytest.skip("the tests' own environment has torch")
-    assert "no importable torch" in op_check.require(root, cpu_plan(root), [tmp_path], os.environ)
+    assert "no importable torch" in op_check.require(expected(root), [tmp_path], os.environ)
 
 
 def test_the_probe_itself(

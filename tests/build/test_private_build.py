@@ -12,7 +12,7 @@ from reuse_files import DIGEST
 
 from vllm_build.digests import influence, tree_digests
 from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
-from vllm_build.native import cmake_configure, private_build
+from vllm_build.native import highway_lookup, private_build
 from vllm_build.native.build_configuration import Configuration
 from vllm_build.reuse import preparation
 from vllm_build.reuse.records import fitness
@@ -32,7 +32,7 @@ def config(
     """A build for CPUs with the locked Highway."""
     assert bare.is_dir()
     monkeypatch.setattr(
-        cmake_configure, "highway", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")}
+        highway_lookup, "find", lambda _: {"HIGHWAY_SRC_DIR": str(tmp_path / "highway")}
     )
     return Configuration.of(root, Settings(target_device="cpu", build_root=tmp_path / "build"))
 
@@ -166,9 +166,9 @@ def test_a_highway_that_is_not_the_locked_one(
     installed = tmp_path / "prefix" / "lib" / "cmake" / "hwy"
     installed.mkdir(parents=True)
     (tmp_path / "prefix" / "include" / "hwy").mkdir(parents=True)
-    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"hwy_DIR": str(installed)})
+    monkeypatch.setattr(highway_lookup, "find", lambda *_: {"hwy_DIR": str(installed)})
     assert named(config) == [f"hwy_DIR={tmp_path / 'prefix' / 'include' / 'hwy'}"]
-    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {})
+    monkeypatch.setattr(highway_lookup, "find", lambda *_: {})
     assert named(config) == ["Highway=the one that CMake finds"]
 
 

@@ -13,7 +13,7 @@ from reuse_files import DIGEST, Build
 from setuptools import Distribution
 
 from vllm_build import cli
-from vllm_build.native import cmake_configure, private_build
+from vllm_build.native import highway_lookup, private_build
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.records import fitness, output_record
 from vllm_build.reuse.records.refusal import RefusedError
@@ -31,7 +31,7 @@ def command(
     assert tools.is_dir()
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
     monkeypatch.setenv("MAX_JOBS", "1")
-    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
+    monkeypatch.setattr(highway_lookup, "find", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
     command = cmake_ext.cmake_build_ext(
         Distribution(
             {

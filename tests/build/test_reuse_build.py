@@ -22,7 +22,7 @@ from setuptools import Distribution
 
 from vllm_build import backend
 from vllm_build.digests import tree_digests
-from vllm_build.native import cmake_configure
+from vllm_build.native import highway_lookup
 from vllm_build.reuse import preparation
 from vllm_build.reuse.net.reuse_cache import Cache
 from vllm_build.reuse.net.reuse_context import Context
@@ -138,7 +138,7 @@ def test_the_command_compiles_what_is_missing(
     monkeypatch.setenv("VLLM_PRECOMPILED_WHEEL_LOCATION", str(Build().wheel(tmp_path)))
     monkeypatch.setenv("VLLM_PRECOMPILED_PARTIAL", "1")
     # The locked Highway, because another one would make the build private.
-    monkeypatch.setattr(cmake_configure, "highway", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
+    monkeypatch.setattr(highway_lookup, "find", lambda *_: {"HIGHWAY_SRC_DIR": "locked"})
     command.run()
     assert [call["args"][0] for call in calls(tools)] == ["-S", "--build", "--install"]
     assert command.left == (OUTPUT,)

@@ -10,7 +10,7 @@ import pytest
 from fake_cmake import calls, configuration
 from setuptools import Distribution
 
-from vllm_build.native import cmake_configure, private_build
+from vllm_build.native import highway_lookup, private_build
 from vllm_build.sources import folder_digest, third_party
 from vllm_build.util.errors import IntegrityError
 from vllm_build.wheels import cmake_ext
@@ -95,7 +95,7 @@ def test_questions_outside_a_build_read_the_sources_once(
 ) -> None:
     config = configuration(root)
     expected = {"HIGHWAY_SRC_DIR": str(highway.folder)}
-    assert cmake_configure.highway(config) == cmake_configure.highway(config) == expected
+    assert highway_lookup.find(config) == highway_lookup.find(config) == expected
     assert private_build.influences(config) == ()
     assert sorted(hashed) == sorted(FILES)
 

@@ -111,6 +111,7 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/doctor/": "reports what the machine has",
     "scripts/vllm_build/entry.py": "starts the command line",
     "scripts/vllm_build/kernels/op_table.py": "reads the list of ops for the checks",
+    "scripts/vllm_build/sources/op_registrations.py": "reads the list of ops for the checks",
     "scripts/vllm_build/native/compile_launcher.py": (
         "runs the compiler's command line unchanged and measures it"
     ),

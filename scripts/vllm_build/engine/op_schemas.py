@@ -16,6 +16,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from vllm_build.kernels import kernels_table, op_table
+from vllm_build.sources import op_registrations
 from vllm_build.util.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -32,15 +33,6 @@ _LIBRARIES = {"moe": "_moe_C", "rocm": "_rocm_C"}
 _SUFFIXES = (".cc", ".cpp", ".cu")
 #: Far more than the largest of these sources.
 _MAX_BYTES = 16 << 20
-_BLOCK = re.compile(
-    r"^[ \t]*(?:STABLE_)?TORCH_LIBRARY(?:_FRAGMENT|_EXPAND)?\(\s*"
-    r"(?:CONCAT\(\s*TORCH_EXTENSION_NAME\s*,\s*(?P<suffix>\w+)\s*\)|(?P<space>\w+))"
-    r"\s*,\s*(?P<name>\w+)\s*\)\s*\{(?P<body>.*?)^[ \t]*\}[ \t]*$",
-    re.MULTILINE | re.DOTALL,
-)
-_DEFINITION = re.compile(r'\b(\w+)\s*\.\s*def\(\s*((?:"(?:[^"\\\n]|\\.)*"\s*)+)[,)]')
-_LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
-_SCHEMA = re.compile(r"([\w.]+)\(.*\) ?-> ?\S.*")
 _ALIAS = re.compile(r"\((?:\$[0-9]+|[a-z][0-9]*)(!?)(?: ?-> ?[^)]*)?\)")
 _NUMBER = re.compile(r"=(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?=[,)])")
 
@@ -64,16 +56,9 @@ def definitions(text: str, folder: str) -> Iterator[str]:
         text: the source.
         folder: the first folder of its path below ``csrc``; empty directly in it.
     """
-    library = _LIBRARIES.get(folder, "_C")
-    for block in _BLOCK.finditer(text):
-        space = f"{library}{block['suffix']}" if block["suffix"] else block["space"]
-        if space == "TORCH_EXTENSION_NAME":
-            space = library
-        for variable, literals in _DEFINITION.findall(block["body"]):
-            schema = "".join(_LITERAL.findall(literals)).replace('\\"', '"')
-            # A name alone has the schema of its C++ function, which is not read.
-            if variable == block["name"] and _SCHEMA.fullmatch(re.sub(r"\s+", " ", schema.strip())):
-                yield f"{space}::{spell(schema)}"
+    for schema in op_registrations.read(text, _LIBRARIES.get(folder, "_C")).schemas:
+        space, _, rest = schema.partition("::")
+        yield f"{space}::{spell(rest)}"
 
 
 def of_archive(archive: Path) -> Schemas:

@@ -38,6 +38,9 @@ BINDINGS = "csrc/bindings"
 KEYS: Mapping[str, str] = {"cpu": "CPU", "cuda": "CUDA", "rocm": "CUDA"}
 #: Placeholder in the result of :func:`registrations` for the key of the kernel's device.
 OF_DEVICE = ""
+#: In place of a dispatch key: ops that a build defines and does not implement. Only the engine's
+#: libraries have such ops.
+NO_KEY = "none"
 
 _BLOCK = re.compile(
     r"^(?:(?P<definition>STABLE_TORCH_LIBRARY_FRAGMENT)|(?P<device>VLLM_LIBRARY_IMPL)|STABLE_TORCH_LIBRARY_IMPL)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from vllm_build.native import (
     cmake,
     compiler_cache,
+    highway_lookup,
     hip_targets,
     logged_process,
     toolkit_variables,
     unit_times,
 )
 from vllm_build.native.build_configuration import ABI3
-from vllm_build.sources import plan_inputs, stable_inputs, third_party
+from vllm_build.sources import plan_inputs, stable_inputs
 from vllm_build.target import torch_files
 from vllm_build.util import clock
 from vllm_build.util.files import write_text
@@ -63,6 +63,8 @@ _READ_ONCE = (
 #: Absolute run paths would tie a library to one prefix. Relative ones ($ORIGIN) are deliberate and
 #: stay.
 _RUN_PATH = re.compile(r"(?<!\S)-Wl,(-rpath|-R|--rpath)[,=](?!'?\$ORIGIN)\S+")
+#: Folder of the sources and headers that CMake reads, in the build folder.
+INPUTS = "inputs"
 _STAMP = "configured.json"
 _STAMP_KEYS = {"root", "generator", "program", "cmake", "definitions", "arguments", "read_once"}
 
@@ -89,63 +91,6 @@ def _host_compilers(inherited: Mapping[str, str]) -> dict[str, str | None]:
     }
 
 
-def _prefixes(config: Configuration) -> list[Path]:
-    """Prefixes that the user has named, in search order."""
-    given = cmake.definition(config.settings.cmake_args, "CMAKE_PREFIX_PATH") or ""
-    listed = [
-        *given.split(";"),
-        *config.settings.inherited.get("CMAKE_PREFIX_PATH", "").split(os.pathsep),
-    ]
-    conda = [config.settings.host_prefix, config.settings.conda_prefix, Path(sys.prefix)]
-    return [*(Path(entry) for entry in listed if entry), *(prefix for prefix in conda if prefix)]
-
-
-def highway(config: Configuration) -> dict[str, str]:
-    """Find Highway without writing anything.
-
-    Returns CMake variables: none if CMake shall search, or if the plan does not need Highway.
-
-    The order is: ``HIGHWAY_SRC_DIR``; ``CMAKE_ARGS`` or the environment; an installation in a
-    prefix that the user named; the locked sources from ``vllm-build fetch``. CMake searches the
-    system last.
-
-    Raises:
-        IntegrityError: the locked sources were changed.
-    """
-    if "hwy" not in config.plan.libraries:
-        return {}
-    settings = config.settings
-    if settings.highway_source:
-        return {"HIGHWAY_SRC_DIR": str(settings.highway_source)}
-    named = ("hwy_DIR", "hwy_ROOT", "HIGHWAY_SRC_DIR")
-    if any(cmake.definition(settings.cmake_args, name) for name in named) or any(
-        settings.inherited.get(name) for name in named[:2]
-    ):
-        return {}
-    for prefix in _prefixes(config):
-        for folder in ("lib", "lib64", f"lib/{sysconfig.get_config_var('MULTIARCH') or ''}"):
-            if (prefix / folder / "cmake" / "hwy" / "hwy-config.cmake").is_file():
-                return {"hwy_DIR": str(prefix / folder / "cmake" / "hwy")}
-    if cached := third_party.read(config.root)["highway"].cached():
-        return {"HIGHWAY_SRC_DIR": str(cached)}
-    return {}
-
-
-def _linked_highway(config: Configuration, inputs: Path) -> dict[str, str]:
-    """The same as :func:`highway`, with a link in the build folder to the locked sources.
-
-    Without the link, binaries would contain the path of the cache (``__FILE__``).
-    """
-    found = highway(config)
-    if "HIGHWAY_SRC_DIR" in found and not config.settings.highway_source:
-        return {
-            "HIGHWAY_SRC_DIR": str(
-                stable_inputs.link(inputs / "highway", Path(found["HIGHWAY_SRC_DIR"]))
-            )
-        }
-    return found
-
-
 def launcher() -> str:
     """The prefix of every compile command.
 
@@ -163,7 +108,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         ToolchainError: torch's headers are missing.
         ConfigurationError, FetchError, IntegrityError: third-party sources are wrong or missing.
     """
-    inputs = config.folder / "inputs"
+    inputs = config.folder / INPUTS
     torch = torch_files.find()
     say(f"torch: {torch.version}, {torch.origin}\n")
     abi3 = config.abi == ABI3
@@ -193,7 +138,7 @@ def definitions(config: Configuration, heavy_jobs: int = 1) -> dict[str, str]:
         # again.
         "VLLM_HEAVY_JOBS": str(heavy_jobs if config.plan.heavy_sources else 1),
         **toolkit_variables.of_target(config.target, config.settings),
-        **_linked_highway(config, inputs),
+        **highway_lookup.link(config, inputs),
         **plan_inputs.prepare(config.root, config.settings, config.plan, inputs),
         **cmake.launchers(config.settings),
     }

@@ -14,6 +14,7 @@ from vllm_build.kernels import op_table
 from vllm_build.native import cmake, cmake_configure, logged_process, private_build, unit_times
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.project import build_info, distribution_version
+from vllm_build.sources import engine_kernels
 from vllm_build.target import torch_files
 from vllm_build.util.errors import BuildError, ConfigurationError, IntegrityError
 from vllm_build.util.files import sha256_of, write_text
@@ -95,6 +96,15 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
             )
 
 
+def _ops(config: Configuration) -> Mapping[str, tuple[str, ...]]:
+    """Dispatch key → schemas that the libraries must register."""
+    ours = op_table.of_plan(op_table.load(config.root), config.plan)
+    theirs = engine_kernels.ops(config.plan, config.folder / cmake_configure.INPUTS)
+    return {
+        key: (*ours.get(key, ()), *theirs.get(key, ())) for key in dict.fromkeys((*ours, *theirs))
+    }
+
+
 def check(config: Configuration) -> None:
     """Check the linked libraries: link, ABI and ops. Unchanged libraries are not checked again.
 
@@ -113,7 +123,7 @@ def check(config: Configuration) -> None:
                 expected="one library per extension of the plan",
             )
     # The expected ops are an input of the checks, too.
-    ops = op_table.of_plan(op_table.load(config.root), config.plan)
+    ops = _ops(config)
     facts = {
         "ops": {key: list(schemas) for key, schemas in ops.items()},
         "python": sys.version,
@@ -133,8 +143,7 @@ def check(config: Configuration) -> None:
             )
     say(
         op_check.require(
-            config.root,
-            config.plan,
+            ops,
             [path for path in linked if extensions[path].torch],
             config.settings.inherited,
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_build.digests.influence import Influence
-from vllm_build.native import cmake, cmake_configure
+from vllm_build.native import cmake, cmake_configure, highway_lookup
 from vllm_build.sources import cutlass, folder_digest
 from vllm_build.util.errors import ConfigurationError
 
@@ -168,7 +168,7 @@ def _sources(config: Configuration) -> Iterator[Influence]:
     if settings.highway_source:
         yield _of_folder("HIGHWAY_SRC_DIR", settings.highway_source)
         return
-    found = cmake_configure.highway(config)
+    found = highway_lookup.find(config)
     if "hwy_DIR" in found:
         installed = Path(found["hwy_DIR"])
         headers = installed.parents[2] / "include" / "hwy"

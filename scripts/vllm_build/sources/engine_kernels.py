@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vllm_build.kernels import op_table
 from vllm_build.kernels.kernel_records import GENERATORS
-from vllm_build.sources import stable_inputs, third_party
-from vllm_build.util.errors import ConfigurationError, ToolchainError
+from vllm_build.sources import op_registrations, stable_inputs, third_party
+from vllm_build.util.errors import ConfigurationError, IntegrityError, ToolchainError
 from vllm_build.util.processes import children
 from vllm_build.util.redaction import excerpt
 
@@ -31,6 +32,10 @@ _EXAMPLES_FOLDER = "third_party/cutlass/examples"
 _MARLIN = "csrc/quantization/marlin/generate_kernels.py"
 _MACHETE = "csrc/quantization/machete"
 _EXTENSIONS = "csrc/cutlass_extensions"
+#: Macros that cmake/vllm_compile_options.cmake defines and registrations depend on.
+_MACROS = ("USE_CUDA",)
+#: TORCH_EXTENSION_NAME, which these sources do not use for namespaces.
+_LIBRARY = "_C"
 #: Runs a program with further folders on its path, whatever the environment says.
 _RUN = (
     "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split('|'); sys.argv.pop(0); "
@@ -142,3 +147,41 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
         examples = third_party.folder(root, EXAMPLES, None) / _EXAMPLES_FOLDER
         found["CUTLASS_EXAMPLES_DIR"] = str(stable_inputs.link(inputs / EXAMPLES, examples))
     return found
+
+
+def ops(plan: Plan, inputs: Path) -> dict[str, tuple[str, ...]]:
+    """Dispatch key → schemas that the engine's units of a plan register.
+
+    The key ``op_table.NO_KEY`` has the ops that they define and nothing implements.
+
+    Args:
+        plan: what is built.
+        inputs: the folder that :func:`prepare` has filled.
+
+    Raises:
+        IntegrityError: the registrations cannot be read, or an op is implemented without a schema.
+    """
+    schemas: dict[str, str] = {}
+    keys: dict[str, list[str]] = {}
+    for extension in plan.extensions:
+        defined = {macro.partition("=")[0] for macro in (*_MACROS, *extension.definitions)}
+        for kernel in extension.kernels:
+            if kernel.third_party != NAME:
+                continue
+            for source in kernel.third_party_sources:
+                text = (inputs / NAME / source).read_text(encoding="utf-8", errors="replace")
+                found = op_registrations.read(
+                    op_registrations.compiled(text, {*defined, *kernel.definitions}), _LIBRARY
+                )
+                schemas |= {schema.partition("(")[0]: schema for schema in found.schemas}
+                for key, name in found.implementations:
+                    keys.setdefault(key, []).append(name)
+    implemented = {name for names in keys.values() for name in names}
+    if unknown := sorted(implemented - set(schemas)):
+        raise IntegrityError(
+            f"the engine's sources implement {', '.join(unknown)} and define no such op",
+            expected="a definition in csrc/torch_bindings.cpp or csrc/moe/torch_bindings.cpp",
+            remedy="upstream changed them: extend vllm_build/sources/op_registrations.py",
+        )
+    keys[op_table.NO_KEY] = sorted(set(schemas) - implemented)
+    return {key: tuple(schemas[name] for name in names) for key, names in keys.items() if names}
