@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the libraries of one package into torch and checks that each registers operators.
+"""Loads the libraries of one package into torch and compares their operators with its record.
+
+Operators under the key `none` are defined and have no implementation in this build.
 
 The Python package is not needed.
 
@@ -21,32 +23,38 @@ def operators() -> set[str]:
     return set(torch._C._dispatch_get_all_op_names())  # noqa: SLF001 - there is no public list
 
 
+def implemented(name: str, key: str) -> bool:
+    """Whether an operator has an implementation for a dispatch key."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, key))  # noqa: SLF001 - as above
+
+
 def main(package: str) -> int:
     """Load every library in the package's record and return the exit status."""
     site = Path(sysconfig.get_path("purelib"))
     info = json.loads(
         (site / "vllm" / "_build_info" / f"{package}.json").read_text(encoding="utf-8")
     )
-    good = bool(info["extensions"])
+    before = operators()
     for extension in info["extensions"]:
-        before = operators()
         torch.ops.load_library(str(site / extension["file"]))
-        found = sorted(operators() - before)
-        lacking = [
-            name
-            for name in found
-            if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA")  # noqa: SLF001 - as above
-        ]
-        good &= bool(found) and not lacking
-        print(
-            f"  {extension['name']}: {', '.join(found) or 'registers NOTHING'}"
-            + (f"; NOT for CUDA: {lacking}" if lacking else "")
-        )
+        print(f"  {extension['name']}: loaded")
+    found = operators() - before
+    listed = {name for names in info["ops"].values() for name in names}
+    wrong = [f"{name} is not registered" for name in sorted(listed - found)]
+    wrong += [f"{name} is registered but not in the record" for name in sorted(found - listed)]
+    wrong += [
+        f"{name} has no implementation for {key}"
+        for key, names in info["ops"].items()
+        for name in names
+        if key != "none" and name in found and not implemented(name, key)
+    ]
+    for line in wrong:
+        print(f"  WRONG: {line}")
     print(
         f"Python {sys.version.split()[0]}, torch {torch.__version__}, {package} "
-        f"{info['kernel_digest'][:12]}, device {info['device']}"
+        f"{info['kernel_digest'][:12]}, device {info['device']}: {len(found)} operators"
     )
-    return 0 if good else 1
+    return 1 if wrong or not found else 0
 
 
 if __name__ == "__main__":

@@ -86,9 +86,7 @@ def plan_of(source: str) -> Plan:
 
 
 def test_ops_of_a_plan(tmp_path: Path) -> None:
-    folder = tmp_path / engine_kernels.NAME
-    folder.mkdir()
-    (folder / "f.cu").write_text(SOURCE, encoding="utf-8")
+    (tmp_path / "f.cu").write_text(SOURCE, encoding="utf-8")
     assert engine_kernels.ops(plan_of("f.cu"), tmp_path) == {
         "CUDA": (FIRST, SECOND),
         op_table.NO_KEY: ("_C::third() -> ()", FIFTH),
@@ -96,9 +94,7 @@ def test_ops_of_a_plan(tmp_path: Path) -> None:
 
 
 def test_an_op_without_a_schema(tmp_path: Path) -> None:
-    folder = tmp_path / engine_kernels.NAME
-    folder.mkdir()
     text = 'STABLE_TORCH_LIBRARY_IMPL(_C, CUDA, m) {\n  m.impl("g", TORCH_BOX(&g));\n}\n'
-    (folder / "g.cu").write_text(text, encoding="utf-8")
+    (tmp_path / "g.cu").write_text(text, encoding="utf-8")
     with pytest.raises(IntegrityError, match="implement _C::g and define no such op"):
         engine_kernels.ops(plan_of("g.cu"), tmp_path)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import sysconfig
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vllm_build.checks import library_audit, link_check, op_check
@@ -96,13 +97,16 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
             )
 
 
-def _ops(config: Configuration) -> Mapping[str, tuple[str, ...]]:
-    """Dispatch key → schemas that the libraries must register."""
-    ours = op_table.of_plan(op_table.load(config.root), config.plan)
-    theirs = engine_kernels.ops(config.plan, config.folder / cmake_configure.INPUTS)
-    return {
-        key: (*ours.get(key, ()), *theirs.get(key, ())) for key in dict.fromkeys((*ours, *theirs))
-    }
+def _ops(config: Configuration, component: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Dispatch key → schemas that the libraries must register: those of a component, or all."""
+    plan = config.plan
+    if component is not None:
+        kept = tuple(e for e in plan.extensions if e.component == component)
+        plan = replace(plan, extensions=kept)
+    ours = op_table.of_plan(op_table.load(config.root), plan)
+    theirs = engine_kernels.ops(plan, config.folder / cmake_configure.INPUTS / engine_kernels.NAME)
+    keys = dict.fromkeys((*ours, *theirs))
+    return {key: (*ours.get(key, ()), *theirs.get(key, ())) for key in keys}
 
 
 def check(config: Configuration) -> None:
@@ -248,5 +252,10 @@ def _record(
         "python_abi": config.abi,
         "build_type": config.build_type,
         "compiler": build_info.compiler_of(config.folder),
+        # The package's own test compares them with what its libraries register.
+        "ops": {
+            key: sorted({schema.partition("(")[0] for schema in schemas})
+            for key, schemas in _ops(config, component).items()
+        },
     }
     build_info.write(target / "vllm" / "_build_info" / f"{component}.json", document, tuple(built))

@@ -149,14 +149,15 @@ def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[st
     return found
 
 
-def ops(plan: Plan, inputs: Path) -> dict[str, tuple[str, ...]]:
+def ops(plan: Plan, folder: Path) -> dict[str, tuple[str, ...]]:
     """Dispatch key → schemas that the engine's units of a plan register.
 
     The key ``op_table.NO_KEY`` has the ops that they define and nothing implements.
 
     Args:
         plan: what is built.
-        inputs: the folder that :func:`prepare` has filled.
+        folder: the engine's sources. Sources that programs write may be missing: these register
+            nothing.
 
     Raises:
         IntegrityError: the registrations cannot be read, or an op is implemented without a schema.
@@ -168,8 +169,10 @@ def ops(plan: Plan, inputs: Path) -> dict[str, tuple[str, ...]]:
         for kernel in extension.kernels:
             if kernel.third_party != NAME:
                 continue
-            for source in kernel.third_party_sources:
-                text = (inputs / NAME / source).read_text(encoding="utf-8", errors="replace")
+            for path in (folder / source for source in kernel.third_party_sources):
+                if not path.is_file():
+                    continue
+                text = path.read_text(encoding="utf-8", errors="replace")
                 found = op_registrations.read(
                     op_registrations.compiled(text, {*defined, *kernel.definitions}), _LIBRARY
                 )
