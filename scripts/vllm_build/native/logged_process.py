@@ -15,7 +15,7 @@ from vllm_build.util.processes import children, signals
 from vllm_build.util.redaction import redact, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 #: "[3/9] Building …" of Ninja, "[ 33%] Building …" of make.
@@ -101,11 +101,21 @@ def run(
     what: str,
     log: Path,
     verbose: bool,
+    annotate: Callable[[str], str] = str,
 ) -> str:
     """Run ``command``; returns its output, which is also written to ``log``.
 
     If this process is asked to end, or is killed, the command and all its children end too.
     Otherwise compilers would write into a folder that the next build uses.
+
+    Args:
+        command: program and arguments.
+        cwd: its folder.
+        env: its environment.
+        what: its name in messages.
+        log: where the output goes.
+        verbose: whether all of the output is shown, too; otherwise only progress is.
+        annotate: changes the lines that are shown.
 
     Raises:
         BuildError: its exit status is not 0, or it was killed because memory ran out.
@@ -132,7 +142,7 @@ def run(
                 lines.append(line)
                 record.write(line)
                 if verbose or _PROGRESS.match(line) or line.startswith("--"):
-                    sys.stderr.write(line)
+                    sys.stderr.write(annotate(line))
                     sys.stderr.flush()
     output = "".join(lines)
     if child.returncode:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from vllm_build.checks import library_audit, link_check, op_check
 from vllm_build.digests import tree_digests
 from vllm_build.kernels import op_table
-from vllm_build.native import cmake, cmake_configure, logged_process, private_build, unit_times
+from vllm_build.native import (
+    build_progress,
+    cmake,
+    cmake_configure,
+    logged_process,
+    private_build,
+    unit_estimates,
+    unit_times,
+)
 from vllm_build.native.build_configuration import ABI3
 from vllm_build.project import build_info, distribution_version
 from vllm_build.sources import engine_kernels
@@ -81,6 +89,12 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
     ]
     env = cmake_configure.environment(config, jobs)
     unit_times.begin(config.folder)
+    found = unit_estimates.estimate(config.root, config.plan, jobs)
+    progress = build_progress.Progress(found.units, jobs, config.folder / unit_times.RECORD)
+    # A guess would say nothing.
+    measured = 2 * found.guessed < len(found.units)
+    if measured:
+        say(unit_estimates.summary(found, jobs) + "\n")
     logged_process.run(
         command,
         cwd=config.folder,
@@ -88,6 +102,7 @@ def compile_and_link(config: Configuration, jobs: Jobs) -> None:
         what="the build",
         log=config.folder / "build.log",
         verbose=verbose,
+        annotate=progress.annotate if measured else str,
     )
     if units := unit_times.read(config.folder / unit_times.RECORD):
         say(unit_times.summary(units) + "\n")

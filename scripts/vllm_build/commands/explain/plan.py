@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vllm_build.commands.explain import plan_text
 from vllm_build.commands.target_options import add_target, target
 from vllm_build.kernels import kernel_choice, kernels_table, plan_resolver
+from vllm_build.native import job_count, unit_estimates
 from vllm_build.target import requested_archs
 from vllm_build.util import paths
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from packaging.version import Version
+
+    from vllm_build.kernels.build_plan import Plan
     from vllm_build.util.console import Console
 
 HELP = (
@@ -30,6 +34,40 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="GPU architectures, such as '8.0;9.0a' or 'gfx90a;gfx942'; default: those of the "
         "environment, else all",
     )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="add the processor time, the time on this machine and the peak of memory, from the "
+        "measured units in " + unit_estimates.TABLE,
+    )
+
+
+def _estimate(
+    plan: Plan, arguments: Namespace, version: Version | None, console: Console
+) -> dict[str, Any]:
+    """Show what a build of the plan would take here; returns it as data."""
+    settings = arguments.invocation.settings
+    wanted, variable = settings.jobs
+    jobs = job_count.decide(
+        wanted,
+        settings.nvcc_threads,
+        device=plan.device,
+        toolkit_version=version,
+        heavy_units=len(plan.heavy_sources),
+        heavy=plan.heaviest_bytes,
+        source=variable,
+    )
+    found = unit_estimates.estimate(paths.source_root(), plan, jobs)
+    console.text(unit_estimates.summary(found, jobs), [])
+    return {
+        "units": len(found.units),
+        "unmeasured": found.guessed,
+        "cpu_seconds": round(found.cpu_seconds),
+        "wall_seconds": round(found.wall_seconds),
+        "jobs": jobs.jobs,
+        "heavy_jobs": jobs.heavy_jobs,
+        "peak_bytes": found.peak_bytes,
+    }
 
 
 def run(arguments: Namespace, console: Console) -> int:
@@ -51,6 +89,13 @@ def run(arguments: Namespace, console: Console) -> int:
         plan_text.title(found), plan_text.lines(found, console.width, verbose=console.verbose)
     )
     plan_resolver.require_kernels(found, table)
+    document: dict[str, Any] = {
+        "device": device,
+        "toolkit_version": found.toolkit_version,
+        "targets": list(found.targets),
+    }
+    if arguments.estimate:
+        document["estimate"] = _estimate(found, arguments, version, console)
     if console.json_mode:
         libraries = [
             {
@@ -61,10 +106,5 @@ def run(arguments: Namespace, console: Console) -> int:
             }
             for extension in found.extensions
         ]
-        document = {
-            "device": device,
-            "toolkit_version": found.toolkit_version,
-            "targets": list(found.targets),
-        }
         console.json(document | {"extensions": libraries, "kernels": found.rows()})
     return 0
