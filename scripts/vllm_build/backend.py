@@ -19,6 +19,7 @@ from vllm_build.native import cmake
 from vllm_build.reuse.stores import signer_keys
 from vllm_build.settings import build_settings
 from vllm_build.settings.build_settings import Settings
+from vllm_build.sources import engine_kernels
 from vllm_build.target import device, torch_files
 from vllm_build.util import environ, failures, files, paths
 from vllm_build.util.errors import ConfigurationError, ToolchainError, VllmBuildError
@@ -135,6 +136,8 @@ def _compile_requirements(settings: Settings, target: Target) -> list[str]:
         cmake.find_generator(settings)
     except ToolchainError:
         wanted.append("ninja")
+    if target.name == "cuda" and settings.kernels == "engine":
+        wanted.append(engine_kernels.REQUIREMENT)
     return wanted
 
 

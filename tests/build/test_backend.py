@@ -73,6 +73,16 @@ def test_a_machine_without_anything_asks_for_all(
     assert hook() == ["from-setuptools", "torch>=2.11", "cmake>=3.26", "ninja"]
 
 
+@pytest.mark.parametrize(("kernels", "more"), [("own", []), ("engine", ["jinja2>=3"])])
+def test_programs_of_the_engine_need_jinja2(hooks: Path, kernels: str, more: list[str]) -> None:
+    assert hooks.is_dir()
+    settings = Settings.from_environ({"VLLM_KERNELS": kernels})
+    target = device.Target("cuda", "a test")
+    compiled = ["torch>=2.11", "cmake>=3.26", "ninja"]
+    assert backend._compile_requirements(settings, target) == [*compiled, *more]
+    assert backend._compile_requirements(settings, device.Target("cpu", "a test")) == compiled
+
+
 @pytest.mark.parametrize("hook", WHEEL_HOOKS)
 def test_what_is_there_is_used(
     hooks: Path,

@@ -16,9 +16,16 @@ from setuptools import Distribution
 
 from vllm_build.checks import library_audit
 from vllm_build.digests import tree_digests
+from vllm_build.native.job_count import Jobs
 from vllm_build.project import build_info
 from vllm_build.util import locks, paths
-from vllm_build.util.errors import BuildError, BusyError, ConfigurationError, IntegrityError
+from vllm_build.util.errors import (
+    BuildError,
+    BusyError,
+    ConfigurationError,
+    IntegrityError,
+    ResourceError,
+)
 from vllm_build.wheels import cmake_ext
 
 
@@ -52,6 +59,16 @@ def test_configure_returns_nothing_and_configures(
 ) -> None:
     command.configure(command.extensions[0])
     assert calls(tools)[0]["args"][0] == "-S"
+
+
+def test_units_that_do_not_fit_stop_a_build_before_it_starts(
+    command: cmake_ext.cmake_build_ext, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(1, None, 1, (), "2 units of this build may take 12 GiB")
+    monkeypatch.setattr(command, "_jobs", lambda _: jobs)
+    with pytest.raises(ResourceError, match=r"may take 12 GiB: .*gemm-cpu"):
+        command.run()
+    assert calls(tools) == []
 
 
 def test_a_build_from_beginning_to_end(

@@ -189,7 +189,7 @@ def test_without_openssl_torch_does_not_reuse_headers(
     assert variable not in os.environ
 
 
-def test_a_missing_library_gets_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_import_of_a_library_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "vllm._library_of_upstream"
     monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.delitem(sys.modules, name)
@@ -229,6 +229,8 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     fake.cuda = types.SimpleNamespace(device_count=lambda: 0)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", fake)
     monkeypatch.setattr(gpu.GpuChecks, "_command_line", False)
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda _: "triton")
+    monkeypatch.setenv("CC", sys.executable)
     return fake
 
 
@@ -239,6 +241,29 @@ def test_without_a_gpu_the_engine_does_not_start(torch: types.ModuleType) -> Non
     assert "\n" not in str(caught.value)
     torch.cuda = types.SimpleNamespace(device_count=lambda: 1)  # type: ignore[attr-defined]
     Checked.pre_register_and_update()
+
+
+def test_without_triton_or_a_c_compiler_the_engine_does_not_start(
+    torch: types.ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.cuda = types.SimpleNamespace(device_count=lambda: 1)  # type: ignore[attr-defined]
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(RuntimeError, match=r"Triton, which torch 2\.13\.0\+cpu came without"):
+        Checked.pre_register_and_update()
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda _: "triton")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(RuntimeError, match="C compiler, and there is none: conda install gcc_linu"):
+        Checked.pre_register_and_update()
+    monkeypatch.setenv("CC", "no-such-cc -m64")
+    with pytest.raises(RuntimeError, match=r"none \(no-such-cc, which CC names, does not exist\)"):
+        Checked.pre_register_and_update()
+    # Triton looks for gcc and clang; conda's compiler has a longer name.
+    monkeypatch.setenv("CC", "")
+    found = program(tmp_path / "bin" / "x86_64-conda-linux-gnu-gcc")
+    Checked.pre_register_and_update()
+    assert compiler.os.environ["CC"] == str(found)
 
 
 def test_without_a_gpu_there_is_no_compute_capability(torch: types.ModuleType) -> None:

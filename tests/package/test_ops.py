@@ -254,6 +254,20 @@ def test_a_second_library_with_the_same_ops_is_refused(
     assert f"They come from {other}.\n" in done.stdout
 
 
+def test_our_kernels_and_the_engines_in_one_installation(
+    library: Path, copy: Path, python: Run
+) -> None:
+    """As after ``conda install --no-deps``."""
+    first = install(library, copy)
+    second = first.with_name("_C_stable_libtorch.abi3.so")
+    shutil.copy(library, second)
+    done = python(copy, "from vllm._kernels import loader\nloader.load()")
+    assert f"cannot load {second}: this process already has definitions of _C::" in done.stderr
+    assert f"They come from {first}.\n" in done.stderr
+    assert "Both are in one installation, which a solver refuses: install vllm again" in done.stderr
+    assert done.returncode == 1, done.stderr  # an abort would be -6
+
+
 def test_the_same_file_loaded_by_somebody_else_is_not_second(
     library: Path, copy: Path, python: Run, tmp_path: Path
 ) -> None:

@@ -48,7 +48,8 @@ def of_output(output: recipe_outputs.Output, toolkit: str | None) -> dict[str, A
         else []
     )
     more: dict[str, object] = {"build_number": output.number, "subdir": output.subdir}
-    more |= {"noarch": "python", "constrains": list(output.constrains)} if output.noarch else {}
+    more |= {"constrains": list(output.constrains)}
+    more |= {"noarch": "python"} if output.noarch else {}
     more |= {"track_features": f"{output.name}-p-0"} if output.behind else {}
     return record(output.name, output.version, output.build, [*output.run, *exported]) | more
 
@@ -60,18 +61,29 @@ def meeting(spec: str) -> dict[str, Any]:
     return record(name, oldest[1] if oldest else "1.0")
 
 
+def rendered(root: Path, name: str, **more: str) -> list[recipe_outputs.Output]:
+    values = {**recipe_stamp.values(root), **more}
+    return recipe_outputs.render(root, variants.load(root, name), values)
+
+
+def own(root: Path) -> str:
+    """The build of the newest CUDA kernels without those of the engine."""
+    (found,) = (o for o in rendered(root, "cuda13", kernels="own") if o.name == "vllm-kernels")
+    return found.build
+
+
 @pytest.fixture
 def channel(root: Path, tmp_path: Path) -> str:
     """All variants in one channel, with their oldest dependencies and a torch for CPUs alone."""
+    cases = [*((name, "engine") for name in VARIANTS), ("cuda13", "own")]
     records = {
         (r["name"], r["build"], r["version"]): r
-        for name in VARIANTS
-        for variant in [variants.load(root, name)]
-        for output in recipe_outputs.render(root, variant, recipe_stamp.values(root))
-        for r in [of_output(output, variant.values.get("cuda_compiler_version"))]
+        for name, kernels in cases
+        for output in rendered(root, name, kernels=kernels)
+        for r in [of_output(output, variants.load(root, name).values.get("cuda_compiler_version"))]
     }
     named = [name for name, *_ in records]
-    assert named.count("vllm-kernels") == len(VARIANTS)
+    assert named.count("vllm-kernels") == len(cases)
     assert named.count("vllm") == 1, "one for all"
     # Built from another release of FlashAttention's sources for the newest toolkit; vllm's pin
     # excludes it.
@@ -112,8 +124,8 @@ def channel(root: Path, tmp_path: Path) -> str:
     return tmp_path.as_uri()
 
 
-def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
-    """The accelerator of the kernels that a solver takes on a machine with that driver."""
+def solution(channel: str, specs: Sequence[str], cuda: str | None) -> Sequence[Any]:
+    """The records that a solver takes on a machine with that driver."""
     facts = {
         "__unix": "0",
         "__linux": "6.1",
@@ -124,12 +136,21 @@ def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
         GenericVirtualPackage(PackageName(name), Version(version), BuildString("0"))
         for name, version in facts.items()
     ]
-    found = asyncio.run(
+    return asyncio.run(
         solve(
             sources=[channel], specs=[MatchSpec(spec) for spec in specs], virtual_packages=virtual
         )
     )
-    return accelerator(found)
+
+
+def names(channel: str, specs: Sequence[str]) -> set[str]:
+    """The names of the packages that a solver takes on a machine with a new driver."""
+    return {r.name.normalized for r in solution(channel, specs, "13.0")}
+
+
+def taken(channel: str, specs: Sequence[str], cuda: str | None) -> str:
+    """The accelerator of the kernels that a solver takes on a machine with that driver."""
+    return accelerator(solution(channel, specs, cuda))
 
 
 def accelerator(found: Sequence[Any]) -> str:
@@ -159,6 +180,20 @@ def accelerator(found: Sequence[Any]) -> str:
 )
 def test_the_build_fits_the_driver(channel: str, cuda: str | None, expected: str) -> None:
     assert taken(channel, ["vllm"], cuda) == expected
+
+
+def test_the_engines_kernels_are_preferred_and_ours_can_be_had(root: Path, channel: str) -> None:
+    every = ["vllm", "vllm-kernels=*=cuda130*"]
+    assert "vllm-engine-kernels" in names(channel, every)
+    ours = ["vllm", f"vllm-kernels=*={own(root)}"]
+    assert {"vllm-kernels", "vllm-engine-kernels"} & names(channel, ours) == {"vllm-kernels"}
+
+
+@pytest.mark.parametrize("ours", [None, "cpu_*", "rocm*"])
+def test_an_op_is_defined_once(root: Path, channel: str, ours: str | None) -> None:
+    specs = [f"vllm-kernels=*={ours or own(root)}", "vllm-engine-kernels"]
+    with pytest.raises(SolverError, match="vllm-engine-kernels"):
+        names(channel, specs)
 
 
 @pytest.mark.parametrize("cuda", [None, "13.0"])

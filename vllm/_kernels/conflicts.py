@@ -110,11 +110,17 @@ def refuse_second_definition(name: str, namespaces: tuple[str, ...], path: Path)
     listed = ", ".join(f"{namespaces[0]}::{op}" for op in twice[:_LISTED])
     if len(twice) > _LISTED:
         listed += f" and {len(twice) - _LISTED} more"
+    owner = _owner(path, twice)
+    remedy = (
+        "Both are in one installation, which a solver refuses: install vllm again in a new "
+        "environment, without --force or --no-deps."
+        if f"{path.parent}/" in owner
+        else "Import only one vllm per process, or remove the other from sys.path."
+    )
     raise ImportError(
         f"cannot load {path}: this process already has definitions of {listed}.\n"
-        f"They come from {_owner(path, twice)}.\n"
-        "Two libraries that define the same op abort a process. Import only one vllm per process, "
-        "or remove the other from sys.path.",
+        f"They come from {owner}.\n"
+        f"Two libraries that define the same op abort a process. {remedy}",
         name=f"vllm.{name}",
         path=str(path),
     )

@@ -11,9 +11,12 @@ from packaging.version import Version
 from vllm_build.kernels.kernel_records import MEMORY_CLASSES
 from vllm_build.native import machine_limits
 from vllm_build.native.machine_limits import GIB, Limit
+from vllm_build.util.errors import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from vllm_build.kernels.build_plan import Plan
 
 __all__ = ["GIB", "Jobs", "decide"]
 
@@ -31,12 +34,15 @@ class Jobs:
         heavy_jobs: units of the memory classes ``heavy`` and ``huge`` at once, which is the depth
             of their Ninja pool.
         why: the reasons, in words.
+        lacking: that not even one heavy unit fits into the memory, in words; None if one does, or
+            if the user has chosen the number of jobs.
     """
 
     jobs: int
     nvcc_threads: int | None
     heavy_jobs: int
     why: tuple[str, ...]
+    lacking: str | None = None
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Variables for the build's process.
@@ -143,12 +149,18 @@ def decide(
         source: the variable that ``max_jobs`` comes from, for messages.
     """
     cpus, memory, why = _machine(cpus, memory)
-    jobs, heavy_jobs = cpus, cpus
+    jobs, heavy_jobs, lacking = cpus, cpus, None
     if memory is not None:
         jobs, heavy_jobs, said = _fit(cpus, memory, heavy_units, heavy, pools=pools)
         why.append(said)
         if memory < (heavy if heavy_units else MEMORY_CLASSES["ordinary"]):
             why.append("one unit may need more than the memory: the compiler may run out of it")
+        if heavy_units and memory < heavy and max_jobs is None:
+            lacking = (
+                f"{heavy_units} unit{'' if heavy_units == 1 else 's'} of this build may take "
+                f"{heavy / GIB:.0f} GiB of memory each, and this process may use "
+                f"{memory / GIB:.1f} GiB"
+            )
     if max_jobs is not None:
         jobs = max_jobs
         why.append(f"{source}={max_jobs}")
@@ -159,4 +171,26 @@ def decide(
         jobs, heavy_jobs = max(1, jobs // threads), max(1, heavy_jobs // threads)
         if threads > 1:
             why.append(f"NVCC_THREADS={threads}: each job counts as {threads}")
-    return Jobs(jobs, threads, min(jobs, heavy_jobs), tuple(why))
+    return Jobs(jobs, threads, min(jobs, heavy_jobs), tuple(why), lacking)
+
+
+def require_memory(jobs: Jobs, plan: Plan) -> None:
+    """Refuse a build whose largest units do not fit into the memory, before it starts.
+
+    Raises:
+        ResourceError: the memory is too small.
+    """
+    if jobs.lacking is None:
+        return
+    heaviest = sorted(
+        kernel.name
+        for extension in plan.extensions
+        for kernel in extension.kernels
+        if MEMORY_CLASSES[kernel.memory] == plan.heaviest_bytes
+    )
+    raise ResourceError(
+        f"{jobs.lacking}: {', '.join(heaviest)}",
+        expected="memory for one of them",
+        remedy="choose fewer kernels with TORCH_CUDA_ARCH_LIST, VLLM_KERNEL_SET, VLLM_FA_SET or "
+        "VLLM_COMPONENTS, or set MAX_JOBS=1 to try it with swap space",
+    )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
 NAME = "engine-kernels"
+#: What the programs that write Marlin's and Machete's kernels import.
+REQUIREMENT = "jinja2>=3"
 #: CUTLASS's headers, and its Python modules, which Machete's program imports.
 CUTLASS = "engine-cutlass"
+#: The oldest release whose headers the engine's kernels compile with.
+MINIMUM_CUTLASS = (4, 3)
 #: The examples of CUTLASS that a kernel includes, as cmake/vllm_link_library.cmake spells them.
 EXAMPLES = "cutlass-examples"
 _CUTLASS_FOLDER = "3rdparty/cutlass"
@@ -84,6 +89,27 @@ def _generate(
     return {f"{GENERATORS[generator]}/{file.name}": file.read_bytes() for file in output.iterdir()}
 
 
+def _require_release(folder: Path) -> None:
+    """Refuse an old CUTLASS, which fails after minutes with errors in its templates.
+
+    Raises:
+        ConfigurationError: the release is older than :data:`MINIMUM_CUTLASS`, or unknown.
+    """
+    header = folder / "include" / "cutlass" / "version.h"
+    text = header.read_text(encoding="utf-8", errors="replace") if header.is_file() else ""
+    found = dict(re.findall(r"#define CUTLASS_(MAJOR|MINOR) ([0-9]{1,4})\b", text))
+    release = (int(found.get("MAJOR", 0)), int(found.get("MINOR", 0)))
+    if release < MINIMUM_CUTLASS:
+        said = ".".join(map(str, release)) if found else "of unknown release"
+        raise ConfigurationError(
+            f"{folder} is CUTLASS {said}",
+            expected=f"CUTLASS {'.'.join(map(str, MINIMUM_CUTLASS))} or newer for the engine's "
+            "kernels",
+            remedy=f"correct {third_party.variable('cutlass')}, or unset it and run `vllm-build "
+            f"fetch {CUTLASS}`",
+        )
+
+
 def _cutlass(root: Path, settings: Settings) -> Path:
     """The folder of CUTLASS: the locked one, or the user's checkout.
 
@@ -94,6 +120,7 @@ def _cutlass(root: Path, settings: Settings) -> Path:
     folder = third_party.folder(root, CUTLASS, settings.cutlass_source)
     for place in (folder / _CUTLASS_FOLDER, folder):
         if (place / "include" / "cutlass").is_dir() and (place / "tools" / "util").is_dir():
+            _require_release(place)
             return place
     raise ConfigurationError(
         f"{folder} does not contain the sources of CUTLASS",

@@ -112,6 +112,7 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
             return
         folder_digest.forget()  # a build verifies the sources that it compiles
         config = self._configuration(extensions[0])
+        job_count.require_memory(self._jobs(config), config.plan)
         digests = native_build.announced_digest(config)
         other_variables.warn(config.settings.inherited, config.target.name)
         influences = native_build.announced_influences(config)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the C++ compiler that torch.compile needs on a CPU."""
+"""Finds the compilers that torch.compile needs on a CPU, and Triton for a GPU."""
 
 from __future__ import annotations
 
@@ -13,25 +13,44 @@ from typing import Any
 _REUSE = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
 
 
-def find() -> str | None:
-    """The C++ compiler for torch.compile; None if there is none.
+#: Variable → the programs that it may name, best first, and that of conda's package.
+_PROGRAMS = {
+    "CXX": (("g++",), "*-conda-linux-gnu-g++"),
+    "CC": (("gcc", "clang"), "*-conda-linux-gnu-gcc"),
+}
 
-    It is the one that ``CXX`` names, else ``g++`` on the path, else that of conda's package
-    ``gxx_linux-64`` in this interpreter's environment. That one has a long name, and only an
-    activated environment has it in ``CXX``.
+
+def find(variable: str = "CXX") -> str | None:
+    """A compiler for the code that the engine generates; None if there is none.
+
+    It is the one that the variable names, else one on the path, else that of conda's packages
+    ``gcc_linux-64`` and ``gxx_linux-64`` in this interpreter's environment. That one has a long
+    name, and only an activated environment has it in the variable.
+
+    Args:
+        variable: ``CXX`` for torch.compile on a CPU, ``CC`` for Triton.
     """
-    if named := os.environ.get("CXX", "").strip():
+    if named := os.environ.get(variable, "").strip():
         return shutil.which(named.split()[0])
-    if found := shutil.which("g++"):
+    programs, pattern = _PROGRAMS[variable]
+    if found := next(filter(None, map(shutil.which, programs)), None):
         return found
     folder = Path(sys.prefix, "bin")
-    return next((str(path) for path in sorted(folder.glob("*-conda-linux-gnu-g++"))), None)
+    return next((str(path) for path in sorted(folder.glob(pattern))), None)
 
 
-def what_is_missing() -> str:
-    """For a message: that ``CXX`` names a program that does not exist; else nothing."""
-    named = os.environ.get("CXX", "").strip()
-    return f" ({named.split()[0]}, which CXX names, does not exist)" if named else ""
+def what_is_missing(variable: str = "CXX") -> str:
+    """For a message: that the variable names a program that does not exist; else nothing."""
+    named = os.environ.get(variable, "").strip()
+    return f" ({named.split()[0]}, which {variable} names, does not exist)" if named else ""
+
+
+def use_c() -> str | None:
+    """Find the C compiler, and name it in ``CC`` if Triton would not find it; None without one."""
+    found = find("CC")
+    if found and not os.environ.get("CC", "").strip():
+        os.environ["CC"] = found
+    return found
 
 
 def _compile_whole_headers() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from vllm._kernels.engine import flash_attention, gpu
 
-gpu.stand_in("_C_stable_libtorch")  # upstream's module imports it
+for name in ("_C_stable_libtorch", "_moe_C_stable_libtorch"):  # upstream's modules import them
+    gpu.stand_in(name)
 flash_attention.allow_absence()
 
 from vllm.platforms.cuda import CudaPlatform  # noqa: E402 - after the stand-ins
