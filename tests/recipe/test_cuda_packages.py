@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -41,26 +40,40 @@ ARCHITECTURE = "9.0a"
 class Built:
     """The packages of ``vllm-build package cuda13``, and the clean prefix in which it ran them."""
 
+    kernels: str
     request: package_request.Request
     result: dict[str, Any]
     log: str
 
     @property
-    def extensions(self) -> list[dict[str, Any]]:
+    def components(self) -> list[str]:
+        """Our packages with libraries."""
+        engine = ["vllm-engine-kernels"] if self.kernels == "engine" else []
+        return [*engine, "vllm-flash-attn", "vllm-flashmla", "vllm-kernels"]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What the packages say of themselves."""
         paths = self.request.prefix.glob("lib/python*/site-packages/vllm/_build_info/*.json")
-        return [
-            extension
-            for path in sorted(paths)
-            for extension in json.loads(path.read_text(encoding="utf-8"))["extensions"]
-        ]
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
+
+    @property
+    def extensions(self) -> list[dict[str, Any]]:
+        return [extension for record in self.records for extension in record["extensions"]]
 
 
-def build(tree: Path, output: Path) -> Built:
-    # The smallest set of FlashAttention with both libraries; the full set takes hours.
-    env = environ(tree) | {
+def chosen(kernels: str) -> dict[str, str]:
+    """The smallest sets with every library; the full ones take hours."""
+    return {
         "TORCH_CUDA_ARCH_LIST": ARCHITECTURE,
         "VLLM_FA_SET": "check",
+        "VLLM_KERNELS": kernels,
+        "VLLM_KERNEL_SET": "check",
     }
+
+
+def build(kernels: str, tree: Path, output: Path) -> Built:
+    env = environ(tree) | chosen(kernels)
     command = [
         sys.executable,
         "-m",
@@ -74,53 +87,52 @@ def build(tree: Path, output: Path) -> Built:
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     return Built(
+        kernels,
         package_request.Request(
             tree,
             variants.load(tree, "cuda13"),
             package_channel.LOCAL,
             output,
-            Settings.from_environ(os.environ),
+            Settings.from_environ({**os.environ, **chosen(kernels)}),
         ),
         json.loads(done.stdout),
         done.stderr,
     )
 
 
-@pytest.fixture(scope="module")
-def built() -> Built:
-    return build(ROOT, ROOT / "output" / "one-architecture")
+@pytest.fixture(scope="module", params=["own", "engine"])
+def built(request: pytest.FixtureRequest) -> Built:
+    """The packages with our kernels, and with those of the engine."""
+    return build(request.param, ROOT, ROOT / "output" / f"one-architecture-{request.param}")
 
 
 def test_packages_install_beside_a_torch_for_the_cpu_and_import(built: Built) -> None:
     names = sorted(Path(entry["path"]).name for entry in built.result["packages"])
     assert re.fullmatch(r"vllm-[\d.]+-py_s\w+\.conda", names[0])
-    for name, kind in zip(names[1:], ("flash-attn", "flashmla", "kernels"), strict=True):
-        assert re.fullmatch(rf"vllm-{kind}-[\d.]+-cuda130_abi3_k\w+\.conda", name)
+    for name, component in zip(names[1:], built.components, strict=True):
+        assert re.fullmatch(rf"{component}-[\d.]+-cuda130_abi3_k\w+\.conda", name)
     files = sorted(extension["file"] for extension in built.extensions)
     attention = [f"vllm_flash_attn/_vllm_fa{version}_C" for version in (2, 3)]
+    engine = ["_C_stable_libtorch", "_flashmla_C", "_moe_C_stable_libtorch"]
+    kernels = engine if built.kernels == "engine" else ["_flashmla_C", "_moe_C"]
     assert files == [
-        f"vllm/{name}.abi3.so"
-        for name in ("_C", "_flashmla_C", "_moe_C", "cumem_allocator", *attention)
+        f"vllm/{name}.abi3.so" for name in ("_C", *kernels, "cumem_allocator", *attention)
     ]
     assert re.search(
         r"operators are registered for cuda; none was run, because torch \S+ sees", built.log
     )
 
 
-def test_one_binary_for_every_interpreter(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_binary_for_every_interpreter(built: Built) -> None:
     package_checks.prepare(built.request, Console())
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
-    monkeypatch.setenv("VLLM_FA_SET", "check")
-    request = dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
     for interpreter in package_checks.INTERPRETERS:
-        said = "\n".join(package_checks.compute(request, interpreter, Console()))
+        said = "\n".join(package_checks.compute(built.request, interpreter, Console()))
         assert f"Python {interpreter.name.removesuffix('t')}." in said
         assert "refused" in said
 
 
 def test_the_engine_reports_its_kernels_and_refuses_to_serve(built: Built, tmp_path: Path) -> None:
-    packages = ("vllm-flash-attn", "vllm-flashmla", "vllm-kernels")
-    gpu_engine.check_report(built.request.prefix, tmp_path, "cuda", packages)
+    gpu_engine.check_report(built.request.prefix, tmp_path, "cuda", tuple(built.components))
     gpu_engine.check_refusal(built.request.prefix, tmp_path, "cuda")
     # The environment's own run says so as well.
     assert re.search(r"vllm [\d.]+ for cuda refuses to start here: .* sees no GPU", built.log)
@@ -172,11 +184,15 @@ def test_audits_find_nothing(built: Built) -> None:
 
 
 def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
+    """The records list what the sources register; each package's own test reads them, too."""
     table = op_table.load(ROOT)
     kernels = {kernel for extension in built.extensions for kernel in extension["kernels"]}
-    listed = sorted(
-        {schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())}
-    )
+    ours = {
+        schema.partition("(")[0] for kernel in kernels for schema in table[kernel].get("CUDA", ())
+    }
+    listed = sorted({name for record in built.records for name in record["ops"].get("CUDA", ())})
+    assert set(listed) >= ours
+    assert (set(listed) == ours) is (built.kernels == "own")
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_ops; "
         "print(*sorted(test_ops.registered('CUDA')), sep='\\n')"
@@ -190,21 +206,16 @@ def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
     assert said.split() == listed
 
 
-def test_code_for_exactly_the_planned_architectures(
-    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_for_exactly_the_planned_architectures(built: Built, tmp_path: Path) -> None:
     report = channel_build.ensure(ROOT, Console(), ["cuda-cuobjdump"], inherited=os.environ)
     conda_environment.create(tmp_path / "tools", ["cuda-cuobjdump"], [report.url])
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", ARCHITECTURE)
     planned = {
         extension.name.rpartition(".")[2]: {
             name
             for k in extension.kernels
             for name in re.findall(r"code=(sm_\w+)", " ".join(k.options))
         }
-        for extension in package_request.planned(
-            dataclasses.replace(built.request, settings=Settings.from_environ(os.environ))
-        ).extensions
+        for extension in package_request.planned(built.request).extensions
     }
     # The allocator has no kernels, and cuobjdump refuses a file without kernels.
     for library in (
@@ -222,9 +233,11 @@ def test_code_for_exactly_the_planned_architectures(
             set(re.findall(r"\.(sm_\w+)\.cubin", said)) == planned[library.name.partition(".")[0]]
         ), said
     # Kernels for 9.0 also serve the target 9.0a, in addition to kernels for 9.0a alone.
-    assert planned["_C"] == {"sm_90", "sm_90a"}
+    own = {"sm_90", "sm_90a"}
+    assert planned["_C"] == (own if built.kernels == "own" else {"sm_90"})
 
 
+@pytest.mark.parametrize("built", ["own"], indirect=True)
 def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) -> None:
     """One unit is compiled; the compiler cache has the others from another folder."""
     tree, output = copy_tree(tmp_path / "tree"), tmp_path / "output"
@@ -239,7 +252,7 @@ def test_an_edited_kernel_builds_its_output_alone(built: Built, tmp_path: Path) 
             "\nnamespace {\n[[maybe_unused]] constexpr int kEdited = "
             f"{abs(hash(tmp_path)) % 10**9};\n}}  // namespace\n"
         )
-    edited = build(tree, output)
+    edited = build(built.kernels, tree, output)
     kept = {path.name for path in before if re.match(r"vllm-(kernels|flash-attn)-", path.name)}
     assert set(edited.result["reused_packages"]) == kept
     assert edited.log.count("setup.py build_ext") == 1

@@ -229,10 +229,11 @@ def rocm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The newest CUDA toolkit of the channel, without a driver."""
     names = [build.id for build in toolchain_builds.load(ROOT) if "cuda-nvcc" in build.makes]
-    newest = max(names, key=lambda name: Version(name.rpartition("-")[2]))
-    report = channel_build.ensure(ROOT, Console(), [newest], inherited=os.environ)
+    release = max((name.rpartition("-")[2] for name in names), key=Version)
+    builds = [f"{name}-{release}" for name in ("cuda-nvcc", "libcublas", "libcurand")]
+    report = channel_build.ensure(ROOT, Console(), builds, inherited=os.environ)
     prefix = tmp_path_factory.mktemp("cuda") / "prefix"
-    specs = ["cuda-nvcc", f"cuda-version {newest.rpartition('-')[2]}.*"]
+    specs = ["cuda-nvcc", "libcublas-dev", "libcurand-dev", f"cuda-version {release}.*"]
     conda_environment.create(prefix, specs, [report.url])
     return prefix
 
@@ -241,13 +242,14 @@ def cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cuda_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone with a few kernels of every library for CUDA, and the sources they need."""
     sources = third_party.read(ROOT)
-    for name in ("cutlass", "flash-attention"):
+    for name in ("cutlass", "flash-attention", "engine-kernels", "engine-cutlass"):
         third_party_fetch.fetch(sources[name], Console(), os.environ)
     return copy_with(
         tmp_path_factory.mktemp("cuda") / "tree",
         *("gpu-runtime", "activation-gpu", "gpu-runtime-moe", "moe-gpu", "cumem-cuda"),
         *("gpu-runtime-flashmla", "flashmla", "gpu-runtime-fa2", "fa2", "fa2-hdim64-bf16"),
         *("gpu-runtime-fa3", "fa3", "fa3-hdim64-bf16-paged"),
+        *("engine", "engine-cooperative-topk", "engine-moe"),
     )
 
 
