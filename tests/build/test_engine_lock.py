@@ -13,7 +13,7 @@ import pytest
 
 from vllm_build.digests import recipe_stamp
 from vllm_build.engine import engine_source
-from vllm_build.sources import third_party
+from vllm_build.sources import engine_kernels, third_party
 from vllm_build.toolchain import engine_lock, pypi, sdist_search
 from vllm_build.util.console import Console
 from vllm_build.util.errors import ConfigurationError, FetchError, IntegrityError
@@ -73,6 +73,9 @@ def archive(folder: Path, version: str) -> Path:
     for name, text in {
         "LICENSE": "free",
         "vllm/__init__.py": f"# {version}",
+        "csrc/activation_kernels.cu": "// kernels",
+        "cmake/utils.cmake": "",
+        "CMakeLists.txt": "",
         "tests/test_a.py": "",
         "requirements/common.txt": "",
         "pyproject.toml": '[project]\nname = "vllm"\nrequires-python = ">=3.11"\n'
@@ -108,6 +111,11 @@ def test_an_update_writes_the_lock_and_fills_the_cache(
         *("LICENSE", "pyproject.toml", "requirements", "vllm")
     ]
     assert engine_source.metadata(found).scripts == {"vllm": "vllm.cli:main"}
+    # The kernels of the same archive.
+    kernels = third_party.folder(tree, engine_kernels.NAME, None)
+    assert third_party.read(tree)[engine_kernels.NAME].version == "9.9.0"
+    assert (kernels / "csrc" / "activation_kernels.cu").read_text("utf-8") == "// kernels"
+    assert not (kernels / "vllm").exists()
 
 
 def test_an_engine_that_was_not_fetched(tree: Path) -> None:

@@ -77,6 +77,8 @@ def files(version: str) -> dict[str, str]:
         },
         **{name: f"# the engine's {name}\n" for name in (*table.thin, *table.ours)},
         "vllm/calls.py": _calls(),
+        "CMakeLists.txt": "project(vllm)\n",
+        "cmake/utils.cmake": "",
         **{path: _bindings(device) for device, path in BINDINGS.items()},
     }
 

@@ -106,13 +106,13 @@ def stamps(request: Request) -> dict[str, str]:
         }
         found |= {key: value for key, value in chosen.items() if value}
     if request.channel == package_channel.LOCAL:
-        chosen = {
+        used = {
             "channel_digest": needed_builds.package_builds(request, noarch=False),
             "package_channel_digest": needed_builds.package_builds(request, noarch=True),
         }
         found |= {
             key: channel_build.channel_digest(request.root, builds)[: tree_digests.SHORT]
-            for key, builds in chosen.items()
+            for key, builds in used.items()
         }
     return found
 

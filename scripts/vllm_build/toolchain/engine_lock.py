@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves the engine's entry in ``third_party/lock.toml`` to another release."""
+"""Moves the engine's entries in ``third_party/lock.toml`` to another release.
+
+There are two for one archive: its Python modules, and the sources of its CUDA kernels.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from packaging.version import Version
 
 from vllm_build.digests import recipe_stamp
 from vllm_build.engine import engine_source
-from vllm_build.sources import third_party
+from vllm_build.sources import engine_kernels, third_party
 from vllm_build.toolchain import sdist_search, third_party_fetch
 from vllm_build.util import locks, paths
 from vllm_build.util.errors import ConfigurationError, IntegrityError
@@ -34,21 +37,21 @@ _PAGES = (
     "tests/package/*.py",
     "benchmarks/**/*.py",
 )
-_ENTRY = re.compile(
-    rf'^\[\[source\]\]\nname = "{engine_source.NAME}"\n(?:(?!\[\[source\]\]).*\n)*', re.MULTILINE
-)
+#: The entries of the archive, the modules first.
+ENTRIES = (engine_source.NAME, engine_kernels.NAME)
 
 
 def rewrite(text: str, source: third_party.Source) -> str:
-    """The text of the lock with another release of the engine; its other keys stay.
+    """The text of the lock with another release in the entry of that name; its other keys stay.
 
     Raises:
-        ConfigurationError: the lock has no entry for the engine, or the entry lacks a key.
+        ConfigurationError: the lock has no such entry, or the entry lacks a key.
     """
-    found = _ENTRY.search(text)
+    pattern = rf'^\[\[source\]\]\nname = "{source.name}"\n(?:(?!\[\[source\]\]).*\n)*'
+    found = re.search(pattern, text, re.MULTILINE)
     if found is None:
         raise ConfigurationError(
-            f"{third_party.LOCK} has no {engine_source.NAME!r}", expected="an entry to change"
+            f"{third_party.LOCK} has no {source.name!r}", expected="an entry to change"
         )
     entry = found[0]
     values = {
@@ -66,8 +69,7 @@ def rewrite(text: str, source: third_party.Source) -> str:
         entry, count = re.subn(rf"(?m)^{key} = .*$", new, entry)
         if count != 1:
             raise ConfigurationError(
-                f"{third_party.LOCK}: the entry of {engine_source.NAME} has {count} lines with "
-                f"{key}",
+                f"{third_party.LOCK}: the entry of {source.name} has {count} lines with {key}",
                 expected="one",
             )
     return text[: found.start()] + entry + text[found.end() :]
@@ -102,7 +104,7 @@ def update(
     """Fetch a release of the engine, write it into the lock, and stamp the recipes.
 
     Returns:
-        The new entry of the lock.
+        The new entry of the modules.
 
     Args:
         root: the source tree.
@@ -115,10 +117,10 @@ def update(
         FetchError, IntegrityError, ResourceError, ConfigurationError: as
             :func:`vllm_build.toolchain.third_party_fetch.fetch`; the lock is unchanged.
     """
-    before = third_party.read(root).get(engine_source.NAME)
-    if before is None:
+    locked = third_party.read(root)
+    if missing := [name for name in ENTRIES if name not in locked]:
         raise ConfigurationError(
-            f"{third_party.LOCK} has no {engine_source.NAME!r}", expected="an entry to change"
+            f"{third_party.LOCK} has no {missing[0]!r}", expected="an entry to change"
         )
     with console.step(f"find vllm {version}"):
         filename, sha256 = sdist_search.find(engine_source.NAME, version, inherited=inherited)
@@ -128,25 +130,31 @@ def update(
                 f"the source distribution of vllm {version} is {filename}",
                 expected=f"{engine_source.NAME}-{version}.tar.gz",
             )
-    found = dataclasses.replace(
-        before,
-        version=version,
-        filename=filename,
-        size=0,
-        sha256=sha256,
-        get={"type": "pypi-sdist", "package": engine_source.NAME, "version": version},
-    )
     with (
         console.step(f"fetch {filename}"),
         locks.exclusive(paths.cache_root() / "sources", "the source cache"),
     ):
-        archive = third_party_fetch.archive(found, console, inherited)
-        found = dataclasses.replace(found, size=archive.stat().st_size)
-        found = dataclasses.replace(found, tree_sha256=third_party.tree_digest(found, archive))
-        third_party.extract(found, archive)
+        entries = []
+        for name in ENTRIES:
+            found = dataclasses.replace(
+                locked[name],
+                version=version,
+                filename=filename,
+                size=0,
+                sha256=sha256,
+                get={"type": "pypi-sdist", "package": engine_source.NAME, "version": version},
+            )
+            archive = third_party_fetch.archive(found, console, inherited)
+            found = dataclasses.replace(found, size=archive.stat().st_size)
+            found = dataclasses.replace(found, tree_sha256=third_party.tree_digest(found, archive))
+            third_party.extract(found, archive)
+            entries.append(found)
         # The lock changes last, as a whole: an update that is killed leaves the old release. The
         # stamps of concurrent updates belong to the release that is locked at the end.
         lock = root / third_party.LOCK
-        write_if_changed(lock, rewrite(read_text(lock), found))
+        text = read_text(lock)
+        for found in entries:
+            text = rewrite(text, found)
+        write_if_changed(lock, text)
         recipe_stamp.write(root)
-    return found
+    return entries[0]
