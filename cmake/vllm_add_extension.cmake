@@ -15,7 +15,14 @@ Adds a MODULE library named after the extension and its install rule. The librar
     -> target _C, file _C.abi3.so, installed to vllm/ by `cmake --install <build folder> --component vllm-kernels`
 ]]
 function(vllm_add_extension json language)
-  foreach(key module folder component torch standard)
+  foreach(
+    key
+    module
+    folder
+    component
+    torch
+    standard
+  )
     string(JSON ${key} GET "${json}" ${key})
   endforeach()
   vllm_json_list(sources "${json}" sources)

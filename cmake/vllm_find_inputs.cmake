@@ -35,7 +35,19 @@ function(vllm_find_inputs)
     if(NOT status EQUAL 0)
       message(FATAL_ERROR "${why}")
     endif()
-    foreach(name IN LISTS missing ITEMS VLLM_HEAVY_JOBS CMAKE_CUDA_COMPILER FLASH_ATTENTION_SRC_DIR CUTLASS_INCLUDE_DIR ENGINE_KERNELS_SRC_DIR ENGINE_CUTLASS_DIR CUTLASS_EXAMPLES_DIR)
+    foreach(
+      name
+      IN
+      LISTS missing
+      ITEMS
+        VLLM_HEAVY_JOBS
+        CMAKE_CUDA_COMPILER
+        FLASH_ATTENTION_SRC_DIR
+        CUTLASS_INCLUDE_DIR
+        ENGINE_KERNELS_SRC_DIR
+        ENGINE_CUTLASS_DIR
+        CUTLASS_EXAMPLES_DIR
+    )
       string(JSON value ERROR_VARIABLE absent GET "${found}" ${name})
       # Values from the caller are in the cache already and stay.
       if(NOT absent)

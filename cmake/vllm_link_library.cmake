@@ -39,11 +39,7 @@ function(vllm_link_library target library extension)
     vllm_link_engine(${target} ${extension})
     return()
   elseif(library STREQUAL "cutlass-examples")
-    target_include_directories(
-      ${target}
-      SYSTEM
-      PRIVATE "${CUTLASS_EXAMPLES_DIR}/77_blackwell_fmha" "${CUTLASS_EXAMPLES_DIR}/common"
-    )
+    target_include_directories(${target} SYSTEM PRIVATE "${CUTLASS_EXAMPLES_DIR}/77_blackwell_fmha" "${CUTLASS_EXAMPLES_DIR}/common")
     return()
   elseif(NOT library STREQUAL "hwy")
     message(

@@ -2,9 +2,9 @@
 // Forwards the functions of the GPU's libraries that the engine's kernels call to the copies that
 // torch has loaded.
 //
-// A library that named these libraries as dependencies would not load on a login node, beside a
-// torch for the CPU, or beside a torch for another release of CUDA. Nothing is loaded here: where a
-// tensor is on a GPU, torch has loaded all of them.
+// A library that named these libraries as dependencies would not load on a login node, next to a
+// torch for the CPU, or next to a torch for another release of CUDA. Nothing is loaded here: where
+// a tensor is on a GPU, torch has loaded all of them.
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -16,7 +16,7 @@ constexpr const char* kTorch[] = {"libtorch_cuda.so", nullptr};
 constexpr const char* kTorchBase[] = {"libtorch_cuda.so", "libc10_cuda.so", nullptr};
 constexpr const char* kDriver[] = {"libcuda.so.1", nullptr};
 constexpr const char* kBlas[] = {"libcublas.so.13", "libcublas.so.12", nullptr};
-// What the functions of torch, the driver and cuBLAS return where their library is not loaded:
+// The results of functions of torch, the driver and cuBLAS whose library is not loaded:
 // AOTI_TORCH_FAILURE, CUDA_ERROR_NOT_INITIALIZED, CUBLAS_STATUS_NOT_INITIALIZED.
 constexpr int kTorchFailure = 1, kDriverMissing = 3, kBlasMissing = 1;
 
@@ -84,8 +84,8 @@ int cuPointerGetAttribute(void* data, int attribute, uint64_t pointer) {
   return Forward(&known, kDriver, __func__, kDriverMissing, data, attribute, pointer);
 }
 
-int cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* address,
-                           const uint64_t* sizes, const uint64_t* strides, const uint32_t* box,
+int cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* address, const uint64_t* sizes,
+                           const uint64_t* strides, const uint32_t* box,
                            const uint32_t* element_strides, int interleave, int swizzle,
                            int promotion, int fill) {
   static void* known = nullptr;
@@ -94,8 +94,8 @@ int cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* address,
 }
 
 int cublasHgemm(void* handle, int transposed_a, int transposed_b, int m, int n, int k,
-                const void* alpha, const void* a, int lda, const void* b, int ldb,
-                const void* beta, void* c, int ldc) {
+                const void* alpha, const void* a, int lda, const void* b, int ldb, const void* beta,
+                void* c, int ldc) {
   static void* known = nullptr;
   return Forward(&known, kBlas, __func__, kBlasMissing, handle, transposed_a, transposed_b, m, n, k,
                  alpha, a, lda, b, ldb, beta, c, ldc);

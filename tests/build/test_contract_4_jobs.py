@@ -155,12 +155,22 @@ def test_too_little_memory_for_one_unit_is_said() -> None:
 
 
 def test_a_heavy_unit_that_does_not_fit_is_refused() -> None:
-    wanted = {"device": "cuda", "heavy_units": 3, "heavy": 12 * GIB, "cpus": 4}
-    assert job_count.decide(None, None, memory=8 * GIB, **wanted).lacking == (
+    def lacking(memory: int, max_jobs: int | None = None) -> str | None:
+        return job_count.decide(
+            max_jobs,
+            None,
+            device="cuda",
+            heavy_units=3,
+            heavy=12 * GIB,
+            cpus=4,
+            memory=memory * GIB,
+        ).lacking
+
+    assert lacking(8) == (
         "3 units of this build may take 12 GiB of memory each, and this process may use 8.0 GiB"
     )
-    assert job_count.decide(None, None, memory=12 * GIB, **wanted).lacking is None
-    assert job_count.decide(1, None, memory=8 * GIB, **wanted).lacking is None, "the user insists"
+    assert lacking(12) is None
+    assert lacking(8, max_jobs=1) is None, "the user insists"
 
 
 def test_the_machine_is_asked_for_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

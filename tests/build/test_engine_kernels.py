@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 ROOT = paths.source_root()
 LIBRARIES = ("_C_stable_libtorch", "_moe_C_stable_libtorch")
-#: Set for both libraries, whatever the architectures.
+#: Set for both libraries, for all architectures.
 ALWAYS = {"CUTLASS_ENABLE_DIRECT_CUDA_DRIVER_CALL=1"}
 #: Sources whose architectures differ from upstream's, and why.
 DIFFERENT = {

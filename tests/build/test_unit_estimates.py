@@ -56,7 +56,7 @@ def test_units_of_a_plan(tmp_path: Path) -> None:
         ("csrc/m.cc", 1, 1, False, True),
         ("csrc/a.cu", 10, 1, False, True),
         ("csrc/a.cc", 3, 1, False, True),
-        # Nobody has measured it: the mean of its class.
+        # Without a measurement: the mean of its class.
         ("inputs/engine-kernels/csrc/b.cu", pytest.approx(14 / 3), 1, False, False),
         # For two architectures.
         ("csrc/h.cu", 200, 1, True, True),

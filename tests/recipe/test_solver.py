@@ -61,7 +61,7 @@ def meeting(spec: str) -> dict[str, Any]:
     return record(name, oldest[1] if oldest else "1.0")
 
 
-def rendered(root: Path, name: str, **more: str) -> list[recipe_outputs.Output]:
+def rendered(root: Path, name: str, **more: str) -> tuple[recipe_outputs.Output, ...]:
     values = {**recipe_stamp.values(root), **more}
     return recipe_outputs.render(root, variants.load(root, name), values)
 

@@ -108,14 +108,7 @@ def run(
     If this process is asked to end, or is killed, the command and all its children end too.
     Otherwise compilers would write into a folder that the next build uses.
 
-    Args:
-        command: program and arguments.
-        cwd: its folder.
-        env: its environment.
-        what: its name in messages.
-        log: where the output goes.
-        verbose: whether all of the output is shown, too; otherwise only progress is.
-        annotate: changes the lines that are shown.
+    ``annotate`` changes the lines that are shown, and not those in ``log``.
 
     Raises:
         BuildError: its exit status is not 0, or it was killed because memory ran out.

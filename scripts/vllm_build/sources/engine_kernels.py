@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
 NAME = "engine-kernels"
-#: What the programs that write Marlin's and Machete's kernels import.
+#: The programs that write Marlin's and Machete's kernels import it.
 REQUIREMENT = "jinja2>=3"
 #: CUTLASS's headers, and its Python modules, which Machete's program imports.
 CUTLASS = "engine-cutlass"
@@ -41,7 +41,7 @@ _EXTENSIONS = "csrc/cutlass_extensions"
 _MACROS = ("USE_CUDA",)
 #: TORCH_EXTENSION_NAME, which these sources do not use for namespaces.
 _LIBRARY = "_C"
-#: Runs a program with further folders on its path, whatever the environment says.
+#: Runs a program with further folders on its path, regardless of the environment.
 _RUN = (
     "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split('|'); sys.argv.pop(0); "
     "runpy.run_path(sys.argv[0], run_name='__main__')"

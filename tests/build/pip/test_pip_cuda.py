@@ -66,7 +66,7 @@ def test_every_library_compiles_and_links(wheel: Callable[..., tuple[Path, Done]
 def test_the_engines_kernels_compile_and_register_their_ops(
     wheel: Callable[..., tuple[Path, Done]],
 ) -> None:
-    """Beside a torch for CPUs. A first build takes half an hour of processor time."""
+    """Next to a torch for CPUs. A first build takes half an hour of processor time."""
     built, done = wheel(
         VLLM_KERNELS="engine", VLLM_KERNEL_SET="check", VLLM_COMPONENTS="vllm-engine-kernels"
     )

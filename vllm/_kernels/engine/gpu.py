@@ -18,8 +18,8 @@ def stand_in(name: str) -> None:
     """Let ``import vllm.<name>`` succeed without a library, and without loading one.
 
     Upstream imports its libraries for their effect only, the registration of ops.
-    :func:`vllm._kernels.engine.kernels.load` loads ours, whatever their names are, after checks
-    whose messages say what is wrong.
+    :func:`vllm._kernels.engine.kernels.load` loads ours after checks whose messages say what is
+    wrong.
     """
     qualified = f"vllm.{name}"
     if qualified not in sys.modules:

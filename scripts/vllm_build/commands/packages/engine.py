@@ -21,8 +21,7 @@ HELP = "Compare the locked engine with this tree: files, ops, requirements and l
 #: Steps that no comparison of texts replaces.
 _BY_HAND = (
     "run make package VARIANT=cpu: it generates with the new engine, and compares the tokens",
-    "run make test: test_engine_locked.py and test_engine_kernels.py in tests/build name what is "
-    "left",
+    "run make test: tests/build/test_engine_{locked,kernels}.py name what is left",
     "read upstream's notes on the release, and write a line in CHANGELOG.md",
 )
 _SCHEMAS = "tests/data/upstream_gpu_schemas.txt"
