@@ -10,7 +10,7 @@ vllm_add_kernel(<extension target> <json of one kernel of the plan> <language of
 
 Adds the kernel's units as a separate OBJECT library and links it into the extension. Definitions and architectures are options of that library,
 so the command lines of other units do not change when a kernel is added, removed or compiled for another architecture. Units of the memory classes
-`heavy` and `huge` are compiled in the Ninja pool `heavy`. Sources of a third-party project are relative to <PROJECT>_SRC_DIR.
+Units of the memory classes above `ordinary` are compiled in the Ninja pool `heavy`. Sources of a third-party project are relative to <PROJECT>_SRC_DIR.
 
   vllm_add_kernel(_C [=[{"name": "norm-cpu", "sources": ["csrc/norm/norm_cpu.cc"], "definitions": ["VLLM_NORM_CPU"], "libraries": ["hwy"],
                          "options": [], "memory": "ordinary"}]=] "" ON 17 "")

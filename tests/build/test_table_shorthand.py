@@ -164,7 +164,7 @@ def test_a_short_table_is_the_long_one(tree: Path) -> None:
         ),
         ('"norm/c{,_d}.cc"', '"norm/c{,_z}.cc"', 16, "source 'norm/c_z.cc' does not exist"),
         ('"norm/c{,_d}.cc"', '"norm/{b,a}.cu"', 16, "'norm/b.cu' is listed twice in 'sources'"),
-        ('memory = "heavy"', 'memory = "huge"', 18, "memory = 'huge' is not valid"),
+        ('memory = "heavy"', 'memory = "vast"', 18, "memory = 'vast' is not valid"),
         ('memory = "heavy"', "libary = 3", 18, "unknown key 'libary' in [[kernel]]"),
         ('libraries = ["hwy"]', "libraries = 3", 3, "libraries = 3 is not valid"),
         ('libraries = ["hwy"]', 'libary = ["hwy"]', 3, "unknown key 'libary' in [[kernel]]"),

@@ -2,7 +2,7 @@
 """The plan as data: what one build compiles, for which architectures, and what it leaves out.
 
 Equal plans give identical bytes of ``plan.json``. It contains no absolute path, no time and no
-number of jobs, and it keeps the order of the table.
+number of jobs, and its order is that of the table and of the memory that units take.
 """
 
 from __future__ import annotations

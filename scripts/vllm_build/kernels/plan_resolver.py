@@ -12,7 +12,7 @@ from vllm_build.architectures import gpu_targets
 from vllm_build.kernels import kernel_choice
 from vllm_build.kernels.build_plan import BUILT, Decision, Plan, PlannedExtension, PlannedKernel
 from vllm_build.kernels.kernel_choice import EVERYTHING, Choice
-from vllm_build.kernels.kernel_records import GPU_DEVICES, KERNEL_DEVICES
+from vllm_build.kernels.kernel_records import GPU_DEVICES, KERNEL_DEVICES, MEMORY_CLASSES
 from vllm_build.target import requested_archs
 from vllm_build.util.errors import ConfigurationError, NothingToDoError
 
@@ -118,7 +118,9 @@ def survey(
         built = [d for d in decisions if d.state == BUILT and d.kernel.extension == extension.name]
         if built:
             chosen = choice.set_of(extension.set_variable)
-            kernels = tuple(_planned(d, device, toolkit_version, chosen) for d in built)
+            # Ninja starts units in this order. Few of the largest run at once, so they come first.
+            ordered = sorted(built, key=lambda d: -MEMORY_CLASSES[d.kernel.memory])
+            kernels = tuple(_planned(d, device, toolkit_version, chosen) for d in ordered)
             definitions = dict.fromkeys(
                 name for d in built for name in d.kernel.library_definitions
             )

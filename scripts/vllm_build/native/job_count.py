@@ -31,8 +31,8 @@ class Jobs:
     Attributes:
         jobs: compilers at once, heavy ones included.
         nvcc_threads: threads of each nvcc; None if the compiler has no such option.
-        heavy_jobs: units of the memory classes ``heavy`` and ``huge`` at once, which is the depth
-            of their Ninja pool.
+        heavy_jobs: units of the memory classes above ``ordinary`` at once, which is the depth of
+            their Ninja pool.
         why: the reasons, in words.
         lacking: that not even one heavy unit fits into the memory, in words; None if one does, or
             if the user has chosen the number of jobs.
