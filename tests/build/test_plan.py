@@ -82,6 +82,7 @@ def test_json_says_the_same_and_is_stable() -> None:
         "memory": "ordinary",
         "archs": [],
         "options": [],
+        "generators": [],
     }
     assert document["omitted"][0] == {
         "kernel": "norm-gpu",
@@ -121,7 +122,10 @@ def test_unknown_device(device: str) -> None:
 def test_heavy_units() -> None:
     resolved = plan_resolver.resolve(SAMPLE, "cuda", toolkit_version=Version("12.9"))
     assert resolved.heavy_sources == (Path("csrc/attention/fa2.cu"), Path("csrc/attention/fa3.cu"))
-    assert resolved.unit_bytes == dict(MEMORY_CLASSES)
+    assert resolved.unit_bytes == {name: MEMORY_CLASSES[name] for name in ("ordinary", "heavy")}
+    # They begin first, because few of them run at once.
+    memory = [kernel.memory for e in resolved.extensions for kernel in e.kernels]
+    assert memory[: memory.index("ordinary")] == ["heavy"] * memory.index("ordinary")
     assert "optional" not in json.loads(resolved.to_json())["extensions"][0]
 
 

@@ -116,6 +116,8 @@ COUNTS = {
     "vllm._flashmla_C": (2, 5, 0),
     "vllm.vllm_flash_attn._vllm_fa2_C": (9, 13, 48),
     "vllm.vllm_flash_attn._vllm_fa3_C": (11, 15, 102),
+    "vllm._C_stable_libtorch": (27, 0, 120),
+    "vllm._moe_C_stable_libtorch": (5, 0, 36),
 }
 
 
