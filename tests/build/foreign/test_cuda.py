@@ -12,9 +12,12 @@ from foreign_files import ENVIRONMENT, METADATA, compiled
 from foreign_scene import AVX2, audit, cuda_plan, listed, official, verdicts
 from packaging.version import Version
 
+from vllm_build.kernels import kernels_table, plan_resolver
+from vllm_build.kernels.kernel_choice import Choice
 from vllm_build.reuse.foreign import audit_table, foreign_reuse
 from vllm_build.reuse.records.fitness import Machine
 from vllm_build.reuse.records.refusal import RefusedError
+from vllm_build.settings.build_settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,3 +100,19 @@ def test_a_cuda_library_for_the_cpu(ctx: Context, root: Path, tmp_path: Path) ->
     file = compiled(tmp_path / "cc", "", "-Wl,--no-as-needed", str(tmp_path / "libcudart.so"))
     found = audit(ctx, root, official(tmp_path, libraries={"vllm/_C.abi3.so": file}))
     assert [row.found for row in found.audit.failed] == ["CUDA 12"]
+
+
+def test_a_wheel_takes_the_place_of_our_kernels(root: Path) -> None:
+    """Its library `_C_stable_libtorch` is compared with our `_C`, and not with the engine's."""
+    plans = [
+        plan_resolver.resolve(
+            kernels_table.load(root),
+            "cuda",
+            choice=Choice.of(
+                foreign_reuse.with_every_output(Settings.from_environ({"VLLM_KERNELS": name}))
+            ),
+        )
+        for name in ("own", "engine")
+    ]
+    assert plans[0] == plans[1]
+    assert "vllm._moe_C" in {extension.name for extension in plans[0].extensions}

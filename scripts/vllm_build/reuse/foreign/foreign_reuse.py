@@ -136,8 +136,14 @@ def audit(
 
 
 def with_every_output(settings: Settings) -> Settings:
-    """Settings for a plan with FlashAttention, which is optional in a build but in every wheel."""
-    return dataclasses.replace(settings, flash_attention_set=settings.flash_attention_set or "full")
+    """Settings for a plan with every library that a wheel replaces.
+
+    FlashAttention is optional in a build, but in every wheel. The wheel's kernels take the place of
+    this project's, whose ops the audit compares, and not that of the engine's own libraries.
+    """
+    return dataclasses.replace(
+        settings, flash_attention_set=settings.flash_attention_set or "full", kernels="own"
+    )
 
 
 def require(found: Audited, mode: str, *, table: bool = True) -> None:
