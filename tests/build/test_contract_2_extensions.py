@@ -132,6 +132,8 @@ CONTRACT = {
     FA2: (("cuda",), ">=8.0", None),
     FA3: (("cuda",), "9.0a", "12.3"),
     MLA: (("cuda",), "9.0a", "12.3"),
+    "vllm._C_stable_libtorch": (("cuda",), None, None),
+    "vllm._moe_C_stable_libtorch": (("cuda",), None, None),
 }
 
 

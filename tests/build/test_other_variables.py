@@ -171,7 +171,7 @@ def test_every_variable_of_the_recipe_is_one_that_packages_take(root: Path) -> N
     names = {variable.name for variable in build_settings.variables()}
     assert names >= other_variables.TAKEN_BY_PACKAGES
     recipes = sorted((root / "recipe").glob("*/recipe.yaml"))
-    assert len(recipes) == 4
+    assert len(recipes) == 5
     for recipe in recipes:
         text = recipe.read_text(encoding="utf-8")
         for name in names - other_variables.TAKEN_BY_PACKAGES:

@@ -58,9 +58,13 @@ ALLOWED = {
         1,
         "a link of ours in the build folder; `removal` removes folders",
     ),
+    "sources.stable_inputs:_write": (
+        1,
+        "an older copy, in a folder of ours in the build folder",
+    ),
     "sources.stable_inputs:mirror": (
-        3,
-        "a link, copies and remains of older copies, in a folder of ours in the build folder",
+        2,
+        "a link, and remains of older copies, in a folder of ours in the build folder",
     ),
     "sources.third_party:extract": (
         2,

@@ -137,8 +137,12 @@ def build(folder: Path, emulated: Emulated, *, sanitize: bool) -> list[str]:
             f"error: {', '.join(sorted(gone))} in LEFT_OUT are not in {table.path}\n"
             "  expected: names of kernels for CUDA or ROCm"
         )
-    # Records with sets are optional third-party code in separate libraries.
-    every = [k for k in table.kernels if emulated.device in k.devices and not k.sets]
+    # Other people's kernels are in separate libraries.
+    every = [
+        k
+        for k in table.kernels
+        if emulated.device in k.devices and not k.sets and not k.third_party
+    ]
     print(f"not emulated: {', '.join(k.name for k in every if k.name in LEFT_OUT)}", flush=True)
     records = [k for k in every if k.name not in LEFT_OUT]
     libraries: dict[str, list[Path]] = {}

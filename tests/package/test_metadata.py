@@ -47,7 +47,7 @@ def test_the_oldest_python_is_the_same_everywhere(root: Path, pyproject: dict[st
     assert pyproject["tool"]["ruff"]["target-version"] == f"py3{oldest}"
     assert pyproject["tool"]["mypy"]["python_version"] == f"3.{oldest}"
     recipes = sorted((root / "recipe").glob("*/recipe.yaml"))
-    assert len(recipes) == 4
+    assert len(recipes) == 5
     for recipe in recipes:
         wanted = (
             "python >=3.11,<3.15\n" if recipe.parent.name == "vllm" else f"python >=3.{oldest}\n"

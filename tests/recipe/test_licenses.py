@@ -95,7 +95,9 @@ def test_every_output_with_the_runtime_names_its_text() -> None:
     linked = {
         name: about for name, about in outputs.items() if "LicenseRef-NVIDIA" in about["license"]
     }
-    assert set(linked) == {"vllm-kernels", "vllm-flash-attn", "vllm-flashmla"}
+    assert set(linked) == {
+        *("vllm-kernels", "vllm-engine-kernels", "vllm-flash-attn", "vllm-flashmla")
+    }
     for name, about in linked.items():
         always = [entry for entry in about["license_file"] if isinstance(entry, str)]
         conditional = [

@@ -162,6 +162,7 @@ def test_the_variable_narrows_the_architectures_and_changes_the_name(
     assert package_request.stamps(request)["cuda_arch_list"] == "8.0;9.0a"
     after = package_request.expected(request)
     assert {o.name for o in before if o not in after} == {
+        "vllm-engine-kernels",
         "vllm-kernels",
         "vllm-flash-attn",
         "vllm-flashmla",
@@ -188,8 +189,13 @@ def test_the_locked_sources_that_are_compiled_are_fetched(
     assert fetched == ["vllm"]
     fetched.clear()
     package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
-    assert sorted(fetched) == ["cutlass", "flash-attention", "vllm"]
+    engine = ["cutlass-examples", "engine-cutlass", "engine-kernels"]
+    assert sorted(fetched) == ["cutlass", *engine, "flash-attention", "vllm"]
     fetched.clear()
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
+    package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
+    assert sorted(fetched) == ["engine-cutlass", "engine-kernels", "vllm"]
+    fetched.clear()
+    monkeypatch.setenv("VLLM_KERNELS", "own")
     package_job.fetch_sources(request_for(root, "cuda13", tmp_path), console)
     assert fetched == ["vllm"], "nothing is written with it for 7.5"

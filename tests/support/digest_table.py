@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 #: Every output with libraries; one of them at least; the noarch package; how every conda package is
-#: packed; how one is packed; the toolchain channel.
-LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, ONE_RECIPE, CHANNEL = (
+#: packed; how one is packed; how the two with the engine's files are; the toolchain channel.
+LIBRARIES, SOME_LIBRARY, PACKAGE, RECIPE, ONE_RECIPE, ENGINES_RECIPES, CHANNEL = (
     "libraries",
     "some library",
     "package",
     "recipe",
     "one recipe",
+    "the engine's recipes",
     "channel",
 )
 NOTHING: frozenset[str] = frozenset()
@@ -25,7 +26,7 @@ TABLE: dict[str, frozenset[str]] = {
     "third_party/engine.toml": frozenset({PACKAGE}),
     "third_party/patches/": frozenset({SOME_LIBRARY}),
     "third_party/licenses/": frozenset({PACKAGE, RECIPE}),
-    "third_party/licenses/vllm/": frozenset({PACKAGE, ONE_RECIPE}),
+    "third_party/licenses/vllm/": frozenset({PACKAGE, ENGINES_RECIPES}),
     "vllm/": frozenset({PACKAGE}),
     "requirements/": frozenset({PACKAGE}),
     "pyproject.toml": frozenset({PACKAGE}),

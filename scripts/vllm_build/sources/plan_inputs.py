@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from vllm_build.settings.build_settings import Settings
 
 
+def needed(plan: Plan) -> tuple[str, ...]:
+    """The projects of the lock that a plan's kernels are compiled from or with."""
+    engine = engine_kernels.NAME in plan.third_party_sources
+    return (
+        *([cutlass.NAME] if cutlass.is_needed(plan) else []),
+        *plan.third_party_sources,
+        *([engine_kernels.CUTLASS] if engine else []),
+        *([engine_kernels.EXAMPLES] if engine_kernels.EXAMPLES in plan.libraries else []),
+    )
+
+
 def prepare(root: Path, settings: Settings, plan: Plan, inputs: Path) -> dict[str, str]:
     """Put the sources below ``inputs``; returns the CMake variables that name them.
 
