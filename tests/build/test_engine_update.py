@@ -264,9 +264,11 @@ def test_a_lock_that_somebody_edited(
 ) -> None:
     lock, version = tree / third_party.LOCK, third_party.read(tree)["vllm"].version
     text = lock.read_text(encoding="utf-8")
-    edited = re.sub(old.replace("{0}", re.escape(version)), new, text, count=1)
-    assert edited != text
-    lock.write_text(edited, encoding="utf-8")
+    # The engine's entry is the last one.
+    head, source, entry = text.rpartition("[[source]]\n")
+    edited = re.sub(old.replace("{0}", re.escape(version)), new, entry, count=1)
+    assert edited != entry
+    lock.write_text(head + source + edited, encoding="utf-8")
     status, found = answer()
     assert (status, "\n" in found["message"]) == (ConfigurationError.exit_code, False)
     assert words.replace("{0}", version) in found["message"]

@@ -59,6 +59,15 @@ def test_entries_are_complete(lock: dict[str, Any]) -> None:
     assert names == sorted(set(names))
 
 
+def test_the_engines_modules_and_kernels_are_of_one_archive(lock: dict[str, Any]) -> None:
+    modules, kernels = (
+        next(entry for entry in lock["source"] if entry["name"] == name)
+        for name in ("vllm", "engine-kernels")
+    )
+    for key in ("version", "filename", "size", "sha256", "get"):
+        assert modules[key] == kernels[key], key
+
+
 def test_no_address_is_in_the_tree(root: Path) -> None:
     assert "://" not in (root / "third_party" / "lock.toml").read_text(encoding="utf-8")
 
