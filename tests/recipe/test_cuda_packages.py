@@ -184,7 +184,7 @@ def test_audits_find_nothing(built: Built) -> None:
 
 
 def test_every_listed_op_is_registered_and_nothing_else(built: Built) -> None:
-    """The records list what the sources register; each package's own test reads them, too."""
+    """The packages' records list the ops that their sources register."""
     table = op_table.load(ROOT)
     kernels = {kernel for extension in built.extensions for kernel in extension["kernels"]}
     ours = {

@@ -113,6 +113,8 @@ UNNAMED: dict[str, str] = {
     "scripts/vllm_build/entry.py": "starts the command line",
     "scripts/vllm_build/kernels/op_table.py": "reads the list of ops for the checks",
     "scripts/vllm_build/sources/op_registrations.py": "reads the list of ops for the checks",
+    "scripts/vllm_build/native/build_progress.py": "says how long the rest of a build takes",
+    "scripts/vllm_build/native/unit_estimates.py": "estimates the time of a build",
     "scripts/vllm_build/native/compile_launcher.py": (
         "runs the compiler's command line unchanged and measures it"
     ),

@@ -41,7 +41,7 @@ class Progress:
         """Measured time of the compiled units, as a multiple of their estimates."""
         took = estimated = 0.0
         for unit in unit_times.read(self._record):
-            expected = self._known.get(re.sub(r"^.*?\.dir/|\.o$", "", unit.unit), 0.0)
+            expected = self._known.get(unit.source, 0.0)
             if unit.cpu_seconds > _CACHED * expected:
                 took += unit.cpu_seconds
                 estimated += expected

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vllm_build.kernels.build_plan import Plan
+    from vllm_build.settings.build_settings import Settings
 
 __all__ = ["GIB", "Jobs", "decide"]
 
@@ -172,6 +173,23 @@ def decide(
         if threads > 1:
             why.append(f"NVCC_THREADS={threads}: each job counts as {threads}")
     return Jobs(jobs, threads, min(jobs, heavy_jobs), tuple(why), lacking)
+
+
+def of_plan(
+    plan: Plan, settings: Settings, toolkit_version: Version | None, *, pools: bool = True
+) -> Jobs:
+    """Choose the number of jobs for a plan; the arguments are those of :func:`decide`."""
+    wanted, variable = settings.jobs
+    return decide(
+        wanted,
+        settings.nvcc_threads,
+        device=plan.device,
+        toolkit_version=toolkit_version,
+        heavy_units=len(plan.heavy_sources),
+        heavy=plan.heaviest_bytes,
+        pools=pools,
+        source=variable,
+    )
 
 
 def require_memory(jobs: Jobs, plan: Plan) -> None:

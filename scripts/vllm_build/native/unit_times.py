@@ -8,6 +8,7 @@ nothing from it: times vary, and equal inputs must give equal bytes.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,11 @@ class Unit:
     cpu_seconds: float
     peak_bytes: int
     object_bytes: int
+
+    @property
+    def source(self) -> str:
+        """The compiled file: ``csrc/norm/norm.cu``, or ``inputs/<project>/<source>``."""
+        return re.sub(r"^.*?\.dir/|\.o$", "", self.unit)
 
 
 def begin(folder: Path) -> None:

@@ -72,17 +72,8 @@ class cmake_build_ext(build_ext):  # noqa: N801 - setuptools commands are named 
         return Configuration.of(root, asked.settings, asked.target, debug=bool(self.debug))
 
     def _jobs(self, config: Configuration) -> job_count.Jobs:
-        chosen, source = config.settings.jobs
-        return job_count.decide(
-            chosen,
-            config.settings.nvcc_threads,
-            device=config.target.name,
-            toolkit_version=config.target.release,
-            heavy_units=len(config.plan.heavy_sources),
-            heavy=config.plan.heaviest_bytes,
-            pools=cmake.find_generator(config.settings).name == "Ninja",
-            source=source,
-        )
+        pools = cmake.find_generator(config.settings).name == "Ninja"
+        return job_count.of_plan(config.plan, config.settings, config.target.release, pools=pools)
 
     def compute_num_jobs(self) -> tuple[int, int | None]:
         """Number of jobs, and threads per nvcc or None (build contract, section 4)."""

@@ -46,17 +46,7 @@ def _estimate(
     plan: Plan, arguments: Namespace, version: Version | None, console: Console
 ) -> dict[str, Any]:
     """Show what a build of the plan would take here; returns it as data."""
-    settings = arguments.invocation.settings
-    wanted, variable = settings.jobs
-    jobs = job_count.decide(
-        wanted,
-        settings.nvcc_threads,
-        device=plan.device,
-        toolkit_version=version,
-        heavy_units=len(plan.heavy_sources),
-        heavy=plan.heaviest_bytes,
-        source=variable,
-    )
+    jobs = job_count.of_plan(plan, arguments.invocation.settings, version)
     found = unit_estimates.estimate(paths.source_root(), plan, jobs)
     console.text(unit_estimates.summary(found, jobs), [])
     return {
