@@ -6,19 +6,41 @@
 
 namespace vllm {
 
-// The rows of A in a block. Their converted form and the sums that are kept meanwhile fit into a
-// second-level cache of 512 KiB.
+// The most rows of A in a block of a product of floats. The part of them that is multiplied at a
+// time and the sums that are kept meanwhile fit into a second-level cache of 512 KiB.
 inline constexpr int64_t kProductBlockRows = 96;
 
 // The rows of A whose sums fit into registers in a product of floats. Blocks are multiples of it.
 inline constexpr int64_t kProductTileRows = 6;
 static_assert(kProductBlockRows % kProductTileRows == 0);
 
-// Returns the rows of blocks of the same size, in whole tiles, for `rows` > 0 rows.
-inline int64_t GetProductBlockRows(int64_t rows) {
-  const int64_t blocks = (rows + kProductBlockRows - 1) / kProductBlockRows;
-  return ((rows + blocks - 1) / blocks + kProductTileRows - 1) / kProductTileRows *
-         kProductTileRows;
+// The most memory of a thread for a block of rows of A, in words of four bytes: 4 MiB. Rows of more
+// than 10,000 words make smaller blocks.
+inline constexpr int64_t kBlockWords = int64_t{1} << 20;
+
+// Returns the rows of blocks of nearly the same size for `rows` rows: at most `most` in a block,
+// and multiples of `tile`.
+inline int64_t GetBlockRows(int64_t rows, int64_t most, int64_t tile) {
+  const int64_t blocks = rows < most ? 1 : (rows + most - 1) / most;
+  const int64_t each = (rows + blocks - 1) / blocks;
+  return each < tile ? tile : (each + tile - 1) / tile * tile;
 }
+
+// Returns the rows of a product of floats in a block.
+inline int64_t GetProductBlockRows(int64_t rows) {
+  return GetBlockRows(rows, kProductBlockRows, kProductTileRows);
+}
+
+// The rows of A whose sums fit into the registers of AVX-512 (gemm/panel_tile-inl.h).
+inline constexpr int64_t kVectorTileRows = 8;
+
+// The blocks of a product with vectors as long as a panel.
+struct VectorBlocks {
+  int64_t rows;   // of A, a multiple of kVectorTileRows
+  int64_t inner;  // the words of A's rows, and rows of B, that are multiplied at a time
+};
+
+// Returns the blocks for rows of that many words on this machine.
+VectorBlocks GetVectorBlocks(int64_t words);
 
 }  // namespace vllm

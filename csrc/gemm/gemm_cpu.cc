@@ -55,11 +55,13 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
+int64_t BlockRows(int64_t rows, const Panels& b) { return GetPanelBlockRows(rows, b); }
+
 // Computes panels [begin, end) for rows [row, row + rows).
 template <typename T>
 HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, const float* bias,
                                int64_t row, int64_t rows, int64_t begin, int64_t end,
-                               ProductMemory& memory) {
+                               PanelMemory& memory) {
   const size_t first = static_cast<size_t>(begin * Panels::kPanel);
   const size_t last = static_cast<size_t>(std::min(end * Panels::kPanel, b.columns));
   MultiplyByPanels<T, T>(
@@ -80,7 +82,7 @@ HWY_NOINLINE void MultiplyPart(const Rows& out, const Rows& a, const Panels& b, 
 template <typename T>
 void MultiplyItems(const Rows& out, const Rows& a, const Panels& b, const float* bias,
                    int64_t block_rows, int64_t begin, int64_t end) {
-  ProductMemory memory;
+  PanelMemory memory;
   const int64_t panels = b.Count();
   while (begin < end) {
     const int64_t block = begin / panels;
@@ -111,12 +113,13 @@ HWY_AFTER_NAMESPACE();
 
 namespace vllm {
 
+HWY_EXPORT(BlockRows);
 HWY_EXPORT(MatMulItems);
 
 void MatMul(const Rows& out, const Rows& a, const Panels& b, const float* bias) {
   auto& function = VLLM_CPU_DISPATCH(MatMulItems);
   if (a.count == 0 || b.columns == 0) return;
-  const int64_t block_rows = b.words ? GetWordBlockRows(a.count) : GetProductBlockRows(a.count);
+  const int64_t block_rows = VLLM_CPU_DISPATCH(BlockRows)(a.count, b);
   const int64_t used = (a.count + block_rows - 1) / block_rows;
   ParallelFor(used * b.Count(), Panels::kPanel * b.depth, [&](int64_t begin, int64_t end) {
     function(out, a, b, bias, block_rows, begin, end);

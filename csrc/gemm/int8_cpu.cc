@@ -261,7 +261,7 @@ template <typename T>
 HWY_NOINLINE void MultiplyInt8Panels(const Rows& out, const int8_t* a, int64_t a_stride,
                                      const Int8Panels& b, const Int8Scales& scales, int64_t row,
                                      int64_t rows, int64_t begin, int64_t end) {
-  WordMemory memory;
+  PanelMemory memory;
   const bool tiles = UsesTiles(rows);
   const int32_t shift = tiles ? 0 : 128;
   const size_t depth = static_cast<size_t>(b.depth);
@@ -412,7 +412,8 @@ void Int8MatMul(const Rows& out, const int8_t* a, int64_t a_stride, const Int8Pa
                 const Int8Scales& scales) {
   auto& function = VLLM_CPU_DISPATCH(Int8MatMulItems);
   if (out.count == 0 || b.columns == 0) return;
-  const int64_t block_rows = b.words ? GetWordBlockRows(out.count) : GetProductBlockRows(out.count);
+  const int64_t block_rows =
+      b.words ? GetWordBlockRows(out.count, b.Groups()) : GetProductBlockRows(out.count);
   const int64_t blocks = (out.count + block_rows - 1) / block_rows;
   ParallelFor(blocks * b.Count(), Int8Panels::kPanel * (b.depth + 1),
               [&](int64_t begin, int64_t end) {

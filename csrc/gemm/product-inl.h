@@ -13,11 +13,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
 #include "gemm/blocks.h"
+#include "gemm/panel_memory.h"
 #include "gemm/panels.h"
 #include "gemm/word_product-inl.h"
 
@@ -27,21 +27,13 @@ namespace HWY_NAMESPACE {
 
 // The number of rows of A whose sums are in registers at once. With two vectors of columns there
 // are 12 sums, which leaves 4 of AVX2's 16 registers for the operands and covers the latency of
-// additions. AVX-512 has 32 registers: with 24 sums, fewer loads are made for each of them.
+// additions.
 constexpr size_t kTileRows = static_cast<size_t>(kProductTileRows);
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-constexpr size_t kTallRows = 2 * kTileRows;
-#else
-constexpr size_t kTallRows = kTileRows;
-#endif
-// The rows and depth of the part of A that is converted to float32 and read for many columns, and
-// the columns of the sums that are kept meanwhile: 200 KiB each. The depth is also the part of a
-// panel that is read at a time, long enough for a CPU to prefetch.
-constexpr size_t kBlockRows = static_cast<size_t>(kProductBlockRows);
+// The depth of the part of A that is read for many columns, and the columns of the sums that are
+// kept meanwhile: 200 KiB each. The depth is also the part of a panel that is read at a time, long
+// enough for a CPU to prefetch.
 constexpr size_t kBlockDepth = 512;
 constexpr size_t kBlockColumns = 512;
-// For a single tile of rows, only A is read twice; the depth limits only the memory for A.
-constexpr size_t kTileDepth = 4096 - 16;
 // Padding after each row of A, so that the rows of a tile do not share cache sets.
 constexpr size_t kRowPad = 16;
 
@@ -64,7 +56,7 @@ HWY_INLINE VF32 LoadB(const T* HWY_RESTRICT p, size_t width) {
 
 // c[r * c_stride + n] += or = sum over k < depth of a[r * a_stride + k] * b[k, n], for kRows rows
 // and two vectors of columns. It uses variables instead of arrays, because vectors of a length that
-// is unknown at compile time cannot be in arrays. kRows is at most kTileRows, or kTallRows.
+// is unknown at compile time cannot be in arrays. kRows is at most kTileRows.
 template <bool kTail, size_t kRows, typename T>
 HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const ColumnPair<T>& b,
                              size_t depth, float* HWY_RESTRICT c, size_t c_stride, bool add) {
@@ -73,8 +65,6 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
   const VF32 zero = hn::Zero(d);
   VF32 c00 = zero, c01 = zero, c10 = zero, c11 = zero, c20 = zero, c21 = zero;
   VF32 c30 = zero, c31 = zero, c40 = zero, c41 = zero, c50 = zero, c51 = zero;
-  [[maybe_unused]] VF32 c60 = zero, c61 = zero, c70 = zero, c71 = zero, c80 = zero, c81 = zero;
-  [[maybe_unused]] VF32 c90 = zero, c91 = zero, cA0 = zero, cA1 = zero, cB0 = zero, cB1 = zero;
   const T* HWY_RESTRICT b0 = b.b0;
   const T* HWY_RESTRICT b1 = b.b1;
   for (size_t k = 0; k < depth; ++k, b0 += b.stride, b1 += b.stride) {
@@ -90,14 +80,6 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
     if constexpr (kRows > 3) row(3, c30, c31);
     if constexpr (kRows > 4) row(4, c40, c41);
     if constexpr (kRows > 5) row(5, c50, c51);
-    if constexpr (kRows > 6) {
-      row(6, c60, c61);
-      row(7, c70, c71);
-      row(8, c80, c81);
-      row(9, c90, c91);
-      row(10, cA0, cA1);
-      row(11, cB0, cB1);
-    }
   }
   const auto store = [&](size_t r, VF32 s0, VF32 s1) HWY_ATTR {
     float* to = c + r * c_stride;
@@ -114,20 +96,12 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
   if constexpr (kRows > 3) store(3, c30, c31);
   if constexpr (kRows > 4) store(4, c40, c41);
   if constexpr (kRows > 5) store(5, c50, c51);
-  if constexpr (kRows > 6) {
-    store(6, c60, c61);
-    store(7, c70, c71);
-    store(8, c80, c81);
-    store(9, c90, c91);
-    store(10, cA0, cA1);
-    store(11, cB0, cB1);
-  }
 }
 
-// The same for whole panels and few rows, whose computation takes less time than a memory access. A
-// CPU prefetches several streams at once, and each one adds bandwidth: one row uses four panels,
-// two or three rows use two. `panel` is the number of elements from one panel to the next. Only for
-// vectors of which a panel has one or two.
+// The same for whole panels, vectors of which a panel has two, and few rows, whose computation takes
+// less time than a memory access. A CPU prefetches several streams at once, and each one adds
+// bandwidth: one row uses four panels, two or three rows use two. `panel` is the number of elements
+// from one panel to the next.
 template <size_t kRows, typename T>
 HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride,
                                  const T* HWY_RESTRICT b, size_t panel, size_t depth,
@@ -135,7 +109,6 @@ HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride,
   constexpr size_t kPanel = static_cast<size_t>(Panels::kPanel);
   const F32 d;
   const size_t lanes = hn::Lanes(d);
-  const bool halves = lanes < kPanel;
   const VF32 zero = hn::Zero(d);
   VF32 c00 = zero, c01 = zero, c02 = zero, c03 = zero, c10 = zero, c11 = zero, c12 = zero,
        c13 = zero;
@@ -144,9 +117,9 @@ HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride,
     const auto row = [&](size_t r, const T* at, VF32& s0, VF32& s1, VF32& s2, VF32& s3) HWY_ATTR {
       const VF32 x = hn::Set(d, a[r * a_stride + k]);
       s0 = hn::MulAdd(x, Load(at), s0);
-      if (halves) s1 = hn::MulAdd(x, Load(at + lanes), s1);
+      s1 = hn::MulAdd(x, Load(at + lanes), s1);
       s2 = hn::MulAdd(x, Load(at + panel), s2);
-      if (halves) s3 = hn::MulAdd(x, Load(at + panel + lanes), s3);
+      s3 = hn::MulAdd(x, Load(at + panel + lanes), s3);
     };
     row(0, b, c00, c01, c02, c03);
     if constexpr (kRows == 1) row(0, b + 2 * panel, c10, c11, c12, c13);
@@ -159,9 +132,9 @@ HWY_INLINE void MultiplyWideTile(const float* HWY_RESTRICT a, size_t a_stride,
   };
   const auto store_row = [&](float* to, VF32 s0, VF32 s1, VF32 s2, VF32 s3) HWY_ATTR {
     store(to, s0);
-    if (halves) store(to + lanes, s1);
+    store(to + lanes, s1);
     store(to + kPanel, s2);
-    if (halves) store(to + kPanel + lanes, s3);
+    store(to + kPanel + lanes, s3);
   };
   store_row(c, c00, c01, c02, c03);
   if constexpr (kRows == 1) store_row(c + 2 * kPanel, c10, c11, c12, c13);
@@ -173,12 +146,6 @@ template <bool kTail, typename T>
 HWY_NOINLINE void MultiplyTiles(const float* a, size_t a_stride, size_t rows,
                                 const ColumnPair<T>& b, size_t depth, float* c, size_t c_stride,
                                 bool add) {
-  if constexpr (kTallRows > kTileRows) {
-    for (; rows >= kTallRows;
-         rows -= kTallRows, a += kTallRows * a_stride, c += kTallRows * c_stride) {
-      MultiplyTile<kTail, kTallRows>(a, a_stride, b, depth, c, c_stride, add);
-    }
-  }
   for (; rows >= kTileRows;
        rows -= kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
     MultiplyTile<kTail, kTileRows>(a, a_stride, b, depth, c, c_stride, add);
@@ -209,7 +176,7 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
   const size_t lanes = hn::Lanes(F32());
   HWY_DASSERT(lanes <= kPanel);
   size_t column = first;
-  if (rows <= 3 && 2 * lanes >= kPanel) {
+  if (rows <= 3 && 2 * lanes == kPanel) {
     const size_t panel = kPanel * static_cast<size_t>(b.depth);
     const size_t step = rows == 1 ? 4 * kPanel : 2 * kPanel;
     for (; column + step <= last; column += step) {
@@ -232,23 +199,11 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
     const T* panel = static_cast<const T*>(b.data) + start * static_cast<size_t>(b.depth) +
                      from * width + inside;
     ColumnPair<T> pair{panel, panel, width, HWY_MIN(lanes, width - inside), 0};
-    size_t step = 2 * lanes;
-    bool whole = pair.width0 == lanes;
-    if (lanes == kPanel) {
-      // The second vector is in the next panel if that is a whole one.
-      whole = whole && column + 2 * kPanel <= last;
-      if (whole) {
-        pair.b1 = panel + kPanel * static_cast<size_t>(b.depth);
-        pair.width1 = lanes;
-      } else {
-        step = kPanel;
-      }
-    } else if (width - inside > lanes) {
+    bool whole = false;
+    if (width - inside > lanes) {
       pair.b1 = panel + lanes;
       pair.width1 = HWY_MIN(lanes, width - inside - lanes);
-      whole = whole && pair.width1 == lanes;
-    } else {
-      whole = false;
+      whole = pair.width1 == lanes;
     }
     float* to = c + (column - first);
     if (whole) {
@@ -256,9 +211,9 @@ HWY_INLINE void MultiplyColumns(const float* a, size_t a_stride, size_t rows, co
     } else {
       MultiplyTiles<true>(a, a_stride, rows, pair, depth, to, c_stride, add);
     }
-    column += step;
+    column += 2 * lanes;
     // A narrow last panel may end before the step does.
-    if (inside + step > width && width < kPanel) column = last;
+    if (inside + 2 * lanes > width && width < kPanel) column = last;
   }
 }
 
@@ -305,38 +260,40 @@ HWY_INLINE void AddBias(const float* HWY_RESTRICT from, const T* HWY_RESTRICT bi
   }
 }
 
-// The memory of one thread for MultiplyByPanels.
-class ProductMemory {
- public:
-  float* a() { return Get(a_, kAElements); }
-  float* c() { return Get(c_, kBlockRows * kCStride); }
-#if VLLM_WORDS
-  WordMemory words;
+#if VLLM_PANEL_TILES
+
+// The products of float32 and elements of B that are converted to it; see gemm/panel_tile-inl.h.
+template <typename T>
+struct Floats {
+  using Word = float;
+  using Packed = T;
+  using Sum = float;
+  using Sums = VF32;
+  static HWY_INLINE VF32 Load(const T* p) { return vllm::HWY_NAMESPACE::Load(p); }
+  static HWY_INLINE VF32 Broadcast(const float* p) { return hn::Set(F32(), *p); }
+  static HWY_INLINE VF32 Add(VF32 a, VF32 b, VF32 sum) { return hn::MulAdd(a, b, sum); }
+};
+
 #endif
 
-  // Two vectors are stored at a time; the second one of the last two may be outside the panel.
-  static constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
-
- private:
-  static constexpr size_t kAElements = kBlockRows * (kBlockDepth + kRowPad);
-  static_assert(kTileRows * (kTileDepth + kRowPad) <= kAElements, "a tile's depth must fit");
-
-  using Memory = hwy::AlignedFreeUniquePtr<float[]>;
-
-  static float* Get(Memory& memory, size_t size) {
-    if (memory == nullptr) memory = hwy::AllocateAligned<float>(size);
-    return memory.get();
-  }
-
-  Memory a_, c_;
-};
+// Returns the rows of a block of a product of `rows` rows and B.
+HWY_INLINE int64_t GetPanelBlockRows(int64_t rows, const Panels& b) {
+#if VLLM_WORDS
+  if (b.words) return GetWordBlockRows(rows, static_cast<int64_t>(b.GetWords().words));
+#endif
+#if VLLM_PANEL_TILES
+  return GetBlockRows(rows, GetVectorBlocks(b.depth).rows, kVectorTileRows);
+#else
+  return GetProductBlockRows(rows);
+#endif
+}
 
 // Multiplies `rows` rows, row i at row(i), by columns [first, last) of B. Passes results to
 // finish(row, count, column, columns, c, c_stride): `count` rows from `row` on and `columns`
-// columns from `column` on, in float32 with kCStride elements from row to row.
+// columns from `column` on, in float32.
 template <typename A, typename T, typename Row, typename Finish>
 HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, size_t first,
-                                 size_t last, ProductMemory& memory, const Finish& finish) {
+                                 size_t last, PanelMemory& memory, const Finish& finish) {
   const size_t depth = static_cast<size_t>(b.depth);
 #if VLLM_WORDS
   if constexpr (hwy::IsSame<T, hwy::bfloat16_t>()) {
@@ -345,25 +302,42 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
           rows,
           [&](size_t i, size_t from, size_t words, uint32_t* to)
               HWY_ATTR { FillBFloat16Words(row(i), depth, from, words, to); },
-          b.GetWords(), first, last, UsesTiles(static_cast<int64_t>(rows)), memory.words, finish);
+          b.GetWords(), first, last, UsesTiles(static_cast<int64_t>(rows)), memory, finish);
       return;
     }
   }
 #endif
-  const size_t block_depth = rows <= kTileRows ? kTileDepth : kBlockDepth;
-  for (size_t i = 0; i < rows; i += kBlockRows) {
-    const size_t count = HWY_MIN(kBlockRows, rows - i);
+#if VLLM_PANEL_TILES
+  const size_t whole = HWY_MIN(last, static_cast<size_t>(b.columns) / kVectorColumns * kVectorColumns);
+  if (depth != 0 && first < whole) {
+    MultiplyPanels<Floats<T>>(
+        rows, [&](size_t i, float* to) HWY_ATTR { ConvertToFloat<A, T>(row(i), to, depth); },
+        static_cast<const T*>(b.data), depth, first, whole, memory, finish);
+    first = whole;
+  }
+#endif
+  // Two vectors are stored at a time; the second one of the last two may be outside the panel.
+  constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
+  const size_t a_stride = depth + kRowPad;
+  const size_t most = static_cast<size_t>(
+      GetBlockRows(static_cast<int64_t>(rows),
+                   HWY_MIN(kProductBlockRows, kBlockWords / static_cast<int64_t>(a_stride)),
+                   kProductTileRows));
+  // For a single tile of rows, only A is read twice.
+  const size_t block_depth = rows <= kTileRows ? depth : kBlockDepth;
+  for (size_t i = 0; first < last && i < rows; i += most) {
+    const size_t count = HWY_MIN(most, rows - i);
+    auto* a = reinterpret_cast<float*>(memory.GetA(count * a_stride));
+    auto* c = reinterpret_cast<float*>(memory.GetC(count * kCStride));
+    for (size_t r = 0; r < count; ++r) ConvertToFloat<A, T>(row(i + r), a + r * a_stride, depth);
+    if (depth == 0) std::fill(c, c + count * kCStride, 0.0f);
     for (size_t column = first; column < last; column += kBlockColumns) {
       const size_t end = HWY_MIN(last, column + kBlockColumns);
-      if (depth == 0) std::fill(memory.c(), memory.c() + count * ProductMemory::kCStride, 0.0f);
       for (size_t k = 0; k < depth; k += block_depth) {
-        const size_t part = HWY_MIN(block_depth, depth - k);
-        for (size_t r = 0; r < count; ++r)
-          ConvertToFloat<A, T>(row(i + r) + k, memory.a() + r * (part + kRowPad), part);
-        MultiplyColumns<T>(memory.a(), part + kRowPad, count, b, k, part, column, end, memory.c(),
-                           ProductMemory::kCStride, k != 0);
+        MultiplyColumns<T>(a + k, a_stride, count, b, k, HWY_MIN(block_depth, depth - k), column,
+                           end, c, kCStride, k != 0);
       }
-      finish(i, count, column, end - column, memory.c(), ProductMemory::kCStride);
+      finish(i, count, column, end - column, c, kCStride);
     }
   }
 }

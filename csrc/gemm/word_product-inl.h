@@ -13,10 +13,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
+#include "gemm/panel_tile-inl.h"
 #include "gemm/tiles.h"
 #include "gemm/words.h"
 
@@ -35,8 +35,16 @@ namespace HWY_NAMESPACE {
 using U32 = hn::ScalableTag<uint32_t>;
 using VU32 = hn::Vec<U32>;
 
+// The words of A and B; see gemm/panel_tile-inl.h.
+struct Words {
+  using Word = uint32_t;
+  using Packed = uint32_t;
+  static HWY_INLINE VU32 Load(const uint32_t* p) { return hn::LoadU(U32(), p); }
+  static HWY_INLINE VU32 Broadcast(const uint32_t* p) { return hn::Set(U32(), *p); }
+};
+
 // The products of words: two elements of bfloat16.
-struct BFloat16Words {
+struct BFloat16Words : Words {
   using Sum = float;
   using Sums = hn::Vec<F32>;
   static HWY_INLINE Sums Add(VU32 a, VU32 b, Sums sum) {
@@ -49,7 +57,7 @@ struct BFloat16Words {
 
 // Four elements of int8. The instructions for vectors multiply unsigned with signed bytes, so A has
 // 128 added to each element then.
-struct Int8Words {
+struct Int8Words : Words {
   using Sum = int32_t;
   using Sums = hn::Vec<hn::RebindToSigned<F32>>;
   static HWY_INLINE Sums Add(VU32 a, VU32 b, Sums sum) {
@@ -59,167 +67,6 @@ struct Int8Words {
   }
   static void Multiply(const TileProduct& product) { MultiplyInt8Tiles(product); }
 };
-
-// The rows of A whose sums are in registers at once with those of four panels: 24 sums of 32
-// registers.
-constexpr size_t kWordRows = 6;
-constexpr size_t kWordPanels = 4;
-
-// The sums of a row and up to four panels.
-template <class Dot>
-struct RowSums {
-  typename Dot::Sums s0, s1, s2, s3;
-};
-
-// c (+)= the products of kRows rows of A and kPanels panels of B. The order of additions is that of
-// the depth, no matter how it is divided.
-template <class Dot, size_t kRows, size_t kPanels>
-HWY_INLINE void MultiplyWordTile(const uint32_t* HWY_RESTRICT a, size_t a_stride,
-                                 const uint32_t* HWY_RESTRICT b, size_t panel, size_t words,
-                                 typename Dot::Sum* HWY_RESTRICT c, size_t c_stride, bool add) {
-  static_assert(kPanels == 1 || kPanels == kWordPanels, "one panel or all");
-  const U32 d;
-  const hn::Rebind<typename Dot::Sum, U32> ds;
-  using Row = RowSums<Dot>;
-  const auto begin = [&](size_t r) HWY_ATTR {
-    const typename Dot::Sum* from = c + r * c_stride;
-    Row row;
-    row.s0 = add ? hn::LoadU(ds, from) : hn::Zero(ds);
-    if constexpr (kPanels > 1) {
-      row.s1 = add ? hn::LoadU(ds, from + kTileWords) : hn::Zero(ds);
-      row.s2 = add ? hn::LoadU(ds, from + 2 * kTileWords) : hn::Zero(ds);
-      row.s3 = add ? hn::LoadU(ds, from + 3 * kTileWords) : hn::Zero(ds);
-    }
-    return row;
-  };
-  Row r0 = begin(0), r1, r2, r3, r4, r5;
-  if constexpr (kRows > 1) r1 = begin(1);
-  if constexpr (kRows > 2) r2 = begin(2);
-  if constexpr (kRows > 3) r3 = begin(3);
-  if constexpr (kRows > 4) r4 = begin(4);
-  if constexpr (kRows > 5) r5 = begin(5);
-  for (size_t k = 0; k < words; ++k, b += kTileWords) {
-    VU32 v0 = hn::LoadU(d, b), v1 = v0, v2 = v0, v3 = v0;
-    if constexpr (kPanels > 1) {
-      v1 = hn::LoadU(d, b + panel);
-      v2 = hn::LoadU(d, b + 2 * panel);
-      v3 = hn::LoadU(d, b + 3 * panel);
-    }
-    const auto step = [&](size_t r, Row& row) HWY_ATTR {
-      const VU32 x = hn::Set(d, a[r * a_stride + k]);
-      row.s0 = Dot::Add(x, v0, row.s0);
-      if constexpr (kPanels > 1) {
-        row.s1 = Dot::Add(x, v1, row.s1);
-        row.s2 = Dot::Add(x, v2, row.s2);
-        row.s3 = Dot::Add(x, v3, row.s3);
-      }
-    };
-    step(0, r0);
-    if constexpr (kRows > 1) step(1, r1);
-    if constexpr (kRows > 2) step(2, r2);
-    if constexpr (kRows > 3) step(3, r3);
-    if constexpr (kRows > 4) step(4, r4);
-    if constexpr (kRows > 5) step(5, r5);
-  }
-  const auto end = [&](size_t r, const Row& row) HWY_ATTR {
-    typename Dot::Sum* to = c + r * c_stride;
-    hn::StoreU(row.s0, ds, to);
-    if constexpr (kPanels > 1) {
-      hn::StoreU(row.s1, ds, to + kTileWords);
-      hn::StoreU(row.s2, ds, to + 2 * kTileWords);
-      hn::StoreU(row.s3, ds, to + 3 * kTileWords);
-    }
-  };
-  end(0, r0);
-  if constexpr (kRows > 1) end(1, r1);
-  if constexpr (kRows > 2) end(2, r2);
-  if constexpr (kRows > 3) end(3, r3);
-  if constexpr (kRows > 4) end(4, r4);
-  if constexpr (kRows > 5) end(5, r5);
-}
-
-template <class Dot, size_t kPanels>
-HWY_NOINLINE void MultiplyWordTiles(const uint32_t* a, size_t a_stride, size_t rows,
-                                    const uint32_t* b, size_t panel, size_t words,
-                                    typename Dot::Sum* c, size_t c_stride, bool add) {
-  for (; rows >= kWordRows;
-       rows -= kWordRows, a += kWordRows * a_stride, c += kWordRows * c_stride) {
-    MultiplyWordTile<Dot, kWordRows, kPanels>(a, a_stride, b, panel, words, c, c_stride, add);
-  }
-  switch (rows) {
-    case 1:
-      return MultiplyWordTile<Dot, 1, kPanels>(a, a_stride, b, panel, words, c, c_stride, add);
-    case 2:
-      return MultiplyWordTile<Dot, 2, kPanels>(a, a_stride, b, panel, words, c, c_stride, add);
-    case 3:
-      return MultiplyWordTile<Dot, 3, kPanels>(a, a_stride, b, panel, words, c, c_stride, add);
-    case 4:
-      return MultiplyWordTile<Dot, 4, kPanels>(a, a_stride, b, panel, words, c, c_stride, add);
-    case 5:
-      return MultiplyWordTile<Dot, 5, kPanels>(a, a_stride, b, panel, words, c, c_stride, add);
-    default:
-      return;
-  }
-}
-
-// The memory of one thread for MultiplyWords. It grows to what a product needs.
-class WordMemory {
- public:
-  // Return memory for that many words; what was in it is lost.
-  uint32_t* GetA(size_t words) { return Grow(a_, a_size_, words); }
-  uint32_t* GetC(size_t words) { return Grow(c_, c_size_, words); }
-
- private:
-  using Memory = hwy::AlignedFreeUniquePtr<uint32_t[]>;
-
-  static uint32_t* Grow(Memory& memory, size_t& size, size_t words) {
-    if (size < words) {
-      memory = hwy::AllocateAligned<uint32_t>(words);
-      size = words;
-    }
-    return memory.get();
-  }
-
-  Memory a_, c_;
-  size_t a_size_ = 0, c_size_ = 0;
-};
-
-// Padding after each row of A and of the sums, so that the rows do not share cache sets.
-constexpr size_t kWordPad = kTileWords;
-
-// MultiplyWords with vectors, for up to a block of rows.
-template <class Dot, typename Fill, typename Finish>
-HWY_INLINE void MultiplyWordBlock(size_t row, size_t rows, const Fill& fill, const WordPanels& b,
-                                  size_t first, size_t last, const WordBlocks& blocks,
-                                  WordMemory& memory, const Finish& finish) {
-  const size_t panel = b.words * kTileWords;
-  // With few rows, no part of B is read twice.
-  const size_t step = rows <= kWordRows ? b.words : blocks.inner;
-  const size_t a_stride = HWY_MIN(step, b.words) + kWordPad;
-  const size_t c_stride = blocks.columns + kWordPad;
-  uint32_t* a = memory.GetA(rows * a_stride);
-  auto* c = reinterpret_cast<typename Dot::Sum*>(memory.GetC(rows * c_stride));
-  for (size_t column = first; column < last; column += blocks.columns) {
-    const size_t stop = HWY_MIN(last, column + blocks.columns);
-    for (size_t k = 0; k < b.words; k += step) {
-      const size_t part = HWY_MIN(step, b.words - k);
-      for (size_t r = 0; r < rows; ++r) fill(row + r, k, part, a + r * a_stride);
-      for (size_t n = column; n < stop;) {
-        const uint32_t* from = b.data + n * b.words + k * kTileWords;
-        auto* to = c + (n - column);
-        if (n + kWordPanels * kTileWords <= stop) {
-          MultiplyWordTiles<Dot, kWordPanels>(a, a_stride, rows, from, panel, part, to, c_stride,
-                                              k != 0);
-          n += kWordPanels * kTileWords;
-        } else {
-          MultiplyWordTiles<Dot, 1>(a, a_stride, rows, from, panel, part, to, c_stride, k != 0);
-          n += kTileWords;
-        }
-      }
-    }
-    finish(row, rows, column, stop - column, c, c_stride);
-  }
-}
 
 // Packs words [from, from + words) of rows for products with tiles: strips of 16 rows, padded with
 // zeros.
@@ -248,8 +95,8 @@ HWY_INLINE void PackStrips(size_t row, size_t rows, const Fill& fill, size_t fro
 // MultiplyWords with tiles, for up to a block of rows.
 template <class Dot, typename Fill, typename Finish>
 HWY_INLINE void MultiplyTileBlock(size_t row, size_t rows, const Fill& fill, const WordPanels& b,
-                                  size_t first, size_t last, const WordBlocks& blocks,
-                                  WordMemory& memory, const Finish& finish) {
+                                  size_t first, size_t last, const TileBlocks& blocks,
+                                  PanelMemory& memory, const Finish& finish) {
   const size_t panel = b.words * kTileWords;
   const size_t strips = (rows + kStripRows - 1) / kStripRows;
   // Fewer rows leave room for more of their words.
@@ -259,7 +106,7 @@ HWY_INLINE void MultiplyTileBlock(size_t row, size_t rows, const Fill& fill, con
   const size_t step = ((b.words + parts - 1) / parts + kTileWords - 1) / kTileWords * kTileWords;
   // If A is kept as a whole, the sums of few columns are finished while they are in the cache.
   const size_t columns = parts == 1 ? 8 * kTileWords : blocks.columns;
-  const size_t c_stride = columns + kWordPad;
+  const size_t c_stride = columns + kTileWords;
   const size_t together = strips == 1 ? 4 : 2;
   uint32_t* a = memory.GetA(strips * kStripRows * step);
   auto* c = reinterpret_cast<typename Dot::Sum*>(memory.GetC(strips * kStripRows * c_stride));
@@ -299,7 +146,7 @@ HWY_INLINE void MultiplyTileBlock(size_t row, size_t rows, const Fill& fill, con
 // and `columns` columns from `column` on. `tiles` says whether AMX is used.
 template <class Dot, typename Fill, typename Finish>
 HWY_INLINE void MultiplyWords(size_t rows, const Fill& fill, const WordPanels& b, size_t first,
-                              size_t last, bool tiles, WordMemory& memory, const Finish& finish) {
+                              size_t last, bool tiles, PanelMemory& memory, const Finish& finish) {
   if (b.words == 0) {
     for (size_t column = first; column < last; column += kTileWords) {
       uint32_t* c = memory.GetC(kTileWords);
@@ -311,8 +158,8 @@ HWY_INLINE void MultiplyWords(size_t rows, const Fill& fill, const WordPanels& b
     }
     return;
   }
-  const WordBlocks blocks = tiles ? GetTileBlocks() : GetVectorBlocks();
   if (tiles) {
+    const TileBlocks blocks = GetTileBlocks();
     const TileScope scope;
     for (size_t i = 0; i < rows; i += blocks.rows) {
       MultiplyTileBlock<Dot>(i, HWY_MIN(blocks.rows, rows - i), fill, b, first, last, blocks,
@@ -320,10 +167,9 @@ HWY_INLINE void MultiplyWords(size_t rows, const Fill& fill, const WordPanels& b
     }
     return;
   }
-  for (size_t i = 0; i < rows; i += blocks.rows) {
-    MultiplyWordBlock<Dot>(i, HWY_MIN(blocks.rows, rows - i), fill, b, first, last, blocks, memory,
-                           finish);
-  }
+  MultiplyPanels<Dot>(
+      rows, [&](size_t i, uint32_t* to) HWY_ATTR { fill(i, 0, b.words, to); }, b.data, b.words,
+      first, last, memory, finish);
 }
 
 // Writes words [from, from + words) of a row of `depth` elements of bfloat16, or of float32 that

@@ -27,19 +27,17 @@ struct WordPanels {
 // than memory delivers weights.
 bool UsesTiles(int64_t rows);
 
-// The sizes of blocks, for the caches of this machine.
-struct WordBlocks {
+// The sizes of blocks of a product with tiles, for the caches of this machine.
+struct TileBlocks {
   size_t rows;     // of A, a multiple of kStripRows
   size_t words;    // of A's rows, kept in the second-level cache
-  size_t inner;    // of B's columns, kept in the first-level cache; for vectors only
   size_t columns;  // whose sums are kept in memory if the depth is more than `words`
 };
 
-// Return the blocks for products with tiles and with vectors.
-WordBlocks GetTileBlocks();
-WordBlocks GetVectorBlocks();
+TileBlocks GetTileBlocks();
 
-// Returns the rows of blocks of nearly the same size for a product of `rows` rows.
-int64_t GetWordBlockRows(int64_t rows);
+// Returns the rows of blocks of nearly the same size for a product of `rows` rows of that many
+// words.
+int64_t GetWordBlockRows(int64_t rows, int64_t words);
 
 }  // namespace vllm

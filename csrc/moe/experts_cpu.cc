@@ -46,7 +46,7 @@ namespace HWY_NAMESPACE {
 // Computes columns [first, last) of the product for one expert and its routes.
 template <typename A, typename T, typename Row>
 HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_t first,
-                                 size_t last, const Row& row, ProductMemory& memory) {
+                                 size_t last, const Row& row, PanelMemory& memory) {
   const size_t columns = static_cast<size_t>(stage.columns);
   const int64_t start = stage.starts[expert];
   Panels panels = GetExpertPanels(stage.dtype, stage.depth, stage.columns);
@@ -71,7 +71,7 @@ HWY_NOINLINE void MultiplyExpert(const ExpertStage& stage, int64_t expert, size_
 // A thread's part therefore has some of each expert, no matter how many tokens that expert has.
 template <typename T>
 void MultiplyStage(const ExpertStage& stage, int64_t begin, int64_t end) {
-  ProductMemory memory;
+  PanelMemory memory;
   const int64_t active = static_cast<int64_t>(stage.active.size());
   for (int64_t e = 0; e < active; ++e) {
     const int64_t first = (begin - e + active - 1) / active * Panels::kPanel;

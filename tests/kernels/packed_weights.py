@@ -30,6 +30,7 @@ SHAPES = [
     (16, 64, 130),
     (40, 130, 64),
     (256, 4200, 20),
+    (23, 11000, 120),  # every kind of tile, and several parts of the depth
     (0, 8, 8),
     (3, 0, 8),
     (3, 8, 0),
