@@ -106,7 +106,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--isa",
         choices=official.ISAS,
-        help="run ours with this instruction set of VLLM_CPU_ISA, and the official library for it",
+        help="run ours with this instruction set of VLLM_CPU_ISA, and the others within it",
     )
     compared = parser.add_mutually_exclusive_group()
     compared.add_argument(
@@ -243,7 +243,11 @@ def runner_of(options: argparse.Namespace, console: Console) -> Runner:
     more = {
         "TORCHINDUCTOR_CACHE_DIR": str(paths.cache_root() / "benchmarks" / "inductor"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
-        **({"VLLM_CPU_ISA": options.isa} if options.isa else {}),
+        **(
+            {"VLLM_CPU_ISA": options.isa, **official.ISAS[options.isa].environment()}
+            if options.isa
+            else {}
+        ),
     }
     if options.python:
         return Runner(options.python.absolute(), {**os.environ, **more}, conda=False)
@@ -303,7 +307,11 @@ def main() -> int:
     except (VllmBuildError, ValueError) as error:
         console.error(str(error))
         return getattr(error, "exit_code", 2)
-    limits = machine.Machine(runner, int(peers[0].facts["threads"]))
+    limits = machine.Machine(
+        runner,
+        int(peers[0].facts["threads"]),
+        official.ISAS[options.isa].flags if options.isa else (),
+    )
     rounds = options.rounds if options.rounds is not None else 3 if options.quick else 7
     compiled = wanted if options.compile_all else cases.select(options.only, quick=True)
     how: dict[str, Any] = {"rounds": rounds, "seconds": options.seconds}

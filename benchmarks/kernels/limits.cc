@@ -94,8 +94,8 @@ double MultiplyAdd(int64_t rounds) {
 }
 
 #if TILES || defined(__AVX512BF16__)
-// Random data: a CPU is up to a fourth faster with zeros, which take less power. Of bfloat16, numbers
-// of both signs around one.
+// Random data: a CPU is up to a fourth faster with zeros, which take less power. Of bfloat16,
+// numbers of both signs around one.
 template <bool kInt8>
 void FillRandom(uint8_t* data, size_t bytes) {
   uint32_t random = 1;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kernels.peers import Runner
 
 SOURCE = Path(__file__).resolve().with_name("limits.cc")
@@ -78,15 +81,16 @@ class Limits:
 class Machine:
     """Measures the limits and keeps the best: other work can only lower a measurement."""
 
-    def __init__(self, runner: Runner, threads: int) -> None:
+    def __init__(self, runner: Runner, threads: int, flags: Sequence[str] = ()) -> None:
         self._runner, self._threads = runner, threads
+        self._flags = shlex.join(("-O3", "-march=native", *flags, "-pthread"))
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-limits-")
         self._program = Path(self._folder.name) / "limits"
         self.limits = Limits()
         self.problem = self._compile()
 
     def _compile(self) -> str:
-        script = f'exec "${{CXX:-c++}}" -O3 -march=native -pthread -o "{self._program}" "{SOURCE}"'
+        script = f'exec "${{CXX:-c++}}" {self._flags} -o "{self._program}" "{SOURCE}"'
         done = self._run("bash", "-c", script)
         return (
             ""

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,40 @@ _LIBRARIES = (
     ("_C_AVX512.abi3.so", {"avx512f"}),
     ("_C_AVX2.abi3.so", set[str]()),
 )
-#: Instruction sets of ``VLLM_CPU_ISA``, and the library that uses the same.
+
+
+@dataclass(frozen=True)
+class Isa:
+    """What stays within an instruction set.
+
+    Attributes:
+        library: the wheel's library for it.
+        onednn: oneDNN's name of it; without it, the wheel's oneDNN uses the best of the CPU.
+        aten: PyTorch's name of it.
+        flags: options of the C++ compiler, in addition to ``-march=native``.
+    """
+
+    library: str
+    onednn: str
+    aten: str
+    flags: tuple[str, ...] = ()
+
+    def environment(self) -> dict[str, str]:
+        """The variables that keep oneDNN and PyTorch within the set."""
+        return {"ONEDNN_MAX_CPU_ISA": self.onednn, "ATEN_CPU_CAPABILITY": self.aten}
+
+
+#: By their names in ``VLLM_CPU_ISA``.
 ISAS = {
-    "avx2": "_C_AVX2.abi3.so",
-    "avx3": "_C_AVX512.abi3.so",
-    "avx3_zen4": "_C.abi3.so",
-    "amx": "_C.abi3.so",
+    "avx2": Isa("_C_AVX2.abi3.so", "AVX2", "avx2", ("-mno-avx512f", "-mno-avxvnni")),
+    "avx3": Isa(
+        "_C_AVX512.abi3.so",
+        "AVX512_CORE",
+        "avx512",
+        ("-mno-avx512vnni", "-mno-avx512bf16", "-mno-amx-tile"),
+    ),
+    "avx3_zen4": Isa("_C.abi3.so", "AVX512_CORE_BF16", "avx512", ("-mno-amx-tile",)),
+    "amx": Isa("_C.abi3.so", "ALL", "avx512"),
 }
 
 
@@ -54,7 +83,7 @@ def library(console: Console, isa: str | None = None) -> Path:
         )
     flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     best = next(name for name, needed in _LIBRARIES if flags >= needed)
-    name = ISAS[isa] if isa else best
+    name = ISAS[isa].library if isa else best
     folder = paths.cache_root() / "benchmarks" / f"{NAME}-{VERSION}"
     target = folder / name
     if target.is_file():

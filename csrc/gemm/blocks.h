@@ -31,16 +31,14 @@ inline int64_t GetProductBlockRows(int64_t rows) {
   return GetBlockRows(rows, kProductBlockRows, kProductTileRows);
 }
 
-// The rows of A whose sums fit into the registers of AVX-512 (gemm/panel_tile-inl.h).
-inline constexpr int64_t kVectorTileRows = 8;
-
-// The blocks of a product with vectors as long as a panel.
+// The blocks of a product with AVX-512 or AVX2 (gemm/panel_tile-inl.h).
 struct VectorBlocks {
-  int64_t rows;   // of A, a multiple of kVectorTileRows
+  int64_t rows;   // of A, a multiple of the rows of a tile
   int64_t inner;  // the words of A's rows, and rows of B, that are multiplied at a time
 };
 
-// Returns the blocks for rows of that many words on this machine.
-VectorBlocks GetVectorBlocks(int64_t words);
+// Returns the blocks for rows of that many words on this machine, if so many panels are multiplied
+// at once.
+VectorBlocks GetVectorBlocks(int64_t words, int64_t panels);
 
 }  // namespace vllm

@@ -98,8 +98,8 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, size_t a_stride, const
   if constexpr (kRows > 5) store(5, c50, c51);
 }
 
-// The same for whole panels, vectors of which a panel has two, and few rows, whose computation takes
-// less time than a memory access. A CPU prefetches several streams at once, and each one adds
+// The same for whole panels, vectors of which a panel has two, and few rows, whose computation
+// takes less time than a memory access. A CPU prefetches several streams at once, and each one adds
 // bandwidth: one row uses four panels, two or three rows use two. `panel` is the number of elements
 // from one panel to the next.
 template <size_t kRows, typename T>
@@ -282,7 +282,7 @@ HWY_INLINE int64_t GetPanelBlockRows(int64_t rows, const Panels& b) {
   if (b.words) return GetWordBlockRows(rows, static_cast<int64_t>(b.GetWords().words));
 #endif
 #if VLLM_PANEL_TILES
-  return GetBlockRows(rows, GetVectorBlocks(b.depth).rows, kVectorTileRows);
+  return GetBlockRows(rows, GetVectorBlocks(b.depth, kTilePanels).rows, kVectorRows);
 #else
   return GetProductBlockRows(rows);
 #endif
@@ -308,8 +308,11 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
   }
 #endif
 #if VLLM_PANEL_TILES
-  const size_t whole = HWY_MIN(last, static_cast<size_t>(b.columns) / kVectorColumns * kVectorColumns);
-  if (depth != 0 && first < whole) {
+  const size_t whole =
+      HWY_MIN(last, static_cast<size_t>(b.columns) / kPanelColumns * kPanelColumns);
+  // See MultiplyWideTile.
+  const bool wide = kPanelVectors == 2 && rows <= 3;
+  if (depth != 0 && first < whole && !wide) {
     MultiplyPanels<Floats<T>>(
         rows, [&](size_t i, float* to) HWY_ATTR { ConvertToFloat<A, T>(row(i), to, depth); },
         static_cast<const T*>(b.data), depth, first, whole, memory, finish);
@@ -319,10 +322,9 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
   // Two vectors are stored at a time; the second one of the last two may be outside the panel.
   constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
   const size_t a_stride = depth + kRowPad;
-  const size_t most = static_cast<size_t>(
-      GetBlockRows(static_cast<int64_t>(rows),
-                   HWY_MIN(kProductBlockRows, kBlockWords / static_cast<int64_t>(a_stride)),
-                   kProductTileRows));
+  const size_t most = static_cast<size_t>(GetBlockRows(
+      static_cast<int64_t>(rows),
+      HWY_MIN(kProductBlockRows, kBlockWords / static_cast<int64_t>(a_stride)), kProductTileRows));
   // For a single tile of rows, only A is read twice.
   const size_t block_depth = rows <= kTileRows ? depth : kBlockDepth;
   for (size_t i = 0; first < last && i < rows; i += most) {

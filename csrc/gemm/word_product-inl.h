@@ -34,6 +34,7 @@ namespace HWY_NAMESPACE {
 
 using U32 = hn::ScalableTag<uint32_t>;
 using VU32 = hn::Vec<U32>;
+static_assert(kVectorRows == kWordTileRows && kTilePanels == kWordTilePanels);
 
 // The words of A and B; see gemm/panel_tile-inl.h.
 struct Words {

@@ -29,7 +29,8 @@ TileBlocks GetTileBlocks() {
 }
 
 int64_t GetWordBlockRows(int64_t rows, int64_t words) {
-  if (!UsesTiles(rows)) return GetBlockRows(rows, GetVectorBlocks(words).rows, kVectorTileRows);
+  if (!UsesTiles(rows))
+    return GetBlockRows(rows, GetVectorBlocks(words, kWordTilePanels).rows, kWordTileRows);
   // Whole pairs of strips.
   return GetBlockRows(rows, static_cast<int64_t>(GetTileBlocks().rows), 2 * kStripRows);
 }

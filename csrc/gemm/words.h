@@ -36,6 +36,11 @@ struct TileBlocks {
 
 TileBlocks GetTileBlocks();
 
+// The rows and panels whose sums are in registers at once in a product with vectors; see
+// gemm/panel_tile-inl.h.
+inline constexpr int64_t kWordTileRows = 8;
+inline constexpr int64_t kWordTilePanels = 3;
+
 // Returns the rows of blocks of nearly the same size for a product of `rows` rows of that many
 // words.
 int64_t GetWordBlockRows(int64_t rows, int64_t words);
