@@ -38,30 +38,35 @@ using vllm::ClampToMin;
 using vllm::LargerNumber;
 using vllm::SmallerNumber;
 
+// Whether Max and Min are `a > b ? a : b` and `a < b ? a : b` also for NaN and for zeros of both
+// signs, as the instructions of x86 are: they return the second operand then.
+template <class V>
+constexpr bool kSecondIfNan = HWY_ARCH_X86 && hwy::IsFloat<hn::TFromV<V>>();
+
 // Returns the larger of v and `largest`, lane by lane. NaN in v is ignored. `largest` holds
 // numbers, so the result does too.
 template <class V>
 HWY_INLINE V LargerNumber(V v, V largest) {
-  return hn::IfThenElse(hn::Gt(v, largest), v, largest);
+  return kSecondIfNan<V> ? hn::Max(v, largest) : hn::IfThenElse(hn::Gt(v, largest), v, largest);
 }
 
 // Returns the smaller of v and `least`, lane by lane. NaN in v is ignored. `least` holds numbers,
 // so the result does too.
 template <class V>
 HWY_INLINE V SmallerNumber(V v, V least) {
-  return hn::IfThenElse(hn::Lt(v, least), v, least);
+  return kSecondIfNan<V> ? hn::Min(v, least) : hn::IfThenElse(hn::Lt(v, least), v, least);
 }
 
 // Returns v limited to at most `high`. NaN stays NaN.
 template <class V>
 HWY_INLINE V ClampToMax(V v, V high) {
-  return hn::IfThenElse(hn::Gt(v, high), high, v);
+  return kSecondIfNan<V> ? hn::Min(high, v) : hn::IfThenElse(hn::Gt(v, high), high, v);
 }
 
 // Returns v limited to at least `low`. NaN stays NaN.
 template <class V>
 HWY_INLINE V ClampToMin(V v, V low) {
-  return hn::IfThenElse(hn::Lt(v, low), low, v);
+  return kSecondIfNan<V> ? hn::Max(low, v) : hn::IfThenElse(hn::Lt(v, low), low, v);
 }
 
 // Return the larger and the smaller of two numbers in one instruction. If one is NaN, the result is

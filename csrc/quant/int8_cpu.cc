@@ -47,17 +47,15 @@ struct Shifted {
   int32_t azp, low, high;
 };
 
-// The same for products with a magnitude below InRangeInt8::kBelow, if the sums with azp are NaN,
-// in int8, or just outside it.
+// The same for products with a magnitude below InRangeInt8::kBelow, without NaN, whose sums with azp
+// are in int8 or just outside it.
 struct ShiftedInRange {
   float factor;
   int32_t azp;
 
   HWY_INLINE VI32 operator()(VF32 v) const {
     const hn::RebindToSigned<F32> di;
-    VF32 product = hn::Mul(v, hn::Set(F32(), factor));
-    product = hn::IfThenElseZero(hn::Eq(product, product), product);
-    return hn::Add(RoundInRange(product), hn::Set(di, azp));
+    return hn::Add(RoundInRange(hn::Mul(v, hn::Set(F32(), factor))), hn::Set(di, azp));
   }
 };
 
@@ -79,6 +77,39 @@ HWY_INLINE void ShiftSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, const F
   }
 }
 
+// Writes x / divisor, rounded, as QuantizeSpan does. Most elements are numbers in range, for which
+// the quotient takes three operations (OverByReciprocal) and rounding one.
+template <typename T>
+HWY_INLINE void DivideSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, float divisor) {
+  const F32 d;
+  const hn::RebindToSigned<F32> di;
+  const size_t lanes = hn::Lanes(d);
+  const VI32 below = hn::BitCast(di, hn::Set(d, InRangeInt8::kBelow));
+  const OverByReciprocal over{divisor, 1.0f / divisor};
+  size_t i = 0;
+  // A subnormal reciprocal is inexact.
+  for (; HWY_NATIVE_FMA && std::isnormal(over.reciprocal) && i + 4 * lanes <= n; i += 4 * lanes) {
+    VF32 v0, v1, v2, v3;
+    LoadSplit(x + i, v0, v1);
+    LoadSplit(x + i + 2 * lanes, v2, v3);
+    v0 = over(v0);
+    v1 = over(v1);
+    v2 = over(v2);
+    v3 = over(v3);
+    // The bits of magnitudes are ordered as integers, with NaN above all numbers; too large quotients
+    // have become NaN.
+    const auto bits = [&](VF32 v) HWY_ATTR { return hn::BitCast(di, hn::Abs(v)); };
+    const VI32 largest = LargerOfNumbers(LargerOfNumbers(bits(v0), bits(v1)),
+                                         LargerOfNumbers(bits(v2), bits(v3)));
+    if (HWY_LIKELY(hn::AllTrue(di, hn::Lt(largest, below)))) {
+      StoreFour<kSplits<T>>(v0, v1, v2, v3, reinterpret_cast<InRangeInt8*>(to + i));
+    } else {
+      QuantizeSpan(Mapped(x + i, Over{divisor}), to + i, 4 * lanes);
+    }
+  }
+  QuantizeSpan(Mapped(x + i, Over{divisor}), to + i, n - i);
+}
+
 // Quantises elements [begin, end), numbered across rows.
 template <typename T>
 HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float scale,
@@ -90,7 +121,7 @@ HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float s
     const T* x = input.Row<T>(row) + column;
     int8_t* to = out.Row<int8_t>(row) + column;
     if (azp == nullptr) {
-      QuantizeSpan(Mapped(x, Over{scale}), to, static_cast<size_t>(n));
+      DivideSpan(x, to, static_cast<size_t>(n), scale);
     } else {
       ShiftSpan(x, to, static_cast<size_t>(n), Shifted(1.0f / scale, *azp));
     }
@@ -98,35 +129,44 @@ HWY_NOINLINE void QuantizeSpanStatic(const Rows& out, const Rows& input, float s
   }
 }
 
-// Returns the smallest and the largest number among n elements. If there is no number, the smallest
-// is infinity and the largest -infinity.
+// The extremes of the numbers of a row. If there are none, the smallest is infinity and the largest
+// -infinity.
+struct Extremes {
+  float least, largest;
+  bool numbers;  // whether it is certain that no element is NaN
+};
+
 template <typename T>
-HWY_INLINE void FindMinMax(const T* HWY_RESTRICT x, size_t n, float& least, float& largest) {
+HWY_INLINE Extremes FindExtremes(const T* HWY_RESTRICT x, size_t n) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   VF32 low0 = hn::Inf(d), low1 = low0, high0 = hn::Neg(low0), high1 = high0;
-  const auto extend = [](VF32 v, VF32& low, VF32& high) HWY_ATTR {
+  // NaN if there is one, or infinities of both signs.
+  VF32 sum0 = hn::Zero(d), sum1 = sum0;
+  const auto extend = [](VF32 v, VF32& low, VF32& high, VF32& sum) HWY_ATTR {
     low = SmallerNumber(v, low);
     high = LargerNumber(v, high);
+    sum = hn::Add(sum, v);
   };
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
     VF32 v0, v1;
     LoadSplit(x + i, v0, v1);
-    extend(v0, low0, high0);
-    extend(v1, low1, high1);
+    extend(v0, low0, high0, sum0);
+    extend(v1, low1, high1, sum1);
   }
   if (i + lanes <= n) {
-    extend(Load(x + i), low0, high0);
+    extend(Load(x + i), low0, high0, sum0);
     i += lanes;
   }
   if (i < n) {
     // The lanes after the tail are set to its first element instead of zero.
     const VF32 first = hn::Set(d, hn::GetLane(LoadTail(x + i, 1)));
-    extend(hn::IfThenElse(hn::FirstN(d, n - i), LoadTail(x + i, n - i), first), low0, high0);
+    extend(hn::IfThenElse(hn::FirstN(d, n - i), LoadTail(x + i, n - i), first), low0, high0, sum0);
   }
-  least = SmallestOfNumbers(d, SmallerOfNumbers(low0, low1));
-  largest = LargestOfNumbers(d, LargerOfNumbers(high0, high1));
+  return {SmallestOfNumbers(d, SmallerOfNumbers(low0, low1)),
+          LargestOfNumbers(d, LargerOfNumbers(high0, high1)),
+          !std::isnan(hn::ReduceSum(d, hn::Add(sum0, sum1)))};
 }
 
 template <typename T>
@@ -157,8 +197,7 @@ HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, flo
   const size_t width = static_cast<size_t>(input.width);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = input.Row<T>(row);
-    float least, largest;
-    FindMinMax(x, width, least, largest);
+    auto [least, largest, numbers] = FindExtremes(x, width);
     if (least > largest) least = largest = 0.0f;
     if (least == largest) {
       least = SmallerNumber(least, 0.0f);
@@ -176,7 +215,8 @@ HWY_NOINLINE void QuantizeRowsAsymmetric(const Rows& out, const Rows& input, flo
     azps[row] = azp;
     const float factor = scale == 0.0f ? 0.0f : 1.0f / scale;
     int8_t* to = out.Row<int8_t>(row);
-    if (LargerNumber(std::fabs(least), std::fabs(largest)) * factor < InRangeInt8::kBelow) {
+    if (numbers &&
+        LargerNumber(std::fabs(least), std::fabs(largest)) * factor < InRangeInt8::kBelow) {
       ShiftSpan(x, to, width, ShiftedInRange{factor, azp});
     } else {
       ShiftSpan(x, to, width, Shifted(factor, azp));

@@ -31,12 +31,14 @@ struct InRangeInt8 {
   int8_t code;
 };
 
+// 1.5 * 2^23: near it, float32 numbers are integers. An addition to it rounds and leaves the integer
+// in the low bits.
+constexpr float kIntegerShift = 12582912.0f;
+
 HWY_INLINE VI32 RoundInRange(VF32 v) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
-  // Near 1.5 * 2^23, float32 numbers are integers: the addition rounds and leaves the integer in
-  // the low bits.
-  const VF32 shift = hn::Set(d, 12582912.0f);
+  const VF32 shift = hn::Set(d, kIntegerShift);
   return hn::Sub(hn::BitCast(di, hn::Add(v, shift)), hn::BitCast(di, shift));
 }
 
