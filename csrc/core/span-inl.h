@@ -53,9 +53,8 @@ struct AsItIs {
 };
 
 // Stores the first n numbers of a source as T. With `stream`, the stores bypass the caches, and
-// hwy::FlushStream() must follow the last of them. With kBackwards, it goes from the end to the
-// beginning: the end of a long row that has just been read is in the first-level cache.
-template <bool kBackwards = false, typename T, class Source>
+// hwy::FlushStream() must follow the last of them.
+template <typename T, class Source>
 HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = false) {
   const size_t lanes = hn::Lanes(F32());
   size_t i = 0;
@@ -70,8 +69,7 @@ HWY_INLINE void WriteSpan(const Source& source, T* to, size_t n, bool stream = f
     const size_t part = HWY_MIN(lanes, n - i);
     StoreTail(source.ReadTail(i, part), to + i, part);
   }
-  for (size_t done = 0; done < whole; done += 2 * lanes) {
-    const size_t k = first + (kBackwards ? whole - 2 * lanes - done : done);
+  for (size_t k = first; k < first + whole; k += 2 * lanes) {
     VF32 v0, v1;
     source.ReadTwo(k, v0, v1);
     if constexpr (Source::kSplit) {

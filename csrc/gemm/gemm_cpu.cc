@@ -119,7 +119,11 @@ HWY_EXPORT(MatMulItems);
 void MatMul(const Rows& out, const Rows& a, const Panels& b, const float* bias) {
   auto& function = VLLM_CPU_DISPATCH(MatMulItems);
   if (a.count == 0 || b.columns == 0) return;
-  const int64_t block_rows = VLLM_CPU_DISPATCH(BlockRows)(a.count, b);
+  // If B has fewer columns than A has rows, a thread takes rows rather than columns: each one would
+  // otherwise pack all of A.
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t parts = b.columns < a.count ? threads : 1;
+  const int64_t block_rows = VLLM_CPU_DISPATCH(BlockRows)((a.count + parts - 1) / parts, b);
   const int64_t used = (a.count + block_rows - 1) / block_rows;
   ParallelFor(used * b.Count(), Panels::kPanel * b.depth, [&](int64_t begin, int64_t end) {
     function(out, a, b, bias, block_rows, begin, end);

@@ -199,21 +199,31 @@ HWY_INLINE void MultiplyPanels(size_t rows, const Fill& fill, const typename Dot
     auto* c = reinterpret_cast<typename Dot::Sum*>(memory.GetC(count * kGroup));
     for (size_t r = 0; r < count; ++r) fill(row + r, a + r * a_stride);
     for (size_t n = first; n < last;) {
-      const size_t group = n + kGroup <= last ? kGroup : kPanelColumns;
+      // Three panels at a time, but two and two instead of three and one.
+      const size_t left = (last - n + kPanelColumns - 1) / kPanelColumns;
+      const size_t panels =
+          left == kTilePanels + 1 ? HWY_MIN(kTilePanels, 2) : HWY_MIN(kTilePanels, left);
       for (size_t k = 0; k < depth; k += step) {
         const size_t part = HWY_MIN(step, depth - k);
         const auto* from = b + n * depth + k * kPanelColumns;
         const auto* next = count <= kVectorRows ? from + kFar
                            : k + part < depth   ? from + part * kPanelColumns
-                                                : b + (n + group) * depth;
-        if (group == kGroup) {
-          MultiplyPanelTiles<Dot, kTileVectors>(a + k, a_stride, count, from, panel, part, c,
-                                                kGroup, k != 0, next);
-        } else {
-          MultiplyPanelTiles<Dot, kPanelVectors>(a + k, a_stride, count, from, panel, part, c,
-                                                 kGroup, k != 0, next);
+                                                : b + (n + panels * kPanelColumns) * depth;
+        const auto multiply = [&](auto vectors) HWY_ATTR {
+          MultiplyPanelTiles<Dot, decltype(vectors)::value>(a + k, a_stride, count, from, panel,
+                                                            part, c, kGroup, k != 0, next);
+        };
+        if (panels == kTilePanels) {
+          multiply(std::integral_constant<size_t, kTileVectors>());
+        } else if constexpr (kTilePanels > 1) {
+          if (panels == 1) {
+            multiply(std::integral_constant<size_t, 1>());
+          } else {
+            multiply(std::integral_constant<size_t, 2>());
+          }
         }
       }
+      const size_t group = panels * kPanelColumns;
       finish(row, count, n, HWY_MIN(group, last - n), c, kGroup);
       n += group;
     }

@@ -22,9 +22,9 @@ template <typename T>
 HWY_INLINE void Normalize(const T* from, T* to, const T* weight, size_t width, float factor,
                           bool stream) {
   if (weight == nullptr) {
-    WriteSpan<true>(NormedRow<T, false>{from, weight, factor}, to, width, stream);
+    WriteSpan(NormedRow<T, false>{from, weight, factor}, to, width, stream);
   } else {
-    WriteSpan<true>(NormedRow<T, true>{from, weight, factor}, to, width, stream);
+    WriteSpan(NormedRow<T, true>{from, weight, factor}, to, width, stream);
   }
 }
 

@@ -47,8 +47,8 @@ struct Shifted {
   int32_t azp, low, high;
 };
 
-// The same for products with a magnitude below InRangeInt8::kBelow, without NaN, whose sums with azp
-// are in int8 or just outside it.
+// The same for products with a magnitude below InRangeInt8::kBelow, without NaN, whose sums with
+// azp are in int8 or just outside it.
 struct ShiftedInRange {
   float factor;
   int32_t azp;
@@ -96,11 +96,11 @@ HWY_INLINE void DivideSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, float 
     v1 = over(v1);
     v2 = over(v2);
     v3 = over(v3);
-    // The bits of magnitudes are ordered as integers, with NaN above all numbers; too large quotients
-    // have become NaN.
+    // The bits of magnitudes are ordered as integers, with NaN above all numbers; too large
+    // quotients have become NaN.
     const auto bits = [&](VF32 v) HWY_ATTR { return hn::BitCast(di, hn::Abs(v)); };
-    const VI32 largest = LargerOfNumbers(LargerOfNumbers(bits(v0), bits(v1)),
-                                         LargerOfNumbers(bits(v2), bits(v3)));
+    const VI32 largest =
+        LargerOfNumbers(LargerOfNumbers(bits(v0), bits(v1)), LargerOfNumbers(bits(v2), bits(v3)));
     if (HWY_LIKELY(hn::AllTrue(di, hn::Lt(largest, below)))) {
       StoreFour<kSplits<T>>(v0, v1, v2, v3, reinterpret_cast<InRangeInt8*>(to + i));
     } else {

@@ -31,8 +31,8 @@ struct InRangeInt8 {
   int8_t code;
 };
 
-// 1.5 * 2^23: near it, float32 numbers are integers. An addition to it rounds and leaves the integer
-// in the low bits.
+// 1.5 * 2^23: near it, float32 numbers are integers. An addition to it rounds and leaves the
+// integer in the low bits.
 constexpr float kIntegerShift = 12582912.0f;
 
 HWY_INLINE VI32 RoundInRange(VF32 v) {
