@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache/slot_mapping.h"
 
-#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -20,13 +19,11 @@ template <bool kWrite>
 void ComputeRequest(const RequestBlocks& batch, int64_t request, int64_t* slots) {
   const int32_t* blocks = batch.blocks + request * batch.row_stride;
   // The positions of a request mostly follow each other, so that few of them need a division.
-  // Before the first one, the current block is empty.
-  int64_t first = 0, size = 0, slot = 0;
+  // Before the first one, no position is in the current block.
+  int64_t first = -batch.block_size, slot = 0;
   for (int64_t token = batch.starts[request]; token < batch.starts[request + 1]; ++token) {
     const int64_t position = batch.positions[token];
-    // As unsigned numbers, positions before the block are after it.
-    if (static_cast<uint64_t>(position) - static_cast<uint64_t>(first) >=
-        static_cast<uint64_t>(size)) {
+    if (position < first || position - first >= batch.block_size || position < 0) {
       const int64_t column = position / batch.block_size;
       if (position < 0 || column >= batch.columns) {
         Fail(token, request,
@@ -39,7 +36,6 @@ void ComputeRequest(const RequestBlocks& batch, int64_t request, int64_t* slots)
              "block " + std::to_string(blocks[column]) + " in block_table, expected at least 0");
       }
       first = column * batch.block_size;
-      size = batch.block_size;
       slot = int64_t{blocks[column]} * batch.block_size;
     }
     if constexpr (kWrite) slots[token] = slot + (position - first);

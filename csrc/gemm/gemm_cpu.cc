@@ -11,15 +11,16 @@
 //                bfloat16  0.63 / 1.4 / 22 / 157         1.7 / 1.15 / 1.00 / 1.05
 //                int8      0.30 / 0.73 / 9.8 / 78        1.9 / 1.23 / 1.03 / 1.11
 //
-// From 256 rows on, these are 93 to 98 % of the multiply-adds that the cores can start, but for int8
-// with AVX2.
+// From 256 rows on, these are 93 to 98 % of the multiply-adds that the cores can start, but for
+// int8 with AVX2.
 //
 // - bfloat16, float16: oneDNN supports no such weight without AVX-512 or AVX-NE-CONVERT, and
 //   torch's fallback is slow.
 // - int8 (gemm/int8_cpu.cc): without VNNI, oneDNN adds pairs of products in 16 bits, which
 //   saturate. If weights and activations use their whole range, results are off by up to a fifth of
 //   the largest one. Here they are exact, which costs time for many rows.
-// - torch's copy of oneDNN: its packed product has an argument, Scalar?[], that the stable ABI cannot
+// - torch's copy of oneDNN: its packed product has an argument, Scalar?[], that the stable ABI
+// cannot
 //   pass. The stable ABI can call aten::linear, but that packs the weight at every call.
 //
 // With AVX-512 BF16, bfloat16 and int8 are multiplied in words of four bytes (gemm/words.h), by AMX
