@@ -139,7 +139,7 @@ HWY_NOINLINE void MultiplyPanelTiles(const typename Dot::Word* a, size_t a_strid
                                      const typename Dot::Packed* next) {
   size_t prefetched = 0;
   const auto get_next = [&]() {
-    // What is in the cache already costs nothing.
+    // Loading a part that is in the cache costs nothing.
     return prefetched < kVectors / kPanelVectors ? next + prefetched++ * panel : b;
   };
   for (; rows >= kVectorRows;
@@ -183,8 +183,8 @@ HWY_INLINE void MultiplyPanels(size_t rows, const Fill& fill, const typename Dot
                                size_t depth, size_t first, size_t last, PanelMemory& memory,
                                const Finish& finish) {
   constexpr size_t kGroup = kTilePanels * kPanelColumns;
-  // What a single tile of rows prefetches: a CPU loads one stream from memory too late, and three
-  // by itself.
+  // A single tile of rows prefetches so much further: a CPU loads one stream from memory too late,
+  // and three by itself.
   constexpr size_t kFar = kTilePanels == 1 ? 4096 / sizeof(typename Dot::Packed) : 0;
   const size_t panel = depth * kPanelColumns;
   // Padding after each row, so that the rows of a tile do not share cache sets.
