@@ -11,8 +11,8 @@
 //                bfloat16  0.63 / 1.4 / 22 / 157         1.7 / 1.15 / 1.00 / 1.05
 //                int8      0.30 / 0.73 / 9.8 / 78        1.9 / 1.23 / 1.03 / 1.11
 //
-// From 256 rows on, these are 93 to 98 % of the multiply-adds that the cores can start, but for
-// int8 with AVX2.
+// From 256 rows on, these are 93 to 98 % of the multiply-adds that the cores can start; int8 with
+// AVX2 is below.
 //
 // - bfloat16, float16: oneDNN supports no such weight without AVX-512 or AVX-NE-CONVERT, and
 //   torch's fallback is slow.
