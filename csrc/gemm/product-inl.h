@@ -277,7 +277,7 @@ struct Floats {
 #endif
 
 // Returns the rows of a block of a product of `rows` rows and B.
-HWY_INLINE int64_t GetPanelBlockRows(int64_t rows, const Panels& b) {
+HWY_INLINE int64_t GetPanelBlockRows(int64_t rows, [[maybe_unused]] const Panels& b) {
 #if VLLM_WORDS
   if (b.words) return GetWordBlockRows(rows, static_cast<int64_t>(b.GetWords().words));
 #endif
