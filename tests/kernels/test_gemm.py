@@ -105,9 +105,11 @@ def test_the_weight_is_a_copy(ops: Any) -> None:
     assert torch.equal(c, want)
 
 
-def test_threads_change_no_bit(ops: Any, dtype: torch.dtype) -> None:
-    a, b = torch.randn(130, 600).to(dtype), torch.randn(600, 500).to(dtype)
-    many, one = torch.empty(130, 500, dtype=dtype), torch.empty(130, 500, dtype=dtype)
+@pytest.mark.parametrize("columns", [500, 70])
+def test_threads_change_no_bit(ops: Any, dtype: torch.dtype, columns: int) -> None:
+    """Threads divide the columns, or the rows if there are more of them."""
+    a, b = torch.randn(130, 600).to(dtype), torch.randn(600, columns).to(dtype)
+    many, one = torch.empty(130, columns, dtype=dtype), torch.empty(130, columns, dtype=dtype)
     threads = torch.get_num_threads()
     with packed(ops, b) as handle:
         ops.onednn_mm(many, a, None, handle)
