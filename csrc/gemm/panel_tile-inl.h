@@ -173,7 +173,7 @@ HWY_NOINLINE void MultiplyPanelTiles(const typename Dot::Word* a, size_t a_strid
 
 // Multiplies `rows` rows by columns [first, last) of B, of which each panel is `depth` > 0 rows and
 // whole. fill(row, to) writes a row of A, `depth` words. Passes results to finish(row, count,
-// column, columns, c, c_stride): `count` rows from `row` on and one or three panels from `column`
+// column, columns, c, c_stride): `count` rows from `row` on and up to three panels from `column`
 // on.
 //
 // A is packed once for all columns, and each part of B is read from memory once for each block of

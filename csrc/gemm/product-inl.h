@@ -322,9 +322,10 @@ HWY_INLINE void MultiplyByPanels(size_t rows, const Row& row, const Panels& b, s
   // Two vectors are stored at a time; the second one of the last two may be outside the panel.
   constexpr size_t kCStride = kBlockColumns + static_cast<size_t>(Panels::kPanel);
   const size_t a_stride = depth + kRowPad;
-  const size_t most = static_cast<size_t>(GetBlockRows(
-      static_cast<int64_t>(rows),
-      HWY_MIN(kProductBlockRows, kBlockWords / static_cast<int64_t>(a_stride)), kProductTileRows));
+  const int64_t fitting =
+      std::clamp(kBlockWords / static_cast<int64_t>(a_stride), kProductTileRows, kProductBlockRows);
+  const size_t most =
+      static_cast<size_t>(GetBlockRows(static_cast<int64_t>(rows), fitting, kProductTileRows));
   // For a single tile of rows, only A is read twice.
   const size_t block_depth = rows <= kTileRows ? depth : kBlockDepth;
   for (size_t i = 0; first < last && i < rows; i += most) {

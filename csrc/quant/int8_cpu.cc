@@ -86,9 +86,10 @@ HWY_INLINE void DivideSpan(const T* x, int8_t* HWY_RESTRICT to, size_t n, float 
   const size_t lanes = hn::Lanes(d);
   const VI32 below = hn::BitCast(di, hn::Set(d, InRangeInt8::kBelow));
   const OverByReciprocal over{divisor, 1.0f / divisor};
-  size_t i = 0;
   // A subnormal reciprocal is inexact.
-  for (; HWY_NATIVE_FMA && std::isnormal(over.reciprocal) && i + 4 * lanes <= n; i += 4 * lanes) {
+  const bool corrects = HWY_NATIVE_FMA && std::isnormal(over.reciprocal);
+  size_t i = 0;
+  for (; corrects && i + 4 * lanes <= n; i += 4 * lanes) {
     VF32 v0, v1, v2, v3;
     LoadSplit(x + i, v0, v1);
     LoadSplit(x + i + 2 * lanes, v2, v3);
