@@ -37,11 +37,20 @@ struct PagedAttention {
   const float* sinks = nullptr;         // one a query head, or null
   float key_scale = 1.0f;               // the factor of cached keys and values
   float value_scale = 1.0f;
+
+  // Whether queries and the cache are bfloat16.
+  bool InBFloat16() const {
+    return query.tokens.dtype == DType::kBFloat16 && key.dtype == CacheDType::kBFloat16;
+  }
 };
 
 // Computes attention in float32 by online softmax (Milakov and Gimelshein, arXiv:1805.02867) over
 // tiles (Dao et al., arXiv:2205.14135). If there are few tokens, the keys of one token are divided
 // among threads and the parts are merged.
+//
+// If queries and cache are bfloat16 and the CPU multiplies that, so do the products; sums are
+// float32. The weights p_k are then rounded to bfloat16, and the sum that divides them is that of
+// the rounded ones. Matrix instructions of GPUs need the same.
 //
 // The caller has checked all arguments: up to each request's length, the block table holds only
 // blocks of the cache.
@@ -49,7 +58,7 @@ void RunPagedAttention(const PagedAttention& attention);
 
 // Decode of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1). All heads of
 // a request's single new token attend to the same latent rows. A row is a key; its first value_size
-// elements are the value. NaN is treated as in PagedAttention.
+// elements are the value. NaN is treated and bfloat16 rounded as in PagedAttention.
 struct LatentAttention {
   AttentionHeads query;         // one row a request
   AttentionHeads output;        // heads of value_size elements

@@ -14,7 +14,7 @@
 #include "hwy/highway.h"
 
 #include "attention/head_rows-inl.h"
-#include "attention/multiply-inl.h"
+#include "attention/latent_products-inl.h"
 #include "attention/softmax-inl.h"
 #include "core/simd-inl.h"
 #include "core/with_type-inl.h"
@@ -23,93 +23,86 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Transposes four rows of four floats. Row i of the result is at to + i * kPanel.
-HWY_INLINE void TransposeFour(const float* HWY_RESTRICT from, size_t stride,
-                              float* HWY_RESTRICT to) {
-  const hn::FixedTag<float, 4> d;
-  const hn::FixedTag<uint64_t, 2> d64;
-  const auto r0 = hn::LoadU(d, from), r1 = hn::LoadU(d, from + stride);
-  const auto r2 = hn::LoadU(d, from + 2 * stride), r3 = hn::LoadU(d, from + 3 * stride);
-  const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, r0, r1)),
-             high01 = hn::BitCast(d64, hn::InterleaveUpper(d, r0, r1));
-  const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, r2, r3)),
-             high23 = hn::BitCast(d64, hn::InterleaveUpper(d, r2, r3));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, low01, low23)), d, to);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23)), d, to + kPanel);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, high01, high23)), d, to + 2 * kPanel);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d, to + 3 * kPanel);
-}
-
-// Loads rows [begin, end) of the request's latent rows: as float32 into tile.latent, and transposed
-// into panels of kPanel keys.
+// Finds the request's latent rows [begin, end) in the cache, at most kKeys. Those after the last
+// one, up to a multiple of kScoreKeys, are the last one's.
 template <typename T>
-HWY_INLINE void LoadLatent(const LatentAttention& call, const LatentTile& tile, int64_t begin,
-                           int64_t end) {
-  const size_t width = static_cast<size_t>(call.head_size);
+HWY_INLINE void FindRows(const LatentAttention& call, const LatentTile& tile, int64_t begin,
+                         int64_t end, const T** rows) {
+  size_t i = 0;
   for (int64_t key = begin; key < end; ++key) {
     const int64_t block = tile.block_table[key / call.block_size];
-    const T* from = static_cast<const T*>(call.cache) + block * call.block_stride +
-                    key % call.block_size * call.token_stride;
-    LoadScaled(from, 1.0f, tile.latent + static_cast<size_t>(key - begin) * tile.latent_stride,
-               width);
+    rows[i++] = static_cast<const T*>(call.cache) + block * call.block_stride +
+                key % call.block_size * call.token_stride;
   }
-  const size_t keys = static_cast<size_t>(end - begin);
-  // Numbers after the last row in its panel belong to no key; their scores are ignored.
-  for (size_t first = 0; first < keys; first += 4) {
-    const float* from = tile.latent + first * tile.latent_stride;
-    float* to = tile.panels + first / kPanel * kPanel * tile.latent_stride + first % kPanel;
-    for (size_t e = 0; e < width; e += 4)
-      TransposeFour(from + e, tile.latent_stride, to + e * kPanel);
+  for (; i % kScoreKeys != 0; ++i) rows[i] = rows[i - 1];
+}
+
+// Converts rows of n elements to float32 in the tile's memory, and prefetches those of `next`.
+template <typename T>
+HWY_INLINE void ConvertRows(const LatentTile& tile, const T* const* rows, const T* const* next,
+                            size_t count, size_t n, const float** converted) {
+  constexpr size_t kLine = 64 / sizeof(T);
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t e = 0; e < n; e += kLine) Prefetch(next[i] + e);
+    float* to = tile.latent + i * tile.latent_stride;
+    Convert(rows[i], to, n);
+    converted[i] = to;
   }
 }
 
-template <typename T>
-void AttendLatentTile(const LatentAttention& call, const LatentTile& tile) {
+// Attends to rows of T with products of A.
+template <typename A, typename T>
+HWY_NOINLINE void AttendRows(const LatentAttention& call, const LatentTile& tile) {
+  constexpr int64_t kKeys = LatentTile::kKeys;
   const size_t width = static_cast<size_t>(call.head_size),
                value = static_cast<size_t>(call.value_size);
-  LoadQueryRows(tile, width, tile.latent_stride, call.scale * kLog2E,
+  A* query = As<A>(tile.query);
+  LoadQueryRows(tile, width, tile.latent_stride, query,
                 [&](size_t row) HWY_ATTR { return tile.Row<const T>(call.query, row); });
-  for (int64_t begin = tile.keys_begin; begin < tile.keys_end; begin += LatentTile::kKeys) {
-    const int64_t end = std::min(begin + LatentTile::kKeys, tile.keys_end);
+  ScoreTerms terms;
+  terms.scale = call.scale * kLog2E;
+  A* weights = GetWeights<A>(tile);
+  const T *rows[kKeys] = {}, *next[kKeys] = {};
+  for (int64_t begin = tile.keys_begin; begin < tile.keys_end; begin += kKeys) {
+    const int64_t end = std::min(begin + kKeys, tile.keys_end);
     const size_t keys = static_cast<size_t>(end - begin);
-    LoadLatent<T>(call, tile, begin, end);
-    const size_t step = IsVectorPanel() ? 2 * kPanel : kPanel;
-    for (size_t key = 0; key < keys; key += step) {
-      const float* panel = tile.panels + key * tile.latent_stride;
-      const float* next =
-          IsVectorPanel() && key + kPanel < keys ? panel + kPanel * tile.latent_stride : nullptr;
-      for (size_t row = 0, n; row < tile.rows; row += n) {
-        n = ChooseBlockRows(tile.rows - row);
-        MultiplyPanels<Extra::kNone>(
-            n, width, tile.query + row * tile.latent_stride, tile.latent_stride, panel, next,
-            kPanel, 0, tile.scores + row * LatentTile::kKeys + key, LatentTile::kKeys);
-      }
+    FindRows(call, tile, begin, end, rows);
+    std::copy(rows, rows + kKeys, next);
+    FindRows(call, tile, end, std::min(end + kKeys, tile.keys_end), next);
+    const A* converted[kKeys] = {};
+    const A *const *from, *const *ahead;
+    if constexpr (hwy::IsSame<A, T>()) {
+      from = rows;
+      ahead = next;
+    } else {
+      ConvertRows(tile, rows, next, (keys + kScoreKeys - 1) / kScoreKeys * kScoreKeys, width,
+                  converted);
+      from = converted;
+      ahead = converted;
     }
+    ComputeLatentScores(tile.rows, keys, width, query, tile.latent_stride, from, ahead, tile.scores,
+                        kKeys);
     for (size_t row = 0; row < tile.rows; ++row) {
-      const float factor = ApplySoftmax(tile.scores + row * LatentTile::kKeys, 0, keys, 0, keys,
-                                        ScoreTerms(), tile.states[row]);
+      const float factor = ApplySoftmax(tile.scores + row * kKeys, 0, keys, keys, terms,
+                                        weights + row * kKeys, tile.states[row]);
       if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
     }
-    // A row of the latent tile is a row of adjacent panels. Columns after the values are computed
-    // and not used.
-    for (size_t column = 0; column < value; column += step) {
-      const float* next =
-          IsVectorPanel() && column + kPanel < value ? tile.latent + column + kPanel : nullptr;
-      for (size_t row = 0, n; row < tile.rows; row += n) {
-        n = ChooseBlockRows(tile.rows - row);
-        MultiplyPanels<Extra::kAdd>(n, keys, tile.scores + row * LatentTile::kKeys,
-                                    LatentTile::kKeys, tile.latent + column, next,
-                                    tile.latent_stride, 0,
-                                    tile.sums + row * tile.sum_stride + column, tile.sum_stride);
-      }
+    for (size_t row = 0, n; row < tile.rows; row += n) {
+      n = ChooseBlockRows(tile.rows - row);
+      AddLatentValues(n, keys, value, weights + row * kKeys, kKeys, from,
+                      tile.sums + row * tile.sum_stride, tile.sum_stride);
     }
   }
 }
 
 // Computes the sums and states of the tile. The sums are not yet divided.
 void AttendLatent(const LatentAttention& call, const LatentTile& tile) {
+#if VLLM_WORDS
+  if (call.query.tokens.dtype == DType::kBFloat16)
+    return AttendRows<hwy::bfloat16_t, hwy::bfloat16_t>(call, tile);
+#endif
   WithType(call.query.tokens.dtype,
-           [&](auto element) HWY_ATTR { AttendLatentTile<decltype(element)>(call, tile); });
+           [&](auto element) HWY_ATTR { AttendRows<float, decltype(element)>(call, tile); });
 }
 
 void FinishLatent(const LatentAttention& call, const LatentTile& tile) {
@@ -184,8 +177,8 @@ class LatentMemory {
     return {{&tile->query, kHeads * tile->latent_stride},
             {&tile->sums, kHeads * tile->sum_stride},
             {&tile->scores, kHeads * kKeys},
-            {&tile->latent, kKeys * tile->latent_stride},
-            {&tile->panels, kKeys * tile->latent_stride}};
+            {&tile->weights, kHeads * kKeys / 2},
+            {&tile->latent, kKeys * tile->latent_stride}};
   }
 
   const LatentAttention& call_;

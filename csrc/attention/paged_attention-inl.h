@@ -24,30 +24,16 @@ HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-// Loads n elements of `from` as float32.
-template <typename T>
-HWY_INLINE void Convert(const T* HWY_RESTRICT from, float* HWY_RESTRICT to, size_t n) {
-  const size_t lanes = hn::Lanes(F32());
-  size_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    const VF32 v0 = Load(from + i), v1 = Load(from + i + lanes);
-    Store(v0, to + i);
-    Store(v1, to + i + lanes);
-  }
-  for (; i < n; i += lanes)
-    StoreTail(LoadTail(from + i, HWY_MIN(lanes, n - i)), to + i, HWY_MIN(lanes, n - i));
-}
-
 // Keys [begin, end) of a request that are contiguous in memory. Value panel j of key k is at values
-// + j * panel_stride + (k - begin) * kPanel. `tail` is the incomplete panel as float32, padded with
+// + j * panel_stride + (k - begin) * kPanel. `tail` is the incomplete panel as A, padded with
 // zeros.
-template <typename T>
+template <typename T, typename A>
 struct ValuePiece {
   int64_t begin = 0;
   int64_t end = 0;
   const T* values = nullptr;
   size_t panel_stride = 0;
-  const float* tail = nullptr;
+  const A* tail = nullptr;
   ptrdiff_t ahead = 0;  // elements from `values` to the memory that is read after this piece
 };
 
@@ -81,7 +67,8 @@ class Pages {
 
   // Returns the piece that begins at `key`, within its block and before `end`. Converts the
   // incomplete panel to `tail`.
-  ValuePiece<T> GetValues(int64_t key, int64_t end, float* HWY_RESTRICT tail) const {
+  template <typename A>
+  ValuePiece<T, A> GetValues(int64_t key, int64_t end, A* HWY_RESTRICT tail) const {
     const int64_t offset = key % value_.block_size;
     end = std::min(end, key - offset + value_.block_size);
     const T* page = Page(value_, key);
@@ -135,9 +122,10 @@ HWY_INLINE SeeingRows FindSeeingRows(const Tile& tile, int64_t first, int64_t la
 // Computes the scores of the keys [begin, end), where begin is a multiple of kPanel, into column k
 // - begin of tile.scores. key_panel(key) returns the address of a panel, and ahead(key) the
 // distance from there to the memory that kExtra::kPrefetch prefetches.
-template <Extra kExtra, typename F, typename A>
+template <Extra kExtra, typename A, typename F, typename D>
 HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, const F& key_panel,
-                              const A& ahead) {
+                              const D& ahead) {
+  const A* query = As<A>(tile.query);
   const int64_t width = IsVectorPanel() ? 2 * CachePages::kPanel : CachePages::kPanel;
   for (int64_t key = begin; key < end; key += width) {
     const auto* panel0 = key_panel(key);
@@ -148,7 +136,7 @@ HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, cons
     const ptrdiff_t distance = ahead(key);
     for (size_t row = seeing.begin; row < seeing.end;) {
       const size_t n = ChooseBlockRows(seeing.end - row);
-      MultiplyPanels<kExtra>(n, tile.head_size, tile.query + row * tile.head_size, tile.head_size,
+      MultiplyPanels<kExtra>(n, tile.head_size, query + row * tile.head_size, tile.head_size,
                              panel0, panel1, kPanel, distance,
                              tile.scores + row * Tile::kKeys + (key - begin), Tile::kKeys);
       row += n;
@@ -158,6 +146,7 @@ HWY_INLINE void ComputeScores(const Tile& tile, int64_t begin, int64_t end, cons
 
 // Turns the scores of keys [begin, end) into weights and rescales the sums so far to the same
 // reference.
+template <typename A>
 HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
   const PagedAttention& call = *tile.call;
   const size_t columns = static_cast<size_t>(end - begin);
@@ -166,22 +155,24 @@ HWY_INLINE void ComputeWeights(const Tile& tile, int64_t begin, int64_t end) {
   };
   for (size_t row = 0; row < tile.rows; ++row) {
     ScoreTerms terms;
+    terms.scale = call.scale * call.key_scale * kLog2E;
     terms.cap = call.softcap * kLog2E;
     if (call.alibi_slopes != nullptr) {
       terms.slope = call.alibi_slopes[tile.HeadOfRow(row)] * kLog2E;
       terms.distance = static_cast<float>(begin - tile.request->Position(tile.TokenOfRow(row)));
     }
-    const float factor =
-        ApplySoftmax(tile.scores + row * Tile::kKeys, column(tile.visible[row].begin),
-                     column(tile.visible[row].end), 0, columns, terms, tile.states[row]);
+    const size_t at = row * Tile::kKeys;
+    const float factor = ApplySoftmax(tile.scores + at, column(tile.visible[row].begin),
+                                      column(tile.visible[row].end), columns, terms,
+                                      GetWeights<A>(tile) + at, tile.states[row]);
     if (factor != 1.0f) ScaleRow(tile.sums + row * tile.sum_stride, tile.sum_stride, factor);
   }
 }
 
 // Adds the values of a piece, multiplied by their weights. `begin` is the key of the first column
-// of tile.scores.
-template <Extra kExtra, typename T>
-HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& piece) {
+// of the weights.
+template <Extra kExtra, typename A, typename T>
+HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T, A>& piece) {
   const size_t full = tile.head_size / kPanel;
   const size_t width = IsVectorPanel() ? 2 : 1;
   const SeeingRows seeing = FindSeeingRows(tile, piece.begin, piece.end);
@@ -193,7 +184,7 @@ HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& 
       const int64_t first = std::max(piece.begin, tile.visible[row].begin);
       const int64_t last = std::min(piece.end, tile.visible[row + n - 1].end);
       if (first < last) {
-        const float* weights = tile.scores + row * Tile::kKeys + (first - begin);
+        const A* weights = GetWeights<A>(tile) + row * Tile::kKeys + (first - begin);
         float* sums = tile.sums + row * tile.sum_stride + panel * kPanel;
         const size_t keys = static_cast<size_t>(last - first);
         const size_t offset = static_cast<size_t>(first - piece.begin) * kPanel;
@@ -203,8 +194,8 @@ HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& 
           MultiplyPanels<kExtra>(n, keys, weights, Tile::kKeys, panel0, panel1, kPanel, piece.ahead,
                                  sums, tile.sum_stride);
         } else {
-          MultiplyPanels<Extra::kAdd, float>(n, keys, weights, Tile::kKeys, piece.tail + offset,
-                                             nullptr, kPanel, 0, sums, tile.sum_stride);
+          MultiplyPanels<Extra::kAdd, A, A>(n, keys, weights, Tile::kKeys, piece.tail + offset,
+                                            nullptr, kPanel, 0, sums, tile.sum_stride);
         }
       }
       row += n;
@@ -212,19 +203,20 @@ HWY_INLINE void AddValues(const Tile& tile, int64_t begin, const ValuePiece<T>& 
   }
 }
 
-// For few rows: converts keys and values in registers on their way from memory to the products.
-template <typename T>
+// For few rows, and for bfloat16 in words: keys and values go from the cache to the products in
+// registers.
+template <typename A, typename T>
 HWY_NOINLINE void AttendDirectly(const Tile& tile) {
   const Pages<T> pages(tile);
   for (int64_t begin = tile.item->keys_begin / 16 * 16; begin < tile.item->keys_end;
        begin += Tile::kKeys) {
     const int64_t end = std::min<int64_t>(begin + Tile::kKeys, tile.item->keys_end);
-    ComputeScores<Extra::kPrefetch>(
+    ComputeScores<Extra::kPrefetch, A>(
         tile, begin, end, [&](int64_t key) { return pages.KeyPanel(key); },
         [&](int64_t key) { return pages.GetKeyPrefetchDistance(key, begin, end); });
-    ComputeWeights(tile, begin, end);
+    ComputeWeights<A>(tile, begin, end);
     for (int64_t key = begin; key < end;) {
-      ValuePiece<T> piece = pages.GetValues(key, end, tile.value_tail);
+      ValuePiece<T, A> piece = pages.GetValues(key, end, As<A>(tile.value_tail));
       piece.ahead = pages.GetValuePrefetchDistance(key, end, end == tile.item->keys_end);
       AddValues<Extra::kAddAndPrefetch>(tile, begin, piece);
       key = piece.end;
@@ -247,17 +239,17 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
       Convert(pages.KeyPanel(key),
               tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel, key_panel);
     }
-    ComputeScores<Extra::kNone>(
+    ComputeScores<Extra::kNone, float>(
         tile, begin, end,
         [&](int64_t key) {
           return tile.packed_keys + static_cast<size_t>(key - begin) / kPanel * key_panel;
         },
         [](int64_t /*key*/) { return ptrdiff_t{0}; });
-    ComputeWeights(tile, begin, end);
+    ComputeWeights<float>(tile, begin, end);
     float* tail = tile.packed_values + full * value_panel;
     for (int64_t key = begin; key < end;) {
       const size_t offset = static_cast<size_t>(key - begin) * kPanel;
-      const ValuePiece<T> piece = pages.GetValues(key, end, tail + offset);
+      const ValuePiece<T, float> piece = pages.GetValues(key, end, tail + offset);
       const size_t n = static_cast<size_t>(piece.end - piece.begin) * kPanel;
       for (size_t panel = 0; panel < full; ++panel) {
         Convert(piece.values + panel * piece.panel_stride,
@@ -265,17 +257,17 @@ HWY_NOINLINE void AttendPacked(const Tile& tile) {
       }
       key = piece.end;
     }
-    AddValues<Extra::kAdd>(tile, begin,
-                           ValuePiece<float>{begin, end, tile.packed_values, value_panel, tail, 0});
+    AddValues<Extra::kAdd>(
+        tile, begin,
+        ValuePiece<float, float>{begin, end, tile.packed_values, value_panel, tail, 0});
   }
 }
 
-// Loads the queries of a tile, scaled so that their product with a cached key is a score.
-template <typename T>
+// Loads the queries of a tile, converted to A.
+template <typename A, typename T>
 HWY_NOINLINE void LoadQueries(const Tile& tile) {
-  const PagedAttention& call = *tile.call;
-  LoadQueryRows(tile, tile.head_size, tile.head_size, call.scale * call.key_scale * kLog2E,
-                [&](size_t row) HWY_ATTR { return tile.Row<const T>(call.query, row); });
+  LoadQueryRows(tile, tile.head_size, tile.head_size, As<A>(tile.query),
+                [&](size_t row) HWY_ATTR { return tile.Row<const T>(tile.call->query, row); });
 }
 
 // Writes the sums, divided by the softmax's denominator.

@@ -21,17 +21,24 @@ namespace HWY_NAMESPACE {
 
 template <typename T>
 void AttendAs(const Tile& tile) {
-  if (tile.rows <= Tile::kDirectRows) {
-    AttendDirectly<T>(tile);
-  } else {
+  if (hwy::IsSame<T, float>() || tile.rows <= Tile::kDirectRows) {
+    AttendDirectly<float, T>(tile);
+  } else if constexpr (!hwy::IsSame<T, float>()) {
     AttendPacked<T>(tile);
   }
 }
 
 // Computes the sums and states of the tile. The sums are not yet divided.
 void AttendTile(const Tile& tile) {
+#if VLLM_WORDS
+  using BFloat16 = hwy::bfloat16_t;
+  if (tile.call->InBFloat16()) {
+    LoadQueries<BFloat16, BFloat16>(tile);
+    return AttendDirectly<BFloat16, BFloat16>(tile);
+  }
+#endif
   WithType(tile.call->query.tokens.dtype,
-           [&](auto element) HWY_ATTR { LoadQueries<decltype(element)>(tile); });
+           [&](auto element) HWY_ATTR { LoadQueries<float, decltype(element)>(tile); });
   switch (tile.call->key.dtype) {
     case CacheDType::kFloat32:
       return AttendAs<float>(tile);
@@ -136,6 +143,7 @@ class TileMemory {
     return {{&tile->query, rows * tile->head_size},
             {&tile->sums, rows * tile->sum_stride},
             {&tile->scores, rows * Tile::kKeys},
+            {&tile->weights, tile->call->InBFloat16() ? rows * Tile::kKeys / 2 : 0},
             {&tile->packed_keys, packed ? tile->head_size * Tile::kKeys : 0},
             {&tile->packed_values, packed ? tile->sum_stride * Tile::kKeys : 0},
             {&tile->value_tail,

@@ -7,6 +7,7 @@
 #define VLLM_ATTENTION_SOFTMAX_INL_H_
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -29,6 +30,7 @@ inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // The operations on the scores of one row before their exponential.
 struct ScoreTerms {
+  float scale = 1.0f;     // of the products of queries and keys, in units of log 2
   float cap = 0.0f;       // 0: none; else in units of log 2
   float slope = 0.0f;     // of the distance between key and query, in units of log 2
   float distance = 0.0f;  // of the row's first score: key position minus query position
@@ -47,6 +49,7 @@ HWY_INLINE VF32 CapScores(VF32 s, float cap) {
 
 HWY_INLINE VF32 AddTerms(VF32 s, const ScoreTerms& terms, size_t i) {
   const F32 d;
+  s = hn::Mul(s, hn::Set(d, terms.scale));
   if (terms.cap != 0.0f) s = CapScores(s, terms.cap);
   if (terms.slope != 0.0f) {
     s = hn::MulAdd(hn::Iota(d, terms.distance + static_cast<float>(i)), hn::Set(d, terms.slope), s);
@@ -54,30 +57,43 @@ HWY_INLINE VF32 AddTerms(VF32 s, const ScoreTerms& terms, size_t i) {
   return s;
 }
 
-// Replaces scores [begin, end) of a row by exponentials relative to the largest score so far,
-// writes zeros to the rest of [clear_begin, clear_end), and updates the row's state. Returns the
-// factor for earlier sums of the row.
+// Stores the weights of a vector of scores: p, or its first n elements, rounded to W. Returns them
+// as float32.
+template <typename W>
+HWY_INLINE VF32 StoreWeights(VF32 p, W* to) {
+  Store(p, to);
+  return RoundTo<W>(p);
+}
+template <typename W>
+HWY_INLINE VF32 StoreWeightsTail(VF32 p, W* to, size_t n) {
+  StoreTail(p, to, n);
+  return RoundTo<W>(p);
+}
+
+// Turns products of queries and keys, [begin, end) of a row, into weights: the exponentials of the
+// scores relative to the largest one so far, rounded to W. Writes zeros to the rest of [0, count),
+// and updates the row's state with the rounded weights, so that their quotients add up to one.
+// Returns the factor for earlier sums of the row. `weights` may be `s`; other scores are lost too.
 //
 // The largest score ignores NaN, but the sum does not: the exponential of NaN is NaN, so the sum is
 // NaN, and each output of the row is divided by the sum. A score of +infinity has the same effect,
 // as in torch.softmax.
-HWY_INLINE float ApplySoftmax(float* HWY_RESTRICT s, size_t begin, size_t end, size_t clear_begin,
-                              size_t clear_end, const ScoreTerms& terms, RowState& state) {
+template <typename W>
+HWY_INLINE float ApplySoftmax(float* s, size_t begin, size_t end, size_t count,
+                              const ScoreTerms& terms, W* weights, RowState& state) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
-  for (size_t i = clear_begin; i < HWY_MIN(begin, clear_end); ++i) s[i] = 0.0f;
-  for (size_t i = end > clear_begin ? end : clear_begin; i < clear_end; ++i) s[i] = 0.0f;
-  if (begin >= end) {
-    for (size_t i = clear_begin; i < clear_end; ++i) s[i] = 0.0f;
-    return 1.0f;
-  }
+  if (begin >= end) begin = end = count;
+  std::fill(weights, weights + begin, W());
+  if (begin == end) return 1.0f;
   const bool plain = terms.cap == 0.0f && terms.slope == 0.0f;
+  const VF32 scale = hn::Set(d, plain ? terms.scale : 1.0f);
   VF32 largest0 = hn::Set(d, state.largest), largest1 = largest0;
   size_t i = begin;
   if (plain) {
     for (; i + 2 * lanes <= end; i += 2 * lanes) {
-      largest0 = LargerNumber(Load(s + i), largest0);
-      largest1 = LargerNumber(Load(s + i + lanes), largest1);
+      largest0 = LargerNumber(hn::Mul(Load(s + i), scale), largest0);
+      largest1 = LargerNumber(hn::Mul(Load(s + i + lanes), scale), largest1);
     }
   }
   for (; i + lanes <= end; i += lanes) {
@@ -97,20 +113,18 @@ HWY_INLINE float ApplySoftmax(float* HWY_RESTRICT s, size_t begin, size_t end, s
   VF32 sum0 = hn::Zero(d), sum1 = sum0;
   i = begin;
   for (; i + 2 * lanes <= end; i += 2 * lanes) {
-    const VF32 p0 = Exp2(hn::Sub(Load(s + i), reference)),
-               p1 = Exp2(hn::Sub(Load(s + i + lanes), reference));
-    Store(p0, s + i);
-    Store(p1, s + i + lanes);
-    sum0 = hn::Add(sum0, p0);
-    sum1 = hn::Add(sum1, p1);
+    const VF32 p0 = Exp2(hn::MulSub(Load(s + i), scale, reference)),
+               p1 = Exp2(hn::MulSub(Load(s + i + lanes), scale, reference));
+    sum0 = hn::Add(sum0, StoreWeights(p0, weights + i));
+    sum1 = hn::Add(sum1, StoreWeights(p1, weights + i + lanes));
   }
   for (; i < end; i += lanes) {
     const size_t n = HWY_MIN(lanes, end - i);
-    const VF32 p =
-        hn::IfThenElseZero(hn::FirstN(d, n), Exp2(hn::Sub(LoadTail(s + i, n), reference)));
-    StoreTail(p, s + i, n);
-    sum0 = hn::Add(sum0, p);
+    const VF32 p = hn::IfThenElseZero(hn::FirstN(d, n),
+                                      Exp2(hn::MulSub(LoadTail(s + i, n), scale, reference)));
+    sum0 = hn::Add(sum0, StoreWeightsTail(p, weights + i, n));
   }
+  std::fill(weights + end, weights + count, W());
   const float factor = state.largest == kMinusInfinity ? 0.0f : std::exp2(state.largest - largest);
   state.sum = state.sum * factor + hn::ReduceSum(d, hn::Add(sum0, sum1));
   state.largest = largest;

@@ -36,7 +36,10 @@ struct Tile {
   size_t head_size = 0;
   size_t sum_stride = 0;  // head_size rounded up to whole panels
 
+  // Queries and weights are of the type that the products multiply. Those of bfloat16 take half of
+  // this memory. Weights of float32 replace the scores.
   float* query = nullptr;          // [rows, head_size]
+  float* weights = nullptr;        // [rows, kKeys] of bfloat16
   float* sums = nullptr;           // [rows, sum_stride]
   float* scores = nullptr;         // [rows, kKeys]
   RowState* states = nullptr;      // [rows]
@@ -76,11 +79,13 @@ struct LatentTile {
   size_t latent_stride = 0;  // elements of a latent row, rounded up to whole panels
   size_t sum_stride = 0;     // elements of a value, rounded up to whole panels
 
+  // Queries and weights are of the type that the products multiply. Those of bfloat16 take half of
+  // this memory. Weights of float32 replace the scores.
   float* query = nullptr;      // [rows, latent_stride]
+  float* weights = nullptr;    // [rows, kKeys] of bfloat16
   float* sums = nullptr;       // [rows, sum_stride]
   float* scores = nullptr;     // [rows, kKeys]
-  float* latent = nullptr;     // [kKeys, latent_stride]
-  float* panels = nullptr;     // [kKeys / 16, latent_stride, 16]
+  float* latent = nullptr;     // [kKeys, latent_stride]: rows as float32, if the cache has others
   RowState* states = nullptr;  // [rows]
 
   // Returns the address of the row in the query or the output.

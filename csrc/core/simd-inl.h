@@ -20,6 +20,11 @@ namespace vllm {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// For lambdas that use vectors and must not become functions, because vectors that they capture
+// would then be in memory. Compilers make one of a lambda that is called twice.
+#undef VLLM_INLINE_ATTR
+#define VLLM_INLINE_ATTR __attribute__((always_inline)) HWY_ATTR
+
 using F32 = hn::ScalableTag<float>;
 using VF32 = hn::Vec<F32>;
 

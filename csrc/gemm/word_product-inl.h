@@ -16,24 +16,16 @@
 #include "hwy/highway.h"
 
 #include "core/simd-inl.h"
+#include "core/words-inl.h"
 #include "gemm/panel_tile-inl.h"
 #include "gemm/tiles.h"
 #include "gemm/words.h"
-
-#undef VLLM_WORDS
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_ZEN4
-#define VLLM_WORDS 1
-#else
-#define VLLM_WORDS 0
-#endif
 
 #if VLLM_WORDS
 HWY_BEFORE_NAMESPACE();
 namespace vllm {
 namespace HWY_NAMESPACE {
 
-using U32 = hn::ScalableTag<uint32_t>;
-using VU32 = hn::Vec<U32>;
 static_assert(kVectorRows == kWordTileRows && kTilePanels == kWordTilePanels);
 
 // The words of A and B; see gemm/panel_tile-inl.h.
@@ -48,11 +40,7 @@ struct Words {
 struct BFloat16Words : Words {
   using Sum = float;
   using Sums = hn::Vec<F32>;
-  static HWY_INLINE Sums Add(VU32 a, VU32 b, Sums sum) {
-    const hn::Repartition<hwy::bfloat16_t, F32> d;
-    Sums unused = sum;
-    return hn::ReorderWidenMulAccumulate(F32(), hn::BitCast(d, a), hn::BitCast(d, b), sum, unused);
-  }
+  static HWY_INLINE Sums Add(VU32 a, VU32 b, Sums sum) { return AddBFloat16Words(a, b, sum); }
   static void Multiply(const TileProduct& product) { MultiplyBFloat16Tiles(product); }
 };
 
@@ -61,11 +49,7 @@ struct BFloat16Words : Words {
 struct Int8Words : Words {
   using Sum = int32_t;
   using Sums = hn::Vec<hn::RebindToSigned<F32>>;
-  static HWY_INLINE Sums Add(VU32 a, VU32 b, Sums sum) {
-    const hn::RebindToSigned<F32> d;
-    return hn::SumOfMulQuadAccumulate(d, hn::BitCast(hn::Repartition<uint8_t, F32>(), a),
-                                      hn::BitCast(hn::Repartition<int8_t, F32>(), b), sum);
-  }
+  static HWY_INLINE Sums Add(VU32 a, VU32 b, Sums sum) { return AddInt8Words(a, b, sum); }
   static void Multiply(const TileProduct& product) { MultiplyInt8Tiles(product); }
 };
 
