@@ -24,17 +24,11 @@ namespace HWY_NAMESPACE {
 
 using VI32 = hn::Vec<hn::RebindToSigned<F32>>;
 
-// int8 for numbers with a magnitude below 2^21 and without NaN. Only saturation is needed, which
-// narrowing includes.
-struct InRangeInt8 {
-  static constexpr float kBelow = 0x1p21f;
-  int8_t code;
-};
-
 // 1.5 * 2^23: near it, float32 numbers are integers. An addition to it rounds and leaves the
 // integer in the low bits.
 constexpr float kIntegerShift = 12582912.0f;
 
+// Rounds numbers with a magnitude below 2^21, ties to even.
 HWY_INLINE VI32 RoundInRange(VF32 v) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
@@ -58,24 +52,6 @@ HWY_INLINE void Store(VF32 v, int8_t* HWY_RESTRICT p) {
 HWY_INLINE void StoreTail(VF32 v, int8_t* HWY_RESTRICT p, size_t n) {
   const hn::Rebind<int8_t, F32> d8;
   hn::StoreN(hn::DemoteTo(d8, RoundToInt8(v)), d8, p, n);
-}
-
-HWY_INLINE void StoreTail(VF32 v, InRangeInt8* HWY_RESTRICT p, size_t n) {
-  const hn::Rebind<int8_t, F32> d8;
-  hn::StoreN(hn::DemoteTo(d8, RoundInRange(v)), d8, &p->code, n);
-}
-
-template <bool kSplit>
-HWY_INLINE void StoreFour(VF32 v0, VF32 v1, VF32 v2, VF32 v3, InRangeInt8* HWY_RESTRICT p) {
-  // Split numbers would be truncated to 16 bits before they are narrowed with saturation.
-  const auto bounded = [](VF32 v) HWY_ATTR {
-    const F32 d;
-    return kSplit ? SmallerOfNumbers(LargerOfNumbers(v, hn::Set(d, -128.0f)), hn::Set(d, 127.0f))
-                  : v;
-  };
-  const auto codes = NarrowFour<kSplit>(RoundInRange(bounded(v0)), RoundInRange(bounded(v1)),
-                                        RoundInRange(bounded(v2)), RoundInRange(bounded(v3)));
-  hn::StoreU(codes, hn::Repartition<int8_t, F32>(), &p->code);
 }
 
 template <bool kSplit>
@@ -133,31 +109,50 @@ HWY_INLINE void WithDivision(float divisor, [[maybe_unused]] float largest, cons
   f(Over{divisor});
 }
 
+// The largest magnitude of elements of T, NaN if one of them is NaN. Without their sign, the bits
+// of floating-point numbers are ordered as integers, with NaN above infinity: no conversion is
+// needed.
+template <typename T>
+struct LargestMagnitude {
+  using Bits = hwy::SignedFromSize<sizeof(T)>;
+  using D = hn::ScalableTag<Bits>;
+  using V = hn::Vec<D>;
+
+  HWY_INLINE V Begin() const { return hn::Zero(D()); }
+  // With a vector of elements from x on.
+  HWY_INLINE V Extend(V largest, const T* HWY_RESTRICT x) const {
+    return LargerOfNumbers(largest, Clear(hn::LoadU(hn::ScalableTag<T>(), x)));
+  }
+  // With the first n elements.
+  HWY_INLINE V ExtendTail(V largest, const T* HWY_RESTRICT x, size_t n) const {
+    return LargerOfNumbers(largest, Clear(hn::LoadN(hn::ScalableTag<T>(), x, n)));
+  }
+  HWY_INLINE float Get(V largest) const {
+    const Bits bits = LargestOfNumbers(D(), largest);
+    T element;
+    hwy::CopySameSize(&bits, &element);
+    return hn::GetLane(LoadTail(&element, 1));
+  }
+
+ private:
+  static HWY_INLINE V Clear(hn::Vec<hn::ScalableTag<T>> v) {
+    return hn::And(hn::BitCast(D(), v), hn::Set(D(), hwy::LimitsMax<Bits>()));
+  }
+};
+
 // Returns the largest magnitude of n elements, NaN if one of them is NaN, 0 if there are none.
 template <typename T>
 HWY_INLINE float FindRowAbsMaxOrNaN(const T* HWY_RESTRICT x, size_t n) {
-  // Without their sign, the bits of floating-point numbers are ordered as integers, with NaN above
-  // infinity: no conversion is needed.
-  using Bits = hwy::SignedFromSize<sizeof(T)>;
-  const hn::ScalableTag<T> dt;
-  const hn::ScalableTag<Bits> d;
-  const size_t lanes = hn::Lanes(d);
-  const auto magnitude_bits = hn::Set(d, hwy::LimitsMax<Bits>());
-  auto max0 = hn::Zero(d), max1 = max0;
+  const LargestMagnitude<T> largest;
+  const size_t lanes = hn::Lanes(typename LargestMagnitude<T>::D());
+  auto bits0 = largest.Begin(), bits1 = bits0;
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    max0 = LargerOfNumbers(max0, hn::And(hn::BitCast(d, hn::LoadU(dt, x + i)), magnitude_bits));
-    max1 = LargerOfNumbers(max1,
-                           hn::And(hn::BitCast(d, hn::LoadU(dt, x + i + lanes)), magnitude_bits));
+    bits0 = largest.Extend(bits0, x + i);
+    bits1 = largest.Extend(bits1, x + i + lanes);
   }
-  for (; i < n; i += lanes) {
-    max0 = LargerOfNumbers(
-        max0, hn::And(hn::BitCast(d, hn::LoadN(dt, x + i, HWY_MIN(lanes, n - i))), magnitude_bits));
-  }
-  const Bits largest = LargestOfNumbers(d, LargerOfNumbers(max0, max1));
-  T element;
-  hwy::CopySameSize(&largest, &element);
-  return hn::GetLane(LoadTail(&element, 1));
+  for (; i < n; i += lanes) bits0 = largest.ExtendTail(bits0, x + i, HWY_MIN(lanes, n - i));
+  return largest.Get(LargerOfNumbers(bits0, bits1));
 }
 
 // Returns the largest magnitude of n elements, ignoring NaN; 0 if there are none.
