@@ -16,6 +16,7 @@ from fake_cmake import calls, configuration, defined
 from packaging.version import Version
 
 from vllm_build.native import cmake_configure, highway_lookup, toolkit_variables
+from vllm_build.settings.build_settings import Settings
 from vllm_build.sources import third_party
 from vllm_build.target.device import Target
 from vllm_build.target.toolkits.toolkit_search import Toolkit
@@ -172,6 +173,32 @@ def test_the_toolkit_of_the_plan_is_the_one_that_compiles(root: Path, tools: Pat
         config = replace(config, target=Target(kind, "asked for", toolkit))
         told = toolkit_variables.of_target(config.target, config.settings)
         assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "chosen"),
+    [
+        ({}, None),
+        ({"CXX": "mine-g++ -m64"}, "mine-g++"),
+        ({"CXX": "missing-g++"}, None),
+        ({"CXX": "mine-g++", "CUDAHOSTCXX": "g++-11"}, None),
+        ({"CXX": "mine-g++", "NVCC_CCBIN": "g++-11"}, None),
+        ({"CXX": "mine-g++", "NVCC_PREPEND_FLAGS": "-O2 -ccbin=g++-11"}, None),
+        ({"CXX": "mine-g++", "NVCC_APPEND_FLAGS": "--compiler-bindir g++-11"}, None),
+    ],
+    ids=str,
+)
+def test_nvcc_compiles_with_the_compiler_that_cxx_names(
+    tmp_path: Path, variables: dict[str, str], chosen: str | None
+) -> None:
+    """With another one, objects could need a newer glibc than the one they are linked with."""
+    program = tmp_path / "mine-g++"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    toolkit = Toolkit("cuda", Version("13.0"), Path("/t"), Path("/t/bin/nvcc"), "said so")
+    settings = Settings(search_path=str(tmp_path), inherited=variables)
+    told = toolkit_variables.of_target(Target("cuda", "asked for", toolkit), settings)
+    assert told.get("CMAKE_CUDA_HOST_COMPILER") == (chosen and str(tmp_path / chosen))
 
 
 def installed_highway(prefix: Path) -> Path:
