@@ -43,7 +43,9 @@ class Ignored:
 
 #: Variables that are passed to another program, and that program. Settings has no field for them.
 HONOURED: Mapping[str, str] = {
-    "CC, CXX, CUDAHOSTCXX, HIPCXX": "CMake; the compilers",
+    "CC, CXX, CUDAHOSTCXX, HIPCXX": (
+        "CMake; the compilers. nvcc compiles with `CXX` unless a variable names another compiler"
+    ),
     "CFLAGS, CXXFLAGS, CUDAFLAGS, HIPFLAGS, LDFLAGS": (
         "CMake; this machine's run paths are removed from `LDFLAGS`"
     ),

@@ -32,8 +32,9 @@ MACHINE = re.compile(
     r"(PIP_.*|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|XDG_CONFIG_HOME|HOME)",
     re.IGNORECASE,
 )
-UNIT = re.compile(r"^\s*\[\d+/\d+\] Building \w+ object (\S+)", re.MULTILINE)
-LINK = re.compile(r"^\s*\[\d+/\d+\] Linking \w+ shared module (\S+)", re.MULTILINE)
+#: In a long build, "; about 9 min left" follows the name.
+UNIT = re.compile(r"^\s*\[\d+/\d+\] Building \w+ object ([^\s;]+)", re.MULTILINE)
+LINK = re.compile(r"^\s*\[\d+/\d+\] Linking \w+ shared module ([^\s;]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)

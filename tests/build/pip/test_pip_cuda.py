@@ -64,8 +64,6 @@ def test_every_library_compiles_and_links(wheel: Callable[..., tuple[Path, Done]
     assert record["extensions"][0]["kernels"] == ["gpu-runtime", "activation-gpu"]
 
 
-# It fails: nvcc's host compiler reads the system's glibc headers here, and the library is linked
-# against the channel's older sysroot, which lacks __libc_single_threaded. Packages link and load.
 @full_only
 def test_the_engines_kernels_compile_and_register_their_ops(
     wheel: Callable[..., tuple[Path, Done]],
