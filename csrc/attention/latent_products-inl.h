@@ -145,8 +145,8 @@ HWY_NOINLINE void ComputeLatentScores(size_t heads, size_t keys, size_t n, const
 // Loads up to n columns of a row of values, two vectors, or the words of two rows: first those of
 // the lower halves of all blocks of 128 bits. `second` may be null: a row of zeros.
 template <typename A>
-HWY_INLINE void LoadValues(const A* HWY_RESTRICT row, const A* HWY_RESTRICT second, size_t n,
-                           VF32& v0, VF32& v1) {
+HWY_INLINE void LoadValues(const A* HWY_RESTRICT row, [[maybe_unused]] const A* HWY_RESTRICT second,
+                           size_t n, VF32& v0, VF32& v1) {
   const size_t lanes = hn::Lanes(F32());
 #if VLLM_WORDS
   if constexpr (kInWords<A>) {
@@ -164,7 +164,7 @@ HWY_INLINE void LoadValues(const A* HWY_RESTRICT row, const A* HWY_RESTRICT seco
 
 // Brings sums of words into the order of columns.
 template <typename A>
-HWY_INLINE void OrderSums(VF32& c0, VF32& c1) {
+HWY_INLINE void OrderSums([[maybe_unused]] VF32& c0, [[maybe_unused]] VF32& c1) {
 #if VLLM_WORDS
   if constexpr (kInWords<A>) {
     alignas(64) static constexpr uint32_t kFirst[16] = {0, 1, 2, 3, 16, 17, 18, 19,
