@@ -149,16 +149,16 @@ HWY_INLINE Extremes FindExtremesOfHalves(const T* HWY_RESTRICT x, size_t n) {
   size_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
     const auto v0 = order(hn::LoadU(d, from + i)), v1 = order(hn::LoadU(d, from + i + lanes));
-    low0 = hn::Min(low0, v0);
-    low1 = hn::Min(low1, v1);
-    high0 = hn::Max(high0, v0);
-    high1 = hn::Max(high1, v1);
+    low0 = SmallerOfNumbers(low0, v0);
+    low1 = SmallerOfNumbers(low1, v1);
+    high0 = LargerOfNumbers(high0, v0);
+    high1 = LargerOfNumbers(high1, v1);
   }
   for (; i < n; i += lanes) {
     const size_t left = HWY_MIN(lanes, n - i);
     const auto v = hn::IfThenElse(hn::FirstN(d, left), order(hn::LoadN(d, from + i, left)), first);
-    low0 = hn::Min(low0, v);
-    high0 = hn::Max(high0, v);
+    low0 = SmallerOfNumbers(low0, v);
+    high0 = LargerOfNumbers(high0, v);
   }
   const auto restore = [](int16_t ordered) {
     const int16_t bits =
@@ -167,8 +167,8 @@ HWY_INLINE Extremes FindExtremesOfHalves(const T* HWY_RESTRICT x, size_t n) {
     hwy::CopySameSize(&bits, &element);
     return hn::GetLane(LoadTail(&element, 1));
   };
-  const float least = restore(hn::ReduceMin(d, hn::Min(low0, low1)));
-  const float largest = restore(hn::ReduceMax(d, hn::Max(high0, high1)));
+  const float least = restore(SmallestOfNumbers(d, SmallerOfNumbers(low0, low1)));
+  const float largest = restore(LargestOfNumbers(d, LargerOfNumbers(high0, high1)));
   return {least, largest, !std::isnan(least) && !std::isnan(largest)};
 }
 
