@@ -16,12 +16,15 @@ namespace {
                            " of request " + std::to_string(request) + " has " + what);
 }
 
-// Whether n positions follow each other.
+// Whether n positions follow each other. They may be any numbers, so differences are computed
+// without a sign.
 bool AreConsecutive(const int64_t* positions, int64_t n) {
-  if (positions[n - 1] - positions[0] != n - 1) return false;
+  const auto get = [&](int64_t i) { return static_cast<uint64_t>(positions[i]); };
+  const uint64_t first = get(0);
+  if (get(n - 1) - first != static_cast<uint64_t>(n - 1)) return false;
   // Without an early end, so that compilers use vectors.
-  int64_t different = 0;
-  for (int64_t i = 0; i < n; ++i) different |= (positions[i] - i) ^ positions[0];
+  uint64_t different = 0;
+  for (int64_t i = 0; i < n; ++i) different |= (get(i) - static_cast<uint64_t>(i)) ^ first;
   return different == 0;
 }
 
